@@ -1,0 +1,24 @@
+//! Meaning: symbols, types, functions and lines, from what a kernel says about itself.
+//!
+//! Bytes in, facts out. Nothing here reads a target: callers hand over [`Bytes`](bytes::Bytes) or a [`Reader`].
+//!
+//! **Invariant:** no input makes this crate panic, hang or allocate more than a small multiple of its size.
+
+pub mod symbols;
+pub mod types;
+
+pub use symbols::{Symbol, SymbolKind, SymbolSource};
+pub use types::{EnumValue, Member, SourceId, Tag, Type, TypeId, TypeSource};
+
+/// Reads kernel memory for a decoder that must follow pointers or pick bytes lazily.
+pub trait Reader: Send + Sync {
+    /// Fills `buf` from the kernel virtual address `addr`, or says why it cannot.
+    fn read(&self, addr: u64, buf: &mut [u8]) -> Result<(), String>;
+
+    /// The bytes at `addr`, without a copy where the dump is mapped and the range is contiguous in it.
+    fn bytes(&self, addr: u64, len: usize) -> Result<bytes::Bytes, String> {
+        let mut buf = vec![0; len];
+        self.read(addr, &mut buf)?;
+        Ok(buf.into())
+    }
+}

@@ -1,0 +1,2 @@
+//! The pipe.
+pub mod lang;

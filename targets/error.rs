@@ -1,0 +1,78 @@
+//! Why bytes could not be had: one reason per missing byte, never a guess.
+
+use std::path::PathBuf;
+
+/// Result of a read.
+pub type Result<T, E = ReadError> = std::result::Result<T, E>;
+
+/// An address space of the target.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Space {
+    /// Physical addresses.
+    Phys,
+    /// The kernel's virtual addresses.
+    Kernel,
+    /// A process's virtual addresses; the field is the physical address of its top page table.
+    User(u64),
+}
+
+/// Why a byte could not be read.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum Reason {
+    /// The page tables do not map the address.
+    #[error("not mapped")]
+    NotMapped,
+    /// The dump has no such physical page.
+    #[error("not in the dump")]
+    NotInDump,
+    /// The page exists but the tool that wrote the dump left it out on purpose.
+    #[error("excluded by the dump filter")]
+    Excluded,
+    /// The dump's headers promise the page but the file ends before it.
+    #[error("cut off: the dump file ends before this page")]
+    Truncated,
+    /// A page table on the way to this address could not be read; the field is its physical address.
+    #[error("page table at physical {0:#x} is not in the dump")]
+    PageTable(u64),
+    /// A compressed page does not decompress.
+    #[error("damaged page: {0}")]
+    Decompress(String),
+    /// The operating system refused.
+    #[error("I/O error: {0}")]
+    Io(String),
+}
+
+/// A failed read: where, in which space, and why.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("cannot read {}address {addr:#x}: {reason}", match space { Space::Phys => "physical ", Space::Kernel => "", Space::User(_) => "user " })]
+pub struct ReadError {
+    /// The space that was asked.
+    pub space: Space,
+    /// The first address that could not be read.
+    pub addr: u64,
+    /// Why.
+    pub reason: Reason,
+}
+
+/// A file that cannot be opened as a target.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum OpenError {
+    /// The operating system refused to open or map the file.
+    #[error("{path}: {source}", path = path.display())]
+    Io {
+        /// the file
+        path: PathBuf,
+        /// what the system said
+        source: std::io::Error,
+    },
+    /// The file is of no format that kmdb knows.
+    #[error("{path}: not a dump kmdb can read: {why}", path = path.display())]
+    Format {
+        /// the file
+        path: PathBuf,
+        /// what was found instead, and what to do
+        why: String,
+    },
+}
