@@ -4,9 +4,11 @@
 //!
 //! **Invariant:** no input makes this crate panic, hang or allocate more than a small multiple of its size.
 
+pub mod catalog;
 pub mod symbols;
 pub mod types;
 
+pub use catalog::{Place, Types};
 pub use symbols::{Symbol, SymbolKind, SymbolSource};
 pub use types::{EnumValue, Member, SourceId, Tag, Type, TypeId, TypeSource};
 

@@ -20,6 +20,9 @@ pub struct TypeId {
 impl TypeId {
     /// Source number of types that the session makes itself (pointers to a type, arrays, base types).
     pub const BUILTIN: SourceId = SourceId::MAX;
+
+    /// `void`, which has no node of its own in BTF or DWARF: every source refers to this one.
+    pub const VOID: TypeId = TypeId { source: TypeId::BUILTIN, local: 0 };
 }
 
 /// The namespace a named type lives in.
@@ -36,7 +39,7 @@ pub enum Tag {
 }
 
 /// A member of a struct or union, or a parameter.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Member {
     /// empty for an anonymous member
     pub name: Arc<str>,
@@ -49,7 +52,7 @@ pub struct Member {
 }
 
 /// One enumerator.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct EnumValue {
     /// as declared
     pub name: Arc<str>,
@@ -58,7 +61,7 @@ pub struct EnumValue {
 }
 
 /// One node of a type: enough to size, read and print a value, and to spell the type in C.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Type {
     /// `void`
     Void,

@@ -1,0 +1,378 @@
+//! All types of a session: what its sources know, and what is made of them (`struct foo *`, `char [16]`).
+//!
+//! ```text
+//! let t = types.parse("struct task_struct")?;
+//! let place = types.member(t, "se.avg.load_avg")?;     // through anonymous members, array indices are constants
+//! types.spell(place.ty)                                // "unsigned long"
+//! ```
+//!
+//! Nodes are decoded once and shared. A type graph that came from a dump may be anything, also a typedef of itself
+//! or a struct inside itself, so every walk over it is bounded.
+
+mod base;
+mod parse;
+mod spell;
+
+use std::collections::{HashMap, HashSet};
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+
+use crate::types::{SourceId, Tag, Type, TypeId, TypeSource};
+
+/// Longest chain of typedefs and qualifiers, and deepest nesting of members or declarators, that is followed. The
+/// kernel's own stay below 16.
+const MAX_DEPTH: usize = 64;
+
+/// Number of independently locked parts of the node cache.
+const SHARDS: usize = 16;
+
+/// Where a member lies in a type, and what it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Place {
+    /// its declared type
+    pub ty: TypeId,
+    /// from the start of the outer type, in bits
+    pub bit_offset: u64,
+    /// width in bits, if it is a bit-field
+    pub bit_size: Option<u32>,
+}
+
+impl Place {
+    /// Offset in whole bytes; of a bit-field, of the byte that holds its first bit.
+    pub fn offset(&self) -> u64 {
+        self.bit_offset / 8
+    }
+}
+
+/// The types of a session.
+#[derive(Default)]
+pub struct Types {
+    sources: RwLock<Vec<Arc<dyn TypeSource>>>,
+    made: RwLock<Made>,
+    cache: [RwLock<HashMap<TypeId, Arc<Type>>>; SHARDS],
+}
+
+/// Types that belong to no source, each kept once, so that equal types have equal ids.
+struct Made {
+    nodes: Vec<Arc<Type>>,
+    ids: HashMap<Arc<Type>, u32>,
+}
+
+impl Default for Made {
+    fn default() -> Made {
+        let void = Arc::new(Type::Void);
+        Made { nodes: vec![void.clone()], ids: HashMap::from([(void, TypeId::VOID.local)]) }
+    }
+}
+
+// A panic elsewhere while a lock was held leaves maps that are whole: entries are only ever added.
+fn read<T>(lock: &RwLock<T>) -> RwLockReadGuard<'_, T> {
+    lock.read().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn write<T>(lock: &RwLock<T>) -> RwLockWriteGuard<'_, T> {
+    lock.write().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Types {
+    /// A registry without sources; it knows C's base types.
+    pub fn new() -> Types {
+        Types::default()
+    }
+
+    /// Adds the source that `make` builds for the number it is given. Earlier sources are asked first.
+    pub fn add<E>(&self, make: impl FnOnce(SourceId) -> Result<Arc<dyn TypeSource>, E>) -> Result<SourceId, E> {
+        let mut sources = write(&self.sources);
+        // A kernel has a few hundred modules; the sentinel of made types is never reached.
+        let id = SourceId::try_from(sources.len()).unwrap_or(TypeId::BUILTIN - 1).min(TypeId::BUILTIN - 1);
+        let source = make(id)?;
+        sources.push(source);
+        Ok(id)
+    }
+
+    /// The source of that number.
+    pub fn source(&self, id: SourceId) -> Option<Arc<dyn TypeSource>> {
+        read(&self.sources).get(usize::from(id)).cloned()
+    }
+
+    fn sources(&self) -> Vec<Arc<dyn TypeSource>> {
+        read(&self.sources).clone()
+    }
+
+    /// Whether there is any source beyond C's base types.
+    pub fn is_empty(&self) -> bool {
+        read(&self.sources).is_empty()
+    }
+
+    /// The node of a type; `None` if its source cannot decode it (corrupt, or not in the dump).
+    pub fn get(&self, id: TypeId) -> Option<Arc<Type>> {
+        if id.source == TypeId::BUILTIN {
+            return read(&self.made).nodes.get(id.local as usize).cloned();
+        }
+        let shard = self.cache.get(id.local as usize % SHARDS)?;
+        if let Some(node) = read(shard).get(&id) {
+            return Some(node.clone());
+        }
+        let node = Arc::new(self.source(id.source)?.get(id.local)?);
+        Some(write(shard).entry(id).or_insert(node).clone())
+    }
+
+    /// Every type of that name over all sources: complete ones before declarations.
+    pub fn find(&self, tag: Tag, name: &str) -> Vec<TypeId> {
+        let mut found: Vec<_> = self.sources().iter().flat_map(|s| s.find(tag, name)).collect();
+        found.sort_by_key(|&id| matches!(self.get(id).as_deref(), Some(Type::Forward { .. }) | None));
+        found
+    }
+
+    /// The value of an enumerator.
+    pub fn enumerator(&self, name: &str) -> Option<i64> {
+        self.sources().iter().find_map(|s| s.enumerator(name))
+    }
+
+    /// Declared type of a global variable.
+    pub fn variable(&self, name: &str) -> Option<TypeId> {
+        self.sources().iter().find_map(|s| s.variable(name))
+    }
+
+    /// Prototype of a function.
+    pub fn function(&self, name: &str) -> Option<TypeId> {
+        self.sources().iter().find_map(|s| s.function(name))
+    }
+
+    /// Visits the name of every named type until `visit` returns false. A name in two sources comes twice.
+    pub fn each_name(&self, visit: &mut dyn FnMut(Tag, &str) -> bool) {
+        let mut more = true;
+        for source in self.sources() {
+            source.each_name(&mut |tag, name| {
+                more = visit(tag, name);
+                more
+            });
+            if !more {
+                return;
+            }
+        }
+    }
+
+    /// The id of a type that belongs to no source; equal types get equal ids.
+    pub fn make(&self, node: Type) -> TypeId {
+        if let Some(&local) = read(&self.made).ids.get(&node) {
+            return TypeId { source: TypeId::BUILTIN, local };
+        }
+        let mut made = write(&self.made);
+        let next = made.nodes.len() as u32;
+        let node = Arc::new(node);
+        let local = *made.ids.entry(node.clone()).or_insert(next);
+        if local == next {
+            made.nodes.push(node);
+        }
+        TypeId { source: TypeId::BUILTIN, local }
+    }
+
+    /// `to *`
+    pub fn pointer_to(&self, to: TypeId) -> TypeId {
+        self.make(Type::Pointer { to })
+    }
+
+    /// `elem [count]`
+    pub fn array_of(&self, elem: TypeId, count: Option<u64>) -> TypeId {
+        self.make(Type::Array { elem, count })
+    }
+
+    /// The fixed-width integer of `size` bytes (1, 2, 4 or 8): `s8` … `u64`.
+    pub fn int(&self, size: u32, signed: bool) -> Option<TypeId> {
+        let name = match (size, signed) {
+            (1, true) => "signed char",
+            (1, false) => "unsigned char",
+            (2, true) => "short",
+            (2, false) => "unsigned short",
+            (4, true) => "int",
+            (4, false) => "unsigned int",
+            (8, true) => "long",
+            (8, false) => "unsigned long",
+            _ => return None,
+        };
+        base::ctype(name).map(|node| self.make(node))
+    }
+
+    /// The type behind typedefs, qualifiers and tags. In a loop of those, wherever the bound is met.
+    pub fn strip(&self, id: TypeId) -> TypeId {
+        let mut at = id;
+        for _ in 0..MAX_DEPTH {
+            match self.get(at).as_deref() {
+                Some(Type::Typedef { to, .. } | Type::Qualified { to, .. }) => at = *to,
+                _ => break,
+            }
+        }
+        at
+    }
+
+    /// [`strip`](Self::strip), then the definition if what is left is only a declaration, with its node.
+    pub fn resolve(&self, id: TypeId) -> Option<(TypeId, Arc<Type>)> {
+        let bare = self.strip(id);
+        let node = self.get(bare)?;
+        let Type::Forward { tag, name } = &*node else { return Some((bare, node)) };
+        let complete = |&id: &TypeId| !matches!(self.get(id).as_deref(), Some(Type::Forward { .. }) | None);
+        let known: Vec<_> = self.find(*tag, name).into_iter().filter(complete).collect();
+        // A declaration in a module means the module's own type where both it and the kernel define that name.
+        let best = known.iter().find(|t| t.source == id.source).or(known.first());
+        match best.and_then(|&t| Some((t, self.get(t)?))) {
+            Some(found) => Some(found),
+            None => Some((bare, node)),
+        }
+    }
+
+    /// Size in bytes. `None` for `void`, functions, declarations without a body, and what cannot be decoded. A
+    /// flexible array has size 0.
+    pub fn size_of(&self, id: TypeId) -> Option<u64> {
+        let (mut at, mut times) = (id, 1u64);
+        for _ in 0..MAX_DEPTH {
+            let (_, node) = self.resolve(at)?;
+            let one = match &*node {
+                Type::Int { size, .. } | Type::Float { size, .. } | Type::Enum { size, .. } => u64::from(*size),
+                Type::Pointer { .. } => 8,
+                Type::Struct { size, .. } => *size,
+                Type::Array { elem, count } => {
+                    times = times.checked_mul(count.unwrap_or(0))?;
+                    at = *elem;
+                    continue;
+                }
+                _ => return None,
+            };
+            return times.checked_mul(one);
+        }
+        None
+    }
+
+    /// Where `path` lies in `ty`: members by name, also those of anonymous structs and unions, and constant indices,
+    /// as in `a.b[3].c` (a leading index is fine if `ty` is an array). Pointers are not followed. Indices are not
+    /// checked against the length, as the kernel declares many an array `[0]` or `[1]`.
+    pub fn member(&self, ty: TypeId, path: &str) -> Option<Place> {
+        let mut place = Place { ty, bit_offset: 0, bit_size: None };
+        for step in steps(path)? {
+            let (_, node) = self.resolve(place.ty)?;
+            place = match (step, &*node) {
+                (Step::Index(i), Type::Array { elem, .. }) => {
+                    let bits = self.size_of(*elem)?.checked_mul(8)?.checked_mul(i)?;
+                    Place { ty: *elem, bit_offset: place.bit_offset.checked_add(bits)?, bit_size: None }
+                }
+                (Step::Name(name), Type::Struct { .. }) => {
+                    let inner = self.find_member(&node, name, &mut HashSet::new(), MAX_DEPTH)?;
+                    Place { bit_offset: place.bit_offset.checked_add(inner.bit_offset)?, ..inner }
+                }
+                _ => return None,
+            };
+        }
+        Some(place)
+    }
+
+    /// Searches one struct, then its anonymous members. `seen` keeps a struct that contains itself, or one struct
+    /// used in many anonymous members, from being searched again.
+    fn find_member(&self, node: &Type, name: &str, seen: &mut HashSet<TypeId>, depth: usize) -> Option<Place> {
+        let Type::Struct { members, .. } = node else { return None };
+        if let Some(m) = members.iter().find(|m| &*m.name == name) {
+            return Some(Place { ty: m.ty, bit_offset: m.bit_offset, bit_size: m.bit_size });
+        }
+        let depth = depth.checked_sub(1)?;
+        members.iter().filter(|m| m.name.is_empty()).find_map(|m| {
+            let (id, inner) = self.resolve(m.ty)?;
+            if !seen.insert(id) {
+                return None;
+            }
+            let found = self.find_member(&inner, name, seen, depth)?;
+            Some(Place { bit_offset: m.bit_offset.checked_add(found.bit_offset)?, ..found })
+        })
+    }
+
+    /// The members a user may name directly in `ty`, with those of anonymous structs and unions in their place.
+    pub fn members(&self, ty: TypeId) -> Vec<(Arc<str>, Place)> {
+        let mut out = Vec::new();
+        if let Some((id, node)) = self.resolve(ty) {
+            self.flatten(&node, 0, &mut HashSet::from([id]), MAX_DEPTH, &mut out);
+        }
+        out
+    }
+
+    fn flatten(
+        &self,
+        node: &Type,
+        base: u64,
+        open: &mut HashSet<TypeId>,
+        depth: usize,
+        out: &mut Vec<(Arc<str>, Place)>,
+    ) {
+        let Type::Struct { members, .. } = node else { return };
+        for m in members.iter() {
+            let bit_offset = base.saturating_add(m.bit_offset);
+            if !m.name.is_empty() {
+                out.push((m.name.clone(), Place { ty: m.ty, bit_offset, bit_size: m.bit_size }));
+                continue;
+            }
+            let Some((id, inner)) = self.resolve(m.ty) else { continue };
+            // An anonymous type is used once in C; one met twice is damage, and would multiply.
+            if depth > 0 && open.insert(id) {
+                self.flatten(&inner, bit_offset, open, depth - 1, out);
+            }
+        }
+    }
+
+    /// Why [`member`](Self::member) found nothing: the first step that fails, and what there is instead.
+    pub fn explain_member(&self, ty: TypeId, path: &str) -> String {
+        let Some(all) = steps(path) else { return format!("`{path}` is no member path") };
+        let mut at = ty;
+        for step in all {
+            let text = match step {
+                Step::Name(name) => name.to_owned(),
+                Step::Index(i) => format!("[{i}]"),
+            };
+            if let Some(place) = self.member(at, &text) {
+                at = place.ty;
+                continue;
+            }
+            let spelled = self.spell(at);
+            let names: Vec<_> = self.members(at).into_iter().map(|(name, _)| name).collect();
+            return match step {
+                Step::Index(_) => format!("`{spelled}` is not an array of known element size"),
+                Step::Name(_) if names.is_empty() => format!("`{spelled}` has no members"),
+                Step::Name(name) => format!("`{spelled}` has no member `{name}`; it has {}", names.join(", ")),
+            };
+        }
+        format!("`{}` has `{path}`", self.spell(ty))
+    }
+}
+
+#[derive(Clone, Copy)]
+enum Step<'a> {
+    Name(&'a str),
+    Index(u64),
+}
+
+/// Splits `a.b[3].c`; `None` if it is malformed.
+fn steps(path: &str) -> Option<Vec<Step<'_>>> {
+    let mut out = Vec::new();
+    for part in path.split('.') {
+        let (name, mut rest) = part.split_at(part.find('[').unwrap_or(part.len()));
+        let name = name.trim();
+        match name.is_empty() {
+            false => out.push(Step::Name(name)),
+            // only `[1].x` may begin without a name
+            true if out.is_empty() && !rest.is_empty() => {}
+            true => return None,
+        }
+        while !rest.is_empty() {
+            let (index, after) = rest.strip_prefix('[')?.split_once(']')?;
+            out.push(Step::Index(number(index.trim())?));
+            rest = after.trim_start();
+        }
+    }
+    Some(out)
+}
+
+/// A C number: decimal or `0x…`.
+fn number(text: &str) -> Option<u64> {
+    match text.strip_prefix("0x").or(text.strip_prefix("0X")) {
+        Some(hex) => u64::from_str_radix(hex, 16).ok(),
+        None => text.parse().ok(),
+    }
+}
+
+#[cfg(test)]
+mod tests;
