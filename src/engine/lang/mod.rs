@@ -1,3 +1,27 @@
 //! The language: one line of text becomes a chain of stages.
+//!
+//! | file | knows |
+//! |---|---|
+//! | [`ast`] | the syntax tree |
+//! | `lex` | characters: names, numbers, quotes, words |
+//! | `expr` | expressions: operators and their precedence |
+//! | [`parse`](parse()) | statements, stages, format lists |
+//! | [`eval`] | 64-bit arithmetic over a [`eval::Scope`] |
+//! | [`number`] | how numbers are read and written |
+//!
+//! All of it is pure: what a name means or what stands in memory is asked of small traits.
 
 pub mod ast;
+mod error;
+pub mod eval;
+mod expr;
+mod lex;
+pub mod number;
+mod parse;
+
+pub use error::{SyntaxError, point};
+pub use eval::eval;
+pub use parse::{Statements, is_incomplete, parse, parse_expr};
+
+#[cfg(test)]
+mod tests;
