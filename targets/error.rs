@@ -20,6 +20,15 @@ pub enum Space {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Reason {
+    /// The bits above the virtual address width are not the sign's: no page table can map it.
+    #[error("not a canonical address")]
+    NotCanonical,
+    /// No kernel was found in the dump, so its virtual addresses mean nothing; the field says what was tried.
+    #[error("no kernel page tables: {0}")]
+    NoKernel(String),
+    /// More bytes were asked for at once than a copy may hold.
+    #[error("too many bytes for one read")]
+    TooLong,
     /// The page tables do not map the address.
     #[error("not mapped")]
     NotMapped,

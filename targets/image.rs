@@ -1,0 +1,193 @@
+//! Physical memory, as a dump holds it: which ranges are there, and what stands in them.
+
+use std::collections::BinaryHeap;
+use std::ops::Range;
+
+use bytes::Bytes;
+
+use crate::error::Reason;
+use crate::source::Source;
+
+/// A physical read that failed: the first bad address, and why.
+pub(crate) struct Fault {
+    pub pa: u64,
+    pub reason: Reason,
+}
+
+/// Physical memory by address. The page-table walker and everything above it knows dumps through this alone.
+pub(crate) trait Image: Send + Sync {
+    /// Fills `buf` from `pa`, or says at which address it had to stop.
+    fn read(&self, pa: u64, buf: &mut [u8]) -> Result<(), Fault>;
+
+    /// The same without a copy where the format allows it. The caller has bounded `len`.
+    fn bytes(&self, pa: u64, len: usize) -> Result<Bytes, Fault> {
+        copied(self, pa, len)
+    }
+
+    /// Whether the byte at `pa` is there (`None`) or why not, and for how many bytes, at least one, that stays so.
+    fn state(&self, pa: u64) -> (Option<Reason>, u64);
+
+    /// The physical ranges that are in the dump: sorted, disjoint, not adjacent.
+    fn ranges(&self) -> &[Range<u64>];
+}
+
+/// `len` bytes at `pa` as a copy. Grows with what could be read, so that a wild length costs nothing.
+pub(crate) fn copied<I: Image + ?Sized>(image: &I, pa: u64, len: usize) -> Result<Bytes, Fault> {
+    const STEP: usize = 1 << 20;
+    let mut out = Vec::new();
+    while out.len() < len {
+        let at = out.len();
+        out.resize(len.min(at + STEP), 0);
+        image.read(pa.wrapping_add(at as u64), &mut out[at..])?;
+    }
+    Ok(out.into())
+}
+
+/// What a piece of the physical space is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Kind {
+    /// Left out by the dump filter.
+    Excluded,
+    /// Promised by the headers, but the file ends before it.
+    Truncated,
+    /// In the file at this offset.
+    File(u64),
+}
+
+/// A range of physical addresses of one kind.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Piece {
+    pub start: u64,
+    pub end: u64,
+    pub kind: Kind,
+}
+
+/// Physical memory that stands uncompressed in a file: sorted disjoint pieces.
+pub(crate) struct Pieces {
+    source: Source,
+    pieces: Vec<Piece>,
+    ranges: Vec<Range<u64>>,
+}
+
+impl Pieces {
+    /// Makes the pieces disjoint. Segments of a real `/proc/vmcore` overlap, since the kernel's image is described
+    /// again inside its RAM range; of several claims to an address one with bytes in the file wins, then the longest,
+    /// because it breaks up the fewest reads.
+    pub fn new(source: Source, claims: Vec<Piece>) -> Pieces {
+        let pieces = disjoint(claims);
+        let mut ranges: Vec<Range<u64>> = Vec::new();
+        for piece in pieces.iter().filter(|p| matches!(p.kind, Kind::File(_))) {
+            match ranges.last_mut() {
+                Some(last) if last.end == piece.start => last.end = piece.end,
+                _ => ranges.push(piece.start..piece.end),
+            }
+        }
+        Pieces { source, pieces, ranges }
+    }
+
+    /// Every piece, in order.
+    pub fn iter(&self) -> impl Iterator<Item = &Piece> {
+        self.pieces.iter()
+    }
+
+    /// The piece that holds `pa`, or how far it is to the next one.
+    fn at(&self, pa: u64) -> Result<&Piece, u64> {
+        let next = self.pieces.partition_point(|p| p.start <= pa);
+        match next.checked_sub(1).and_then(|i| self.pieces.get(i)) {
+            Some(piece) if pa < piece.end => Ok(piece),
+            _ => Err(self.pieces.get(next).map_or(u64::MAX - pa, |p| p.start - pa).max(1)),
+        }
+    }
+
+    /// Where `pa` stands in the file, and how many bytes follow it there.
+    fn offset(&self, pa: u64) -> Result<(u64, u64), Fault> {
+        let reason = match self.at(pa) {
+            Ok(Piece { kind: Kind::File(off), start, end }) => return Ok((off + (pa - start), end - pa)),
+            Ok(Piece { kind: Kind::Excluded, .. }) => Reason::Excluded,
+            Ok(Piece { kind: Kind::Truncated, .. }) => Reason::Truncated,
+            Err(_) => Reason::NotInDump,
+        };
+        Err(Fault { pa, reason })
+    }
+}
+
+impl Image for Pieces {
+    fn read(&self, mut pa: u64, mut buf: &mut [u8]) -> Result<(), Fault> {
+        while !buf.is_empty() {
+            let (off, left) = self.offset(pa)?;
+            let (now, rest) = buf.split_at_mut((buf.len() as u64).min(left) as usize);
+            self.source.read(off, now).map_err(|reason| Fault { pa, reason })?;
+            pa = pa.wrapping_add(now.len() as u64);
+            buf = rest;
+        }
+        Ok(())
+    }
+
+    fn bytes(&self, pa: u64, len: usize) -> Result<Bytes, Fault> {
+        let (off, left) = self.offset(pa)?;
+        if len as u64 <= left {
+            return self.source.slice(off, len as u64).map_err(|reason| Fault { pa, reason });
+        }
+        copied(self, pa, len)
+    }
+
+    fn state(&self, pa: u64) -> (Option<Reason>, u64) {
+        match self.at(pa) {
+            Err(gap) => (Some(Reason::NotInDump), gap),
+            Ok(piece) => {
+                let reason = match piece.kind {
+                    Kind::File(_) => None,
+                    Kind::Excluded => Some(Reason::Excluded),
+                    Kind::Truncated => Some(Reason::Truncated),
+                };
+                (reason, piece.end - pa)
+            }
+        }
+    }
+
+    fn ranges(&self) -> &[Range<u64>] {
+        &self.ranges
+    }
+}
+
+/// One sweep over the claims' ends with the active ones in a heap: `n log n`, however they overlap.
+fn disjoint(mut claims: Vec<Piece>) -> Vec<Piece> {
+    claims.retain(|c| c.start < c.end);
+    claims.sort_by_key(|c| c.start);
+    let mut points: Vec<u64> = claims.iter().flat_map(|c| [c.start, c.end]).collect();
+    points.sort_unstable();
+    points.dedup();
+
+    let mut out: Vec<Piece> = Vec::new();
+    let mut active = BinaryHeap::new();
+    let mut waiting = claims.iter().enumerate().peekable();
+    for span in points.windows(2) {
+        let &[start, end] = span else { continue };
+        while let Some((i, c)) = waiting.next_if(|(_, c)| c.start <= start) {
+            active.push((matches!(c.kind, Kind::File(_)), c.end - c.start, i));
+        }
+        while let Some(&(_, _, i)) = active.peek()
+            && claims[i].end <= start
+        {
+            active.pop();
+        }
+        let Some(&(_, _, i)) = active.peek() else { continue };
+        let kind = match claims[i].kind {
+            Kind::File(off) => Kind::File(off + (start - claims[i].start)),
+            kind => kind,
+        };
+        match out.last_mut() {
+            Some(last) if last.end == start && follows(last, kind) => last.end = end,
+            _ => out.push(Piece { start, end, kind }),
+        }
+    }
+    out
+}
+
+/// Whether bytes of `kind` right after `piece` are the same piece.
+fn follows(piece: &Piece, kind: Kind) -> bool {
+    match (piece.kind, kind) {
+        (Kind::File(a), Kind::File(b)) => a + (piece.end - piece.start) == b,
+        (a, b) => a == b,
+    }
+}

@@ -1,0 +1,43 @@
+//! What a target is, for people: kind, size, age, and what is missing from it.
+
+use std::path::PathBuf;
+use std::time::SystemTime;
+
+use crate::mmu::Arch;
+
+/// A description of a target.
+#[derive(Clone, Debug)]
+pub struct Info {
+    /// The format, as people know it: `ELF core`, `kdump-compressed (zlib)`, with how it was wrapped.
+    pub format: String,
+    /// The architecture of the kernel.
+    pub arch: Arch,
+    /// The file, or the parts of a split dump.
+    pub paths: Vec<PathBuf>,
+    /// Bytes of the file or files.
+    pub file_size: u64,
+    /// Bytes of the smallest page.
+    pub page_size: u64,
+    /// CPUs whose registers are in the dump.
+    pub cpus: usize,
+    /// `OSRELEASE` of VMCOREINFO: what `uname -r` said.
+    pub release: Option<String>,
+    /// `BUILD-ID` of VMCOREINFO: names the vmlinux that fits.
+    pub build_id: Option<String>,
+    /// When the kernel crashed, by VMCOREINFO.
+    pub crash_time: Option<SystemTime>,
+    /// When the dump was written, if its header says.
+    pub dump_time: Option<SystemTime>,
+    /// makedumpfile's `-d`, if the format records it.
+    pub dump_level: Option<u32>,
+    /// The tool that wrote the dump ran out of space.
+    pub incomplete: bool,
+    /// Bytes that the headers promise and the file, cut off, does not have.
+    pub truncated: u64,
+    /// Bytes of physical memory that the dump has.
+    pub present: u64,
+    /// Pages that were left out on purpose, where the format tells.
+    pub excluded: Option<u64>,
+    /// What is wrong with the file, though it could be opened: one sentence each.
+    pub damage: Vec<String>,
+}

@@ -1,0 +1,136 @@
+//! All mappings of a range of virtual addresses, in order.
+
+use std::collections::HashSet;
+use std::ops::{ControlFlow, RangeInclusive};
+
+use super::{Entry, Flags, Paging};
+use crate::image::Image;
+
+/// Neighbouring pages that are neighbours in physical memory too and have the same rights.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Mapping {
+    /// First virtual address.
+    pub va: u64,
+    /// First physical address.
+    pub pa: u64,
+    /// Bytes.
+    pub len: u64,
+    /// Rights.
+    pub flags: Flags,
+}
+
+/// How a visit to all mappings ended: what it could not show.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Outcome {
+    /// The visitor said stop.
+    pub stopped: bool,
+    /// Page tables that are not in the dump; whatever they map was not seen.
+    pub unreadable: u64,
+    /// Page tables met again at the same level and not entered twice: all of KASAN's unused shadow maps one page,
+    /// and damaged tables may point at themselves.
+    pub repeated: u64,
+}
+
+impl Paging {
+    /// Shows every mapping that touches `range` to `visit`, clipped to it, until it says stop or `keep_going` says no.
+    pub fn each(
+        self,
+        image: &dyn Image,
+        range: RangeInclusive<u64>,
+        keep_going: &dyn Fn() -> bool,
+        visit: &mut dyn FnMut(Mapping) -> ControlFlow<()>,
+    ) -> Outcome {
+        let mut tour = Tour {
+            paging: self,
+            image,
+            first: *range.start(),
+            last: *range.end(),
+            keep_going,
+            visit,
+            pending: None,
+            seen: HashSet::new(),
+            outcome: Outcome::default(),
+        };
+        let end = tour.table(self.root, self.levels, 0, Flags::ALL);
+        let end = if end.is_continue() { tour.flush() } else { end };
+        tour.outcome.stopped = end.is_break();
+        tour.outcome
+    }
+}
+
+struct Tour<'a> {
+    paging: Paging,
+    image: &'a dyn Image,
+    first: u64,
+    last: u64,
+    keep_going: &'a dyn Fn() -> bool,
+    visit: &'a mut dyn FnMut(Mapping) -> ControlFlow<()>,
+    /// grows while neighbours fit
+    pending: Option<Mapping>,
+    /// Tables entered, with their level. At most one entry per page of the dump and level: the walk ends.
+    seen: HashSet<(u64, u8)>,
+    outcome: Outcome,
+}
+
+impl Tour<'_> {
+    fn table(&mut self, table: u64, level: u8, base: u64, flags: Flags) -> ControlFlow<()> {
+        if !(self.keep_going)() {
+            return ControlFlow::Break(());
+        }
+        let Ok(bytes) = self.image.bytes(table, Paging::TABLE) else {
+            self.outcome.unreadable += 1;
+            return ControlFlow::Continue(());
+        };
+        if !self.seen.insert((table, level)) {
+            self.outcome.repeated += 1;
+            return ControlFlow::Continue(());
+        }
+        let shift = Paging::shift(level);
+        for (index, entry) in (0u64..).zip(bytes.as_chunks().0) {
+            let entry = u64::from_le_bytes(*entry);
+            if entry == 0 {
+                continue;
+            }
+            let va = self.paging.canonical(base | index << shift);
+            let end = va | ((1 << shift) - 1);
+            if end < self.first {
+                continue;
+            }
+            if va > self.last {
+                break;
+            }
+            let mut rights = flags;
+            match self.paging.decode(entry, level, &mut rights) {
+                Entry::Absent => {}
+                Entry::Table(next) => self.table(next, level - 1, va, rights)?,
+                Entry::Page(pa) => self.page(va, end, pa, rights)?,
+            }
+        }
+        ControlFlow::Continue(())
+    }
+
+    /// A page, clipped to the range, joins the mapping before it or starts a new one.
+    fn page(&mut self, va: u64, end: u64, pa: u64, flags: Flags) -> ControlFlow<()> {
+        let from = va.max(self.first);
+        let len = end.min(self.last) - from + 1;
+        let page = Mapping { va: from, pa: pa.wrapping_add(from - va), len, flags };
+        if let Some(last) = &mut self.pending
+            && last.va.wrapping_add(last.len) == page.va
+            && last.pa.wrapping_add(last.len) == page.pa
+            && last.flags == flags
+        {
+            last.len += len;
+            return ControlFlow::Continue(());
+        }
+        self.flush()?;
+        self.pending = Some(page);
+        ControlFlow::Continue(())
+    }
+
+    fn flush(&mut self) -> ControlFlow<()> {
+        match self.pending.take() {
+            Some(mapping) => (self.visit)(mapping),
+            None => ControlFlow::Continue(()),
+        }
+    }
+}

@@ -1,0 +1,43 @@
+//! ELF notes: `{name size, desc size, type}`, name, desc, each padded to four bytes.
+//!
+//! Dumps use them for registers (`CORE`/NT_PRSTATUS, and `QEMU`), and for `VMCOREINFO`.
+
+use bytes::{Buf, Bytes};
+
+/// One note.
+pub(crate) struct Note {
+    /// the owner, without its trailing NUL
+    pub name: Bytes,
+    /// what the owner means by it
+    pub kind: u32,
+    /// the payload
+    pub desc: Bytes,
+}
+
+/// The notes in `bytes`. Ends at the first that is damaged: what follows it cannot be found.
+pub(crate) fn parse(mut bytes: Bytes) -> impl Iterator<Item = Note> {
+    std::iter::from_fn(move || {
+        let name_len = bytes.try_get_u32_le().ok()? as usize;
+        let desc_len = bytes.try_get_u32_le().ok()? as usize;
+        let kind = bytes.try_get_u32_le().ok()?;
+        if name_len == 0 && desc_len == 0 {
+            return None; // the kernel ends a CPU's crash_notes so, and pads with zeros
+        }
+        let mut name = take(&mut bytes, name_len)?;
+        while name.last() == Some(&0) {
+            name.truncate(name.len() - 1);
+        }
+        let desc = take(&mut bytes, desc_len)?;
+        Some(Note { name, kind, desc })
+    })
+}
+
+/// Splits off `len` bytes and skips the padding behind them, of which the last note may have none.
+fn take(bytes: &mut Bytes, len: usize) -> Option<Bytes> {
+    if len > bytes.len() {
+        return None;
+    }
+    let head = bytes.split_to(len);
+    bytes.advance((len.next_multiple_of(4) - len).min(bytes.len()));
+    Some(head)
+}

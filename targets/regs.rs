@@ -1,0 +1,195 @@
+//! Registers of each CPU at the moment of the dump.
+//!
+//! Two notes carry them. NT_PRSTATUS (`struct elf_prstatus`, include/linux/elfcore.h) is written by the kernel that
+//! crashed or by the hypervisor and has the general registers. QEMU's own note (`QEMUCPUState`,
+//! target/i386/arch_dump.c) adds segments and control registers. Where a dump has both they are merged.
+
+use bytes::{Buf, Bytes};
+
+use crate::notes::Note;
+
+/// Which note the registers came from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RegSource {
+    /// NT_PRSTATUS.
+    Prstatus,
+    /// The hypervisor's note, merged with NT_PRSTATUS if there was one.
+    Qemu,
+}
+
+/// Registers of one CPU, under the architecture's own names in its usual order.
+#[derive(Clone, Debug)]
+pub struct CpuRegs {
+    /// Place of the CPU among the dump's notes. QEMU writes one note for each CPU, in order; the kernel writes them
+    /// in the order of the CPUs that were online, so behind an offline CPU the number is too small.
+    pub cpu: u32,
+    /// The task that ran there, from NT_PRSTATUS. `None` from a hypervisor, which knows no tasks.
+    pub pid: Option<u32>,
+    /// Where they came from.
+    pub source: RegSource,
+    regs: Vec<(&'static str, u64)>,
+}
+
+impl CpuRegs {
+    /// All registers that are known: name and value.
+    pub fn iter(&self) -> impl Iterator<Item = (&'static str, u64)> + '_ {
+        self.regs.iter().copied()
+    }
+
+    /// One register by name, such as `rip`, `gs_base` or `cr3`.
+    pub fn get(&self, name: &str) -> Option<u64> {
+        self.regs.iter().find(|(n, _)| *n == name).map(|&(_, value)| value)
+    }
+
+    /// The instruction pointer.
+    pub fn ip(&self) -> Option<u64> {
+        self.get("rip")
+    }
+
+    /// The stack pointer.
+    pub fn sp(&self) -> Option<u64> {
+        self.get("rsp")
+    }
+
+    /// Whether the CPU ran user code: the privilege level in `cs` is 3.
+    pub fn user_mode(&self) -> Option<bool> {
+        self.get("cs").map(|cs| cs & 3 == 3)
+    }
+}
+
+/// `struct user_regs_struct` (arch/x86/include/asm/user_64.h).
+const PRSTATUS: [&str; 27] = [
+    "r15", "r14", "r13", "r12", "rbp", "rbx", "r11", "r10", "r9", "r8", "rax", "rcx", "rdx", "rsi", "rdi", "orig_rax",
+    "rip", "cs", "rflags", "rsp", "ss", "fs_base", "gs_base", "ds", "es", "fs", "gs",
+];
+/// The order in which people read them.
+const ORDER: [&str; 36] = [
+    "rax",
+    "rbx",
+    "rcx",
+    "rdx",
+    "rsi",
+    "rdi",
+    "rbp",
+    "rsp",
+    "r8",
+    "r9",
+    "r10",
+    "r11",
+    "r12",
+    "r13",
+    "r14",
+    "r15",
+    "rip",
+    "rflags",
+    "cs",
+    "ss",
+    "ds",
+    "es",
+    "fs",
+    "gs",
+    "fs_base",
+    "gs_base",
+    "kernel_gs_base",
+    "orig_rax",
+    "cr0",
+    "cr2",
+    "cr3",
+    "cr4",
+    "gdt_base",
+    "idt_base",
+    "tr_base",
+    "ldt_base",
+];
+/// Offset of `pr_pid` and of `pr_reg` in `struct elf_prstatus`, 64-bit.
+const PR_PID: usize = 32;
+const PR_REG: usize = 112;
+
+/// The CPUs' registers from a dump's notes.
+pub(crate) fn from_notes(notes: &[Note]) -> Vec<CpuRegs> {
+    let prstatus = notes.iter().filter(|n| n.kind == 1 && &n.name[..] == b"CORE").map(|n| prstatus(&n.desc));
+    let mut cpus: Vec<CpuRegs> = Vec::new();
+    for (cpu, found) in prstatus.enumerate() {
+        // A damaged note still takes its CPU's place.
+        let (pid, regs) = found.unwrap_or_default();
+        cpus.push(CpuRegs { cpu: cpu as u32, pid, source: RegSource::Prstatus, regs });
+    }
+    for (cpu, note) in notes.iter().filter(|n| &n.name[..] == b"QEMU").enumerate() {
+        let Some(regs) = qemu(note.desc.clone()) else { continue };
+        if cpus.len() <= cpu {
+            cpus.resize_with(cpu + 1, || CpuRegs { cpu: 0, pid: None, source: RegSource::Qemu, regs: Vec::new() });
+        }
+        let Some(slot) = cpus.get_mut(cpu) else { continue };
+        // QEMU puts its CPU index plus one where the kernel puts the task's pid.
+        (slot.cpu, slot.pid, slot.source) = (cpu as u32, None, RegSource::Qemu);
+        for (name, value) in regs {
+            match slot.regs.iter_mut().find(|(n, _)| *n == name) {
+                Some(reg) => reg.1 = value,
+                None => slot.regs.push((name, value)),
+            }
+        }
+    }
+    for cpu in &mut cpus {
+        cpu.regs.sort_by_key(|(name, _)| ORDER.iter().position(|o| o == name));
+    }
+    cpus
+}
+
+type Regs = Vec<(&'static str, u64)>;
+
+fn prstatus(desc: &Bytes) -> Option<(Option<u32>, Regs)> {
+    let pid = desc.get(PR_PID..)?.try_get_u32_le().ok()?;
+    let mut values = desc.get(PR_REG..)?;
+    let regs = PRSTATUS.iter().map_while(|&name| Some((name, values.try_get_u64_le().ok()?))).collect::<Regs>();
+    (regs.len() == PRSTATUS.len()).then_some((Some(pid), regs))
+}
+
+/// `QEMUCPUState`: version, size, 18 general registers, 10 segments, five control registers, kernel_gs_base.
+fn qemu(mut desc: Bytes) -> Option<Regs> {
+    const GENERAL: [&str; 18] = [
+        "rax", "rbx", "rcx", "rdx", "rsi", "rdi", "rsp", "rbp", "r8", "r9", "r10", "r11", "r12", "r13", "r14", "r15",
+        "rip", "rflags",
+    ];
+    /// selector and base of each segment, where they are of use
+    const SEGMENTS: [(Option<&str>, Option<&str>); 10] = [
+        (Some("cs"), None),
+        (Some("ds"), None),
+        (Some("es"), None),
+        (Some("fs"), Some("fs_base")),
+        (Some("gs"), Some("gs_base")),
+        (Some("ss"), None),
+        (None, Some("ldt_base")),
+        (None, Some("tr_base")),
+        (None, Some("gdt_base")),
+        (None, Some("idt_base")),
+    ];
+    let version = desc.try_get_u32_le().ok()?;
+    let size = desc.try_get_u32_le().ok()?;
+    if version != 1 {
+        return None;
+    }
+    let mut regs = Regs::new();
+    for name in GENERAL {
+        regs.push((name, desc.try_get_u64_le().ok()?));
+    }
+    for (selector, base) in SEGMENTS {
+        let value = u64::from(desc.try_get_u32_le().ok()?);
+        desc.try_get_u32_le().ok()?; // limit
+        desc.try_get_u64_le().ok()?; // flags and padding
+        let start = desc.try_get_u64_le().ok()?;
+        regs.extend(selector.map(|name| (name, value)));
+        regs.extend(base.map(|name| (name, start)));
+    }
+    for name in ["cr0", "cr1", "cr2", "cr3", "cr4"] {
+        let value = desc.try_get_u64_le().ok()?;
+        if name != "cr1" {
+            regs.push((name, value)); // there is no cr1
+        }
+    }
+    /// Size of the structure since it has `kernel_gs_base`.
+    const WITH_GS: u32 = 440;
+    if size >= WITH_GS {
+        regs.push(("kernel_gs_base", desc.try_get_u64_le().ok()?));
+    }
+    Some(regs)
+}

@@ -1,0 +1,160 @@
+//! The target itself: an opened dump, its registers, its description and its kernel.
+
+use std::ops::{ControlFlow, Range, RangeInclusive};
+use std::path::Path;
+use std::sync::OnceLock;
+use std::time::{Duration, SystemTime};
+
+use crate::error::{OpenError, Reason, Space};
+use crate::image::Image;
+use crate::info::Info;
+use crate::kernel::{self, Kernel, KernelLayout};
+use crate::mmu::{Arch, Mapping, Outcome, Paging, Translation};
+use crate::open::{self, OpenOptions};
+use crate::regs::{self, CpuRegs};
+use crate::vmcoreinfo::VmCoreInfo;
+
+/// The bytes of one kernel. All methods may be called from many threads at once.
+pub struct Target {
+    pub(crate) image: Box<dyn Image>,
+    info: Info,
+    cpus: Vec<CpuRegs>,
+    /// from the dump's headers, and believed
+    note: Option<VmCoreInfo>,
+    options: OpenOptions,
+    kernel: OnceLock<Result<Kernel, Reason>>,
+}
+
+impl Target {
+    /// Opens a dump of any format that kmdb knows. Reads headers only: the kernel is looked for when first needed.
+    pub fn open(path: impl AsRef<Path>, options: &OpenOptions) -> Result<Target, OpenError> {
+        let (opened, paths, file_size) = open::open(path.as_ref(), options)?;
+        let cpus = regs::from_notes(&opened.notes);
+        let note = opened.vmcoreinfo.as_ref().map(|text| VmCoreInfo::parse(text, None));
+        let time = |seconds| SystemTime::UNIX_EPOCH.checked_add(Duration::from_secs(seconds));
+        let told = |key| note.as_ref().and_then(|v| v.get(key)).map(str::to_owned);
+        let info = Info {
+            format: opened.format,
+            arch: opened.arch,
+            paths,
+            file_size,
+            page_size: opened.arch.page_size(),
+            cpus: cpus.len(),
+            release: told("OSRELEASE"),
+            build_id: told("BUILD-ID"),
+            crash_time: note.as_ref().and_then(VmCoreInfo::crash_time).and_then(time),
+            dump_time: opened.dump_time.and_then(time),
+            dump_level: opened.dump_level,
+            incomplete: opened.incomplete,
+            truncated: opened.truncated,
+            present: 0,
+            excluded: opened.excluded,
+            damage: opened.damage,
+        };
+        let believed = !options.ignore_note && !options.ignore_vmcoreinfo && options.kernel_at.is_none();
+        let note = note.filter(|_| believed);
+        Ok(Target { image: opened.image, info, cpus, note, options: options.clone(), kernel: OnceLock::new() })
+    }
+
+    /// The architecture.
+    pub fn arch(&self) -> Arch {
+        self.info.arch
+    }
+
+    /// What the target is, and what is missing from it.
+    pub fn info(&self) -> Info {
+        let present = self.ranges().iter().map(|r| r.end - r.start).sum();
+        let mut info = Info { present, ..self.info.clone() };
+        if let Some(found) = self.vmcoreinfo() {
+            info.release = info.release.or_else(|| found.get("OSRELEASE").map(str::to_owned));
+            info.build_id = info.build_id.or_else(|| found.get("BUILD-ID").map(str::to_owned));
+        }
+        info
+    }
+
+    /// Registers of each CPU that the dump has registers of.
+    pub fn cpus(&self) -> &[CpuRegs] {
+        &self.cpus
+    }
+
+    /// The kernel's description of itself, from the dump's headers or, failing that, from memory.
+    pub fn vmcoreinfo(&self) -> Option<&VmCoreInfo> {
+        match &self.note {
+            Some(note) => Some(note),
+            None => self.kernel().ok()?.vmcoreinfo.as_ref(),
+        }
+    }
+
+    /// Physical memory that is in the dump: sorted, disjoint ranges.
+    pub fn ranges(&self) -> &[Range<u64>] {
+        self.image.ranges()
+    }
+
+    /// Whether the byte at a physical address is in the dump.
+    pub fn present(&self, pa: u64) -> bool {
+        self.image.state(pa).0.is_none()
+    }
+
+    /// Where the kernel is, and how that was found out. Fails if there is none.
+    pub fn kernel_layout(&self) -> Result<KernelLayout, Reason> {
+        self.kernel().map(|kernel| kernel.layout(&*self.image))
+    }
+
+    /// Every kernel's VMCOREINFO that lies in memory. Reads the first bytes of every page.
+    pub fn kernels(&self) -> Vec<VmCoreInfo> {
+        kernel::notes_in_memory(&*self.image)
+    }
+
+    /// Tells the target where the direct map starts (`page_offset_base`), which it otherwise finds out from the page
+    /// tables. Has no effect where no kernel was found.
+    pub fn set_direct_map(&self, base: u64) {
+        if let Ok(kernel) = self.kernel() {
+            kernel.set_direct_map(base);
+        }
+    }
+
+    /// The direct map's address of a physical one, if the page is in the dump.
+    pub fn phys_to_direct(&self, pa: u64) -> Option<u64> {
+        let base = self.kernel().ok()?.direct_map(&*self.image)?;
+        self.present(pa).then(|| base.checked_add(pa))?
+    }
+
+    /// Where a virtual address leads. In the physical space every address leads to itself.
+    pub fn translate(&self, space: Space, va: u64) -> Result<Translation, Reason> {
+        match space {
+            Space::Phys => match self.image.state(va) {
+                (None, left) => Ok(Translation { pa: va, left, flags: None }),
+                (Some(reason), _) => Err(reason),
+            },
+            Space::Kernel => self.kernel()?.translate(&*self.image, va),
+            Space::User(root) => self.paging(root)?.walk(&*self.image, va),
+        }
+    }
+
+    /// Shows all mappings of a range of virtual addresses, lowest first, neighbours merged, to `visit`, until that
+    /// says stop or `keep_going`, asked for each page table, says no. In the physical space nothing is mapped.
+    pub fn each_mapping(
+        &self,
+        space: Space,
+        range: RangeInclusive<u64>,
+        keep_going: &dyn Fn() -> bool,
+        visit: &mut dyn FnMut(Mapping) -> ControlFlow<()>,
+    ) -> Result<Outcome, Reason> {
+        let paging = match space {
+            Space::Phys => return Ok(Outcome::default()),
+            Space::Kernel => self.kernel()?.paging,
+            Space::User(root) => self.paging(root)?,
+        };
+        Ok(paging.each(&*self.image, range, keep_going, visit))
+    }
+
+    /// The page tables of a process.
+    pub(crate) fn paging(&self, root: u64) -> Result<Paging, Reason> {
+        Ok(self.kernel()?.paging.with_root(root))
+    }
+
+    pub(crate) fn kernel(&self) -> Result<&Kernel, Reason> {
+        let find = || Kernel::find(&*self.image, self.info.arch, self.note.as_ref(), &self.options);
+        self.kernel.get_or_init(find).as_ref().map_err(Clone::clone)
+    }
+}

@@ -1,0 +1,89 @@
+//! Real dumps: everything that can be asked of a target without knowing a C type, checked against the dump itself.
+//!
+//! Runs where the environment variable `KMDB_LAB` names a directory with `dumps/*/vmcore*`; is skipped elsewhere.
+#![allow(clippy::unwrap_used, clippy::print_stderr)]
+
+use std::path::PathBuf;
+
+use targets::{Evidence, OpenOptions, Space, Target};
+
+fn dumps() -> Vec<PathBuf> {
+    let Ok(lab) = std::env::var("KMDB_LAB") else {
+        eprintln!("skipped: KMDB_LAB names no lab directory");
+        return Vec::new();
+    };
+    let only = std::env::var("KMDB_ONLY").unwrap_or_default();
+    let mut out = Vec::new();
+    for dir in std::fs::read_dir(format!("{lab}/dumps")).unwrap() {
+        for dir in [dir.as_ref().unwrap().path(), dir.unwrap().path().join("v")] {
+            let Ok(files) = std::fs::read_dir(dir) else { continue };
+            let files = files.map(|f| f.unwrap().path());
+            out.extend(files.filter(|f| f.file_name().unwrap().to_string_lossy().starts_with("vmcore")));
+        }
+    }
+    out.retain(|path| path.to_string_lossy().contains(&only));
+    out.sort();
+    out
+}
+
+#[test]
+fn finds_the_same_kernel_by_note_by_memory_and_by_page_tables() {
+    for path in dumps() {
+        let open = |options: &OpenOptions| {
+            let start = std::time::Instant::now();
+            let target = Target::open(&path, options).unwrap();
+            let opened = start.elapsed();
+            let layout = target.kernel_layout();
+            eprintln!("{path:?}: open {opened:?}, kernel {:?}", start.elapsed() - opened);
+            (target, layout)
+        };
+        let (target, layout) = open(&OpenOptions::default());
+        let by_note = layout.unwrap();
+        eprintln!("{:#x?}\n{:#x?}", target.info(), by_note);
+        assert_eq!(by_note.evidence, Evidence::Note, "{path:?}");
+        let (_, layout) = open(&OpenOptions { ignore_note: true, ..Default::default() });
+        let by_memory = layout.unwrap();
+        eprintln!("{:x?}", by_memory.evidence);
+        let (_, layout) = open(&OpenOptions { ignore_vmcoreinfo: true, ..Default::default() });
+        let by_shape = layout.unwrap();
+        eprintln!("{:x?}", by_shape.evidence);
+        for other in [by_memory, by_shape] {
+            assert_eq!(other.phys_base, by_note.phys_base, "{path:?}");
+            assert_eq!(other.pgd, by_note.pgd, "{path:?}");
+            assert_eq!(other.levels, by_note.levels, "{path:?}");
+            assert_eq!(other.kaslr_offset, by_note.kaslr_offset, "{path:?}");
+            assert_eq!(other.direct_map, by_note.direct_map, "{path:?}");
+            assert_eq!(other.image, by_note.image, "{path:?}");
+        }
+    }
+}
+
+#[test]
+fn the_short_cuts_give_what_the_page_tables_give() {
+    for path in dumps() {
+        let target = Target::open(&path, &OpenOptions::default()).unwrap();
+        let layout = target.kernel_layout().unwrap();
+        let (mut mappings, mut bytes) = (0u64, 0u64);
+        let start = std::time::Instant::now();
+        let outcome = target
+            .each_mapping(Space::Kernel, 1 << 63..=u64::MAX, &|| true, &mut |m| {
+                mappings += 1;
+                bytes += m.len;
+                for va in [m.va, (m.va + m.len / 2) & !7, m.va + m.len - 8] {
+                    let walked = target.translate(Space::Kernel, va).unwrap();
+                    assert_eq!(walked.pa, m.pa + (va - m.va), "{path:?} {va:#x}");
+                    assert_eq!(walked.flags, Some(m.flags));
+                    let (a, b) = (target.u64(Space::Kernel, va), target.u64(Space::Phys, walked.pa));
+                    assert_eq!(a.map_err(|e| e.reason), b.map_err(|e| e.reason), "{path:?} {va:#x}");
+                }
+                std::ops::ControlFlow::Continue(())
+            })
+            .unwrap();
+        eprintln!("{path:?}: {mappings} mappings, {} MiB, {outcome:?}, {:?}", bytes >> 20, start.elapsed());
+        for pa in [0x1000, 0x100_0000, layout.pgd] {
+            if let Some(va) = target.phys_to_direct(pa) {
+                assert_eq!(target.u64(Space::Kernel, va), target.u64(Space::Phys, pa));
+            }
+        }
+    }
+}
