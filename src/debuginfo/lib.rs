@@ -5,6 +5,9 @@
 //! **Invariant:** no input makes this crate panic, hang or allocate more than a small multiple of its size.
 
 pub mod catalog;
+pub mod dwarf;
+pub mod elf;
+mod fan;
 pub mod symbols;
 pub mod types;
 

@@ -1,0 +1,493 @@
+//! Where each name is: one pass over the outermost entries of all units.
+//!
+//! A struct of a popular header is described in a thousand units. Its name is then one offset into the merged
+//! `.debug_str`, so no text is compared to see that it is the same: descriptions with equal name, kind, size and line
+//! count as one. What differs in any of these is kept apart, the most frequent first.
+//!
+//! Compilers say where an entry's next sibling is; bodies of functions and members of structs are jumped over.
+
+use std::collections::HashMap;
+use std::hash::{BuildHasherDefault, DefaultHasher, Hash, Hasher};
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use gimli::{Abbreviation, Abbreviations, AttributeValue, EntriesRaw, Section, UnitOffset};
+
+use super::units::{MAX_ATTRIBUTES, Slice, Unit, Units, Value};
+use crate::fan;
+use crate::types::Tag;
+
+/// What a name stands for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(super) enum Kind {
+    Struct,
+    Union,
+    Enum,
+    Name,
+    Variable,
+    Function,
+    Enumerator,
+}
+
+impl From<Tag> for Kind {
+    fn from(tag: Tag) -> Kind {
+        match tag {
+            Tag::Struct => Kind::Struct,
+            Tag::Union => Kind::Union,
+            Tag::Enum => Kind::Enum,
+            Tag::Name => Kind::Name,
+        }
+    }
+}
+
+impl Kind {
+    fn tag(self) -> Option<Tag> {
+        Some(match self {
+            Kind::Struct => Tag::Struct,
+            Kind::Union => Tag::Union,
+            Kind::Enum => Tag::Enum,
+            Kind::Name => Tag::Name,
+            Kind::Variable | Kind::Function | Kind::Enumerator => return None,
+        })
+    }
+
+    fn of(tag: gimli::DwTag) -> Option<Kind> {
+        Some(match tag {
+            gimli::DW_TAG_structure_type | gimli::DW_TAG_class_type => Kind::Struct,
+            gimli::DW_TAG_union_type => Kind::Union,
+            gimli::DW_TAG_enumeration_type => Kind::Enum,
+            gimli::DW_TAG_typedef | gimli::DW_TAG_base_type => Kind::Name,
+            gimli::DW_TAG_variable => Kind::Variable,
+            gimli::DW_TAG_subprogram => Kind::Function,
+            _ => return None,
+        })
+    }
+}
+
+/// All names of a file.
+pub(super) struct Index<'a> {
+    /// by hash, then best first
+    rows: Vec<Row<'a>>,
+    /// why names may be missing
+    pub(super) damage: Option<String>,
+}
+
+struct Row<'a> {
+    hash: u64,
+    name: &'a [u8],
+    kind: Kind,
+    /// 0 a definition that other files see, 1 another definition, 2 a declaration
+    rank: u8,
+    /// number of equal descriptions
+    count: u32,
+    /// the first of them
+    local: u32,
+}
+
+/// What makes two descriptions one. The name is known by its place in `.debug_str`, short ones by their hash.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+struct Key {
+    name: u64,
+    what: u64,
+    line: u64,
+}
+
+/// A hasher for [`Key`]s, whose parts are spread already or are multiplied apart.
+#[derive(Default)]
+struct Mix(u64);
+
+impl Hasher for Mix {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+    fn write(&mut self, bytes: &[u8]) {
+        bytes.iter().for_each(|&b| self.write_u64(u64::from(b)));
+    }
+    fn write_u64(&mut self, value: u64) {
+        self.0 = (self.0.rotate_left(5) ^ value).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    }
+}
+
+type Names<'a> = HashMap<Key, Row<'a>, BuildHasherDefault<Mix>>;
+
+/// What one thread found.
+#[derive(Default)]
+struct Found<'a> {
+    names: Names<'a>,
+    /// each is a different variable, whatever its name
+    variables: Vec<Row<'a>>,
+    damaged: u32,
+}
+
+/// Units are handed to threads in runs of this many: neighbours share abbreviations in some compilers' output.
+const RUN: usize = 8;
+
+impl<'a> Index<'a> {
+    /// Reads the names of all units, on all processors.
+    pub(super) fn build(units: &Units<'a>) -> Index<'a> {
+        let budget = Budget::new(units);
+        let runs: Vec<_> = units.all.chunks(RUN).collect();
+        let found = fan::out(runs.len(), Found::default, |found, run| {
+            let mut abbreviations = None;
+            for unit in runs.get(run).copied().unwrap_or_default() {
+                if Scan::new(units, unit, &budget, &mut abbreviations).and_then(|mut scan| scan.run(found)).is_none() {
+                    found.damaged += 1;
+                }
+            }
+        });
+        let damaged: u32 = found.iter().map(|f| f.damaged).sum();
+        let damage = match damaged {
+            0 => units.damage.clone(),
+            n => Some(format!("{n} of {} units are damaged", units.all.len())),
+        };
+        Index { rows: merge(found), damage }
+    }
+
+    /// Entries of that name, best first; declarations only if there is nothing else.
+    pub(super) fn find(&self, kind: Kind, name: &[u8]) -> Vec<u32> {
+        let mut rows: Vec<_> = self.same_hash(name).filter(|r| r.kind == kind && r.name == name).collect();
+        if let Some(best) = rows.first().map(|r| r.rank) {
+            rows.retain(|r| r.rank < 2 || best == 2);
+        }
+        rows.iter().map(|r| r.local).collect()
+    }
+
+    fn same_hash(&self, name: &[u8]) -> impl Iterator<Item = &Row<'a>> {
+        let hash = hash(name);
+        let start = self.rows.partition_point(|r| r.hash < hash);
+        self.rows.get(start..).unwrap_or_default().iter().take_while(move |r| r.hash == hash)
+    }
+
+    /// Visits each named type once.
+    pub(super) fn each_type(&self, visit: &mut dyn FnMut(Tag, &str) -> bool) {
+        let mut last = None;
+        for row in &self.rows {
+            let this = Some((row.kind, row.name));
+            if let (Some(tag), true) = (row.kind.tag(), this != last)
+                && !visit(tag, &String::from_utf8_lossy(row.name))
+            {
+                return;
+            }
+            last = this;
+        }
+    }
+
+    /// Visits every definition of a variable.
+    pub(super) fn each_variable(&self, mut visit: impl FnMut(&'a [u8], u32)) {
+        let defined = self.rows.iter().filter(|r| r.kind == Kind::Variable && r.rank < 2);
+        defined.for_each(|r| visit(r.name, r.local));
+    }
+}
+
+fn merge(found: Vec<Found<'_>>) -> Vec<Row<'_>> {
+    let mut names = Names::default();
+    let mut rows = Vec::new();
+    for part in found {
+        rows.extend(part.variables);
+        if names.is_empty() {
+            names = part.names;
+            continue;
+        }
+        for (key, row) in part.names {
+            names.entry(key).and_modify(|known| known.add(row.count, row.local)).or_insert(row);
+        }
+    }
+    rows.extend(names.into_values());
+    for row in &mut rows {
+        row.hash = hash(row.name);
+    }
+    rows.sort_unstable_by_key(|r| (r.hash, r.kind, r.rank, u32::MAX - r.count, r.local));
+    rows
+}
+
+fn hash(name: &[u8]) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    name.hash(&mut hasher);
+    hasher.finish()
+}
+
+impl Row<'_> {
+    fn add(&mut self, count: u32, local: u32) {
+        self.count = self.count.saturating_add(count);
+        // threads meet units in any order; the first in the file is the same every time
+        self.local = self.local.min(local);
+    }
+}
+
+/// Work that is not paid for by bytes: abbreviations read again for every unit, and attributes that take no room.
+/// Linked files stay far below these bounds; a file made to exceed them is cut short.
+struct Budget {
+    abbreviations: AtomicU64,
+}
+
+impl Budget {
+    fn new(units: &Units<'_>) -> Budget {
+        let size = units.dwarf.debug_abbrev.reader().len() as u64;
+        Budget { abbreviations: AtomicU64::new(size.saturating_mul(16).saturating_add(1 << 20)) }
+    }
+
+    /// Pays for reading the table that `section` begins with.
+    fn table(&self, section: Slice<'_>) -> Option<()> {
+        let len = table_len(section.slice())? as u64;
+        self.abbreviations.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(len)).ok()?;
+        Some(())
+    }
+}
+
+/// Length of a table of abbreviations. `None` if it has no end, or an entry with too many attributes.
+pub(super) fn table_len(data: &[u8]) -> Option<usize> {
+    let mut at = 0;
+    while leb(data, &mut at)? != 0 {
+        leb(data, &mut at)?;
+        at += 1;
+        let mut attributes = 0;
+        loop {
+            let (name, form) = (leb(data, &mut at)?, leb(data, &mut at)?);
+            if form == u64::from(gimli::DW_FORM_implicit_const.0) {
+                leb(data, &mut at)?;
+            }
+            if name == 0 && form == 0 {
+                break;
+            }
+            attributes += 1;
+            if attributes > MAX_ATTRIBUTES {
+                return None;
+            }
+        }
+    }
+    Some(at)
+}
+
+/// The next LEB128 number, as far as it fits.
+fn leb(data: &[u8], at: &mut usize) -> Option<u64> {
+    let (mut value, mut shift) = (0u64, 0);
+    loop {
+        let byte = *data.get(*at)?;
+        *at += 1;
+        value |= u64::from(byte & 0x7f).checked_shl(shift).unwrap_or(0);
+        shift += 7;
+        if byte & 0x80 == 0 {
+            return Some(value);
+        }
+    }
+}
+
+/// The pass over one unit.
+struct Scan<'s, 'a> {
+    units: &'s Units<'a>,
+    unit: &'s Unit<'a>,
+    abbreviations: &'s Abbreviations,
+    raw: EntriesRaw<'s, Slice<'a>>,
+    /// attributes that may still be read
+    left: u64,
+}
+
+/// What the index needs of an entry.
+#[derive(Default)]
+struct Facts<'a> {
+    name: Option<Value<'a>>,
+    specification: Option<UnitOffset>,
+    sibling: Option<UnitOffset>,
+    size: u64,
+    line: u64,
+    declaration: bool,
+    external: bool,
+    /// has a place, a constant value or code
+    defined: bool,
+    language: Option<gimli::DwLang>,
+}
+
+impl<'s, 'a> Scan<'s, 'a> {
+    /// `cached` are the abbreviations of the unit before, and where they are.
+    fn new(
+        units: &'s Units<'a>,
+        unit: &'s Unit<'a>,
+        budget: &Budget,
+        cached: &'s mut Option<(usize, Abbreviations)>,
+    ) -> Option<Scan<'s, 'a>> {
+        let at = unit.header.debug_abbrev_offset();
+        if cached.as_ref().is_none_or(|(known, _)| *known != at.0) {
+            let section = units.dwarf.debug_abbrev.reader();
+            budget.table(section.range_from(at.0.min(section.len())..))?;
+            *cached = Some((at.0, unit.header.abbreviations(&units.dwarf.debug_abbrev).ok()?));
+        }
+        let (_, abbreviations) = cached.as_ref()?;
+        let raw = unit.header.entries_raw(abbreviations, None).ok()?;
+        // an entry has more attributes than bytes only where it is all constants and flags
+        let left = (unit.header.length_including_self() as u64).saturating_mul(8).saturating_add(1024);
+        Some(Scan { units, unit, abbreviations, raw, left })
+    }
+
+    /// Reads the outermost entries. `None` if the unit is damaged; what was found until there stays.
+    fn run(&mut self, found: &mut Found<'a>) -> Option<()> {
+        let root = self.raw.read_abbreviation().ok()??;
+        let facts = self.facts(root)?;
+        // Names in Rust are paths, which nobody types here; symbols and lines know them.
+        if !root.has_children() || facts.language == Some(gimli::DW_LANG_Rust) {
+            return Some(());
+        }
+        let mut level = 1;
+        while !self.raw.is_empty() {
+            let at = self.raw.next_offset();
+            let Some(abbrev) = self.raw.read_abbreviation().ok()? else {
+                level -= 1;
+                if level == 0 {
+                    return Some(());
+                }
+                continue;
+            };
+            if level > 1 {
+                self.pay(abbrev)?;
+                self.raw.skip_attributes(abbrev.attributes()).ok()?;
+                level += usize::from(abbrev.has_children());
+                continue;
+            }
+            let facts = self.facts(abbrev)?;
+            let new = match Kind::of(abbrev.tag()) {
+                Some(kind) => self.record(found, kind, at, &facts),
+                None => false,
+            };
+            if !abbrev.has_children() {
+                continue;
+            }
+            if new && abbrev.tag() == gimli::DW_TAG_enumeration_type {
+                self.enumerators(found)?;
+                continue;
+            }
+            match facts.sibling.filter(|s| s.0 > self.raw.next_offset().0) {
+                Some(sibling) => self.raw = self.unit.header.entries_raw(self.abbreviations, Some(sibling)).ok()?,
+                None => level += 1,
+            }
+        }
+        // compilers end a unit with a null entry, but it says nothing
+        Some(())
+    }
+
+    fn pay(&mut self, abbrev: &Abbreviation) -> Option<()> {
+        self.left = self.left.checked_sub(abbrev.attributes().len() as u64)?;
+        Some(())
+    }
+
+    fn facts(&mut self, abbrev: &Abbreviation) -> Option<Facts<'a>> {
+        self.pay(abbrev)?;
+        let mut facts = Facts::default();
+        for spec in abbrev.attributes() {
+            let wanted = matches!(
+                spec.name(),
+                gimli::DW_AT_name
+                    | gimli::DW_AT_sibling
+                    | gimli::DW_AT_byte_size
+                    | gimli::DW_AT_decl_line
+                    | gimli::DW_AT_declaration
+                    | gimli::DW_AT_external
+                    | gimli::DW_AT_specification
+                    | gimli::DW_AT_language
+            );
+            if !wanted {
+                facts.defined |= matches!(
+                    spec.name(),
+                    gimli::DW_AT_location
+                        | gimli::DW_AT_const_value
+                        | gimli::DW_AT_low_pc
+                        | gimli::DW_AT_ranges
+                        | gimli::DW_AT_inline
+                );
+                self.raw.skip_attributes(std::slice::from_ref(spec)).ok()?;
+                continue;
+            }
+            let value = self.raw.read_attribute_inline(*spec).ok()?.value();
+            match (spec.name(), value) {
+                (gimli::DW_AT_name, value) => facts.name = Some(value),
+                (gimli::DW_AT_sibling, AttributeValue::UnitRef(at)) => facts.sibling = Some(at),
+                (gimli::DW_AT_specification, AttributeValue::UnitRef(at)) => facts.specification = Some(at),
+                (gimli::DW_AT_declaration, AttributeValue::Flag(flag)) => facts.declaration = flag,
+                (gimli::DW_AT_external, AttributeValue::Flag(flag)) => facts.external = flag,
+                (gimli::DW_AT_language, AttributeValue::Language(language)) => facts.language = Some(language),
+                (gimli::DW_AT_byte_size, value) => facts.size = value.udata_value().unwrap_or(0),
+                (gimli::DW_AT_decl_line, value) => facts.line = value.udata_value().unwrap_or(0),
+                _ => {}
+            }
+        }
+        Some(facts)
+    }
+
+    /// Notes an outermost entry. Returns whether it is one that this thread sees for the first time.
+    fn record(&self, found: &mut Found<'a>, kind: Kind, at: UnitOffset, facts: &Facts<'a>) -> bool {
+        let Some(local) = self.local(at) else { return false };
+        if kind == Kind::Variable && facts.defined && !facts.declaration {
+            let declared = facts.specification.filter(|_| facts.name.is_none());
+            let declared = declared.and_then(|at| self.units.entry(self.local(at)?));
+            let external =
+                facts.external || declared.as_ref().is_some_and(|(_, entry)| entry.flag(gimli::DW_AT_external));
+            let name = match (facts.name, &declared) {
+                (Some(name), _) => self.units.text(self.unit, name),
+                (None, Some((unit, entry))) => self.units.name(unit, entry),
+                (None, None) => None,
+            };
+            if let Some(name) = name {
+                found.variables.push(Row { hash: 0, name, kind, rank: u8::from(!external), count: 1, local });
+            }
+            return false;
+        }
+        let rank = match kind {
+            _ if facts.declaration => 2,
+            Kind::Variable => 2,
+            // a prototype by an older compiler, without the flag
+            Kind::Function if !facts.defined => 2,
+            Kind::Function => u8::from(!facts.external),
+            _ => 0,
+        };
+        match facts.name {
+            Some(name) => self.insert(&mut found.names, kind, rank, name, (facts.size, facts.line), local),
+            None => true,
+        }
+    }
+
+    fn insert(
+        &self,
+        names: &mut Names<'a>,
+        kind: Kind,
+        rank: u8,
+        name: Value<'a>,
+        (size, line): (u64, u64),
+        local: u32,
+    ) -> bool {
+        let place = match name {
+            AttributeValue::DebugStrRef(offset) => offset.0 as u64,
+            AttributeValue::String(text) => hash(text.slice()) | 1 << 63,
+            other => match self.units.text(self.unit, other) {
+                Some(text) => hash(text) | 1 << 63,
+                None => return false,
+            },
+        };
+        let what = size << 8 | u64::from(rank) << 4 | kind as u64;
+        let mut new = false;
+        names.entry(Key { name: place, what, line }).and_modify(|known| known.add(1, local)).or_insert_with(|| {
+            new = true;
+            let name = self.units.text(self.unit, name).unwrap_or_default();
+            Row { hash: 0, name, kind, rank, count: 1, local }
+        });
+        new
+    }
+
+    /// Notes the children of an enumeration, whose end is the next null.
+    fn enumerators(&mut self, found: &mut Found<'a>) -> Option<()> {
+        let mut level = 1;
+        while level > 0 {
+            let at = self.raw.next_offset();
+            let Some(abbrev) = self.raw.read_abbreviation().ok()? else {
+                level -= 1;
+                continue;
+            };
+            level += usize::from(abbrev.has_children());
+            let facts = self.facts(abbrev)?;
+            if let (gimli::DW_TAG_enumerator, Some(name), Some(local)) = (abbrev.tag(), facts.name, self.local(at)) {
+                self.insert(&mut found.names, Kind::Enumerator, 0, name, (0, 0), local);
+            }
+        }
+        Some(())
+    }
+
+    fn local(&self, at: UnitOffset) -> Option<u32> {
+        self.unit.start.checked_add(u32::try_from(at.0).ok()?)
+    }
+}

@@ -1,0 +1,77 @@
+//! From an address to function, file and line, with the functions that were inlined there.
+
+use std::sync::{Mutex, PoisonError};
+
+use super::units::{Slice, Units};
+use super::{Dwarf, decode};
+use crate::elf::Error;
+use crate::types::TypeId;
+
+/// One function at an address: the innermost inlined one, or a caller that it was inlined into.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Frame {
+    /// its name in the source
+    pub function: Option<String>,
+    /// its prototype, a [`Type::Func`](crate::Type::Func)
+    pub ty: Option<TypeId>,
+    /// source file, relative to the kernel's source tree if it lies in it
+    pub file: Option<String>,
+    /// counted from 1
+    pub line: Option<u32>,
+    /// counted from 1
+    pub column: Option<u32>,
+    /// whether its code stands inside the function of the next frame
+    pub inlined: bool,
+}
+
+pub(super) type Context<'a> = addr2line::Context<Slice<'a>>;
+
+impl Dwarf {
+    /// What the kernel's code at `addr` (an address after relocation) was compiled from: the innermost inlined
+    /// function first, then those it was inlined into. Empty where there is no code that the file knows.
+    pub fn frames(&self, addr: u64) -> Result<Vec<Frame>, Error> {
+        self.with(|parsed| {
+            let context = parsed.lines.get_or_init(|| context(&parsed.units));
+            match context {
+                Ok(context) => {
+                    let context = context.lock().unwrap_or_else(PoisonError::into_inner);
+                    self.look_up(&context, addr.wrapping_sub(self.file.slide()))
+                }
+                Err(why) => Err(why.clone()),
+            }
+        })?
+        .map_err(|why| self.error(why))
+    }
+
+    /// The prototype of the function that covers `addr`, not counting inlined ones.
+    pub fn function_at(&self, addr: u64) -> Option<TypeId> {
+        self.frames(addr).ok()?.last()?.ty
+    }
+
+    fn look_up(&self, context: &Context<'_>, addr: u64) -> Result<Vec<Frame>, String> {
+        let unit = context.find_dwarf_and_unit(addr).skip_all_loads();
+        let start = unit.and_then(|u| u.header.debug_info_offset()).map(|at| at.0);
+        let mut frames = context.find_frames(addr).skip_all_loads().map_err(|e| e.to_string())?;
+        let mut out: Vec<Frame> = Vec::new();
+        while let Some(frame) = frames.next().map_err(|e| e.to_string())? {
+            if let Some(callee) = out.last_mut() {
+                callee.inlined = true;
+            }
+            let die = start.zip(frame.dw_die_offset).and_then(|(start, at)| u32::try_from(start + at.0).ok());
+            let place = frame.location;
+            out.push(Frame {
+                function: frame.function.map(|f| decode::text(f.name.slice()).to_string()),
+                ty: die.map(|local| self.id(local)),
+                file: place.as_ref().and_then(|p| p.file).map(str::to_owned),
+                line: place.as_ref().and_then(|p| p.line),
+                column: place.as_ref().and_then(|p| p.column).filter(|&column| column > 0),
+                inlined: false,
+            });
+        }
+        Ok(out)
+    }
+}
+
+fn context<'a>(units: &Units<'a>) -> Result<Mutex<Context<'a>>, String> {
+    Context::from_arc_dwarf(units.dwarf.clone()).map(Mutex::new).map_err(|e| e.to_string())
+}

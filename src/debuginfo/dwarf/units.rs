@@ -1,0 +1,300 @@
+//! The sections of DWARF, the units in them, and a way to walk a unit's entries that ends.
+
+use std::collections::HashMap;
+use std::ops::ControlFlow;
+use std::sync::{Arc, OnceLock};
+
+use bytes::Bytes;
+use gimli::{
+    Attribute, AttributeValue, DwAt, DwTag, EndianSlice, EntriesRaw, RunTimeEndian, Section, UnitOffset, UnitType,
+};
+
+use super::INNER_BOTTOM;
+use crate::elf::{DebugFile, Error};
+
+pub(super) type Slice<'a> = EndianSlice<'a, RunTimeEndian>;
+pub(super) type Value<'a> = AttributeValue<Slice<'a>>;
+
+/// Attributes of one entry; compilers write up to thirty. More can be had without a byte in the entry, and would make
+/// reading it expensive.
+pub(super) const MAX_ATTRIBUTES: usize = 128;
+
+/// What is needed of a file: all but macros, location lists and unwind tables.
+const NEEDED: [gimli::SectionId; 11] = [
+    gimli::SectionId::DebugInfo,
+    gimli::SectionId::DebugTypes,
+    gimli::SectionId::DebugAbbrev,
+    gimli::SectionId::DebugStr,
+    gimli::SectionId::DebugStrOffsets,
+    gimli::SectionId::DebugAddr,
+    gimli::SectionId::DebugLine,
+    gimli::SectionId::DebugLineStr,
+    gimli::SectionId::DebugRanges,
+    gimli::SectionId::DebugRngLists,
+    gimli::SectionId::DebugAranges,
+];
+
+/// The sections' contents.
+pub(super) struct Sections {
+    data: Vec<Bytes>,
+    endian: RunTimeEndian,
+}
+
+impl Sections {
+    pub(super) fn load(file: &DebugFile) -> Result<Sections, Error> {
+        let endian = if file.little_endian() { RunTimeEndian::Little } else { RunTimeEndian::Big };
+        Ok(Sections { data: file.load(&NEEDED.map(|id| id.name()))?, endian })
+    }
+
+    fn get(&self, id: gimli::SectionId) -> Slice<'_> {
+        let at = NEEDED.iter().position(|&needed| needed == id);
+        EndianSlice::new(at.and_then(|at| self.data.get(at)).map_or(&[], |data| data), self.endian)
+    }
+
+    /// Finds the units.
+    pub(super) fn units(&self) -> Result<Units<'_>, String> {
+        let load = |id| Ok::<_, std::convert::Infallible>(self.get(id));
+        let Ok(dwarf) = gimli::Dwarf::load(load);
+        Units::new(dwarf)
+    }
+}
+
+/// All units of a file, in the order of their offsets.
+pub(super) struct Units<'a> {
+    pub(super) dwarf: Arc<gimli::Dwarf<Slice<'a>>>,
+    pub(super) all: Vec<Unit<'a>>,
+    /// types in units of their own, by signature
+    signatures: HashMap<u64, u32>,
+    /// why there may be more units than were found
+    pub(super) damage: Option<String>,
+}
+
+/// A unit, parsed as far as it was needed.
+pub(super) struct Unit<'a> {
+    /// of its header; `.debug_types` counts on where `.debug_info` ends
+    pub(super) start: u32,
+    end: u32,
+    pub(super) header: gimli::UnitHeader<Slice<'a>>,
+    parsed: OnceLock<Option<Box<gimli::Unit<Slice<'a>>>>>,
+}
+
+impl<'a> Units<'a> {
+    fn new(dwarf: gimli::Dwarf<Slice<'a>>) -> Result<Units<'a>, String> {
+        let info_len = dwarf.debug_info.reader().len();
+        let types_len = dwarf.debug_types.reader().len();
+        if info_len.saturating_add(types_len) >= INNER_BOTTOM as usize {
+            return Err("more than 3.75 GB of types".into());
+        }
+        let mut units = Units { dwarf: Arc::new(dwarf), all: Vec::new(), signatures: HashMap::new(), damage: None };
+        let dwarf = units.dwarf.clone();
+        let mut headers = dwarf.units();
+        loop {
+            match headers.next() {
+                Ok(Some(header)) => units.add(header, header.debug_info_offset().map_or(0, |o| o.0)),
+                Ok(None) => break,
+                Err(e) => {
+                    units.damage = Some(format!("unit {}: {e}", units.all.len()));
+                    break;
+                }
+            }
+        }
+        let mut headers = dwarf.type_units();
+        while let Ok(Some(header)) = headers.next() {
+            units.add(header, info_len + header.debug_types_offset().map_or(0, |o| o.0));
+        }
+        Ok(units)
+    }
+
+    fn add(&mut self, header: gimli::UnitHeader<Slice<'a>>, start: usize) {
+        // below INNER_BOTTOM, as both sections are
+        let start = start as u32;
+        if let UnitType::Type { type_signature, type_offset } | UnitType::SplitType { type_signature, type_offset } =
+            header.type_()
+        {
+            self.signatures.insert(type_signature.0, start.saturating_add(type_offset.0 as u32));
+        }
+        let end = start.saturating_add(header.length_including_self() as u32);
+        self.all.push(Unit { start, end, header, parsed: OnceLock::new() });
+    }
+
+    /// The unit that the entry at `local` is in.
+    pub(super) fn unit_of(&self, local: u32) -> Option<&Unit<'a>> {
+        let after = self.all.partition_point(|u| u.start <= local);
+        self.all.get(after.checked_sub(1)?).filter(|u| local < u.end)
+    }
+
+    /// Where a reference in `unit` leads.
+    pub(super) fn target(&self, unit: &Unit<'a>, value: Value<'a>) -> Option<u32> {
+        match value {
+            AttributeValue::UnitRef(offset) => unit.start.checked_add(u32::try_from(offset.0).ok()?),
+            AttributeValue::DebugInfoRef(offset) => u32::try_from(offset.0).ok(),
+            AttributeValue::DebugTypesRef(signature) => self.signatures.get(&signature.0).copied(),
+            _ => None,
+        }
+    }
+
+    /// The entry at `local`, with its unit.
+    pub(super) fn entry(&self, local: u32) -> Option<(&Unit<'a>, Entry<'a>)> {
+        let unit = self.unit_of(local)?;
+        let mut entry = Entry::default();
+        unit.walk(self, local)?.next(&mut entry)?;
+        Some((unit, entry))
+    }
+
+    /// Visits the children of the entry at `local`, and not theirs.
+    pub(super) fn children(&self, local: u32, mut visit: impl FnMut(&Entry<'a>) -> ControlFlow<()>) {
+        let Some(mut walk) = self.unit_of(local).and_then(|u| u.walk(self, local)) else { return };
+        let mut entry = Entry::default();
+        if walk.next(&mut entry).is_none() || !entry.children {
+            return;
+        }
+        while let Some(level) = walk.next(&mut entry) {
+            match level {
+                ..=0 => return,
+                1 => {}
+                _ => continue,
+            }
+            if visit(&entry).is_break() {
+                return;
+            }
+            walk.skip_children(&entry);
+        }
+    }
+
+    /// An attribute of `entry`, or else of what it was derived from, with the unit that says so.
+    pub(super) fn inherited<'u>(
+        &'u self,
+        unit: &'u Unit<'a>,
+        entry: &Entry<'a>,
+        name: DwAt,
+    ) -> Option<(&'u Unit<'a>, Value<'a>)> {
+        if let Some(value) = entry.get(name) {
+            return Some((unit, value));
+        }
+        let (mut unit, mut from) = (unit, entry.origin());
+        // concrete instance → abstract instance → declaration in a class: compilers need two
+        for _ in 0..8 {
+            let (next, entry) = self.entry(self.target(unit, from?)?)?;
+            if let Some(value) = entry.get(name) {
+                return Some((next, value));
+            }
+            (unit, from) = (next, entry.origin());
+        }
+        None
+    }
+
+    /// A string attribute's text.
+    pub(super) fn text(&self, unit: &Unit<'a>, value: Value<'a>) -> Option<&'a [u8]> {
+        let text = match value {
+            AttributeValue::String(text) => text,
+            AttributeValue::DebugStrRef(offset) => self.dwarf.string(offset).ok()?,
+            // only indirect strings need the unit's own entry to be read first
+            other => self.dwarf.attr_string(unit.parsed(self)?, other).ok()?,
+        };
+        Some(text.slice())
+    }
+
+    /// Name of an entry, also an inherited one.
+    pub(super) fn name(&self, unit: &Unit<'a>, entry: &Entry<'a>) -> Option<&'a [u8]> {
+        let (unit, value) = self.inherited(unit, entry, gimli::DW_AT_name)?;
+        self.text(unit, value).filter(|name| !name.is_empty())
+    }
+}
+
+impl<'a> Unit<'a> {
+    /// The unit's own entry and abbreviations. `None` if they cannot be read.
+    pub(super) fn parsed(&self, units: &Units<'a>) -> Option<&gimli::Unit<Slice<'a>>> {
+        let parse = || {
+            let mut unit = gimli::Unit::new(&units.dwarf, self.header).ok()?;
+            // the line table's file names are the larger part, and wanted elsewhere only
+            unit.line_program = None;
+            Some(Box::new(unit))
+        };
+        self.parsed.get_or_init(parse).as_deref()
+    }
+
+    fn walk<'u>(&'u self, units: &Units<'a>, local: u32) -> Option<Walk<'u, 'a>> {
+        let parsed = self.parsed(units)?;
+        let at = UnitOffset(local.checked_sub(self.start)? as usize);
+        Some(Walk { unit: self, parsed, raw: parsed.entries_raw(Some(at)).ok()?, base: 0 })
+    }
+}
+
+/// One entry (DIE) with its attributes.
+pub(super) struct Entry<'a> {
+    /// as a local type id
+    pub(super) local: u32,
+    pub(super) tag: DwTag,
+    children: bool,
+    attrs: Vec<Attribute<Slice<'a>>>,
+    level: isize,
+}
+
+impl Default for Entry<'_> {
+    fn default() -> Self {
+        Entry { local: 0, tag: gimli::DW_TAG_null, children: false, attrs: Vec::new(), level: 0 }
+    }
+}
+
+impl<'a> Entry<'a> {
+    pub(super) fn get(&self, name: DwAt) -> Option<Value<'a>> {
+        self.attrs.iter().find(|a| a.name() == name).map(|a| a.value())
+    }
+
+    pub(super) fn number(&self, name: DwAt) -> Option<u64> {
+        self.get(name)?.udata_value()
+    }
+
+    pub(super) fn flag(&self, name: DwAt) -> bool {
+        matches!(self.get(name), Some(AttributeValue::Flag(true)))
+    }
+
+    /// What it was derived from.
+    fn origin(&self) -> Option<Value<'a>> {
+        self.get(gimli::DW_AT_abstract_origin).or_else(|| self.get(gimli::DW_AT_specification))
+    }
+}
+
+/// Walks entries forward; levels count from the entry it began with, which is at 0.
+struct Walk<'u, 'a> {
+    unit: &'u Unit<'a>,
+    parsed: &'u gimli::Unit<Slice<'a>>,
+    raw: EntriesRaw<'u, Slice<'a>>,
+    base: isize,
+}
+
+impl<'a> Walk<'_, 'a> {
+    /// Reads the next entry and returns its level. `None` where the tree ends, or is damaged.
+    fn next(&mut self, entry: &mut Entry<'a>) -> Option<isize> {
+        loop {
+            let level = self.base + self.raw.next_depth();
+            let local = self.unit.start.checked_add(self.raw.next_offset().0 as u32)?;
+            let Some(abbrev) = self.raw.read_abbreviation().ok()? else {
+                if level <= 1 {
+                    return None;
+                }
+                continue;
+            };
+            if abbrev.attributes().len() > MAX_ATTRIBUTES {
+                return None;
+            }
+            self.raw.read_attributes(abbrev.attributes(), &mut entry.attrs).ok()?;
+            (entry.local, entry.tag, entry.children, entry.level) = (local, abbrev.tag(), abbrev.has_children(), level);
+            return Some(level);
+        }
+    }
+
+    /// Goes to the next sibling if the entry just read says where it is; else its children come next.
+    fn skip_children(&mut self, entry: &Entry<'a>) {
+        if !entry.children {
+            return;
+        }
+        let Some(AttributeValue::UnitRef(sibling)) = entry.get(gimli::DW_AT_sibling) else { return };
+        // only ever forward
+        if sibling.0 > self.raw.next_offset().0
+            && let Ok(raw) = self.parsed.entries_raw(Some(sibling))
+        {
+            (self.raw, self.base) = (raw, entry.level);
+        }
+    }
+}
