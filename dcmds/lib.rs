@@ -1,1 +1,8 @@
-//! placeholder
+//! Dcmds: answers. One file per family. Each module's `DCMDS` is listed here, and nowhere else.
+//!
+//! **Invariant:** a dcmd emits rows; it prints nothing and holds no kernel layout of its own.
+
+use engine::DcmdEntry;
+
+/// Every dcmd, by family.
+pub static DCMDS: &[&[DcmdEntry]] = &[];

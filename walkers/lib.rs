@@ -1,1 +1,13 @@
-//! placeholder
+//! Walkers: kernel structures, their invariants, and the ways to reach every one of them.
+//!
+//! One file per structure. Each module's `WALKERS` is listed here, and nowhere else.
+//!
+//! **Invariant:** nothing here formats anything.
+
+use engine::{DynamicWalkers, WalkerEntry};
+
+/// Every walker, by family.
+pub static WALKERS: &[&[WalkerEntry]] = &[];
+
+/// Families of walkers that the target brings along.
+pub static DYNAMIC: &[DynamicWalkers] = &[];

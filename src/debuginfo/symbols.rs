@@ -38,6 +38,17 @@ pub trait SymbolSource: Send + Sync {
     fn by_addr(&self, addr: u64) -> Option<Symbol>;
     /// Visits every symbol in table order until `visit` returns false.
     fn each(&self, visit: &mut dyn FnMut(Symbol) -> bool);
+    /// Names that begin with `prefix`, at most `limit`, in no order that matters.
+    fn by_prefix(&self, prefix: &str, limit: usize) -> Vec<String> {
+        let mut names = Vec::new();
+        self.each(&mut |symbol| {
+            if names.len() < limit && symbol.name.starts_with(prefix) {
+                names.push(symbol.name);
+            }
+            names.len() < limit
+        });
+        names
+    }
     /// Number of symbols.
     fn len(&self) -> usize;
     /// Whether the table has no symbols.

@@ -1,2 +1,50 @@
-//! The pipe.
+//! The engine: what a dcmd, a walker and a session are, and how items flow between them.
+//!
+//! **Invariant:** it prints nothing and knows no kernel structure.
+
+extern crate self as engine;
+
+pub mod arg;
+pub mod ctree;
+pub mod cx;
+pub mod env;
+pub mod error;
+pub mod globals;
+pub mod interrupt;
+pub mod item;
 pub mod lang;
+pub mod names;
+pub mod notes;
+pub mod pipeline;
+pub mod registry;
+pub mod scope;
+pub mod session;
+pub mod symbols;
+pub mod verbs;
+pub mod view;
+
+pub use arg::ExprArg;
+pub use clap::Args;
+pub use cx::{Cx, Face, Out, Sink};
+pub use debuginfo::{self, Tag, Type, TypeId};
+pub use derive::{Row, View};
+pub use env::Env;
+pub use error::{Doing, Error, Result};
+pub use interrupt::Interrupt;
+pub use item::{Addr, Cell, Column, Hex, IntoCell, IntoRow, Item, Object, Row, Schema};
+pub use registry::{
+    Address, Dcmd, DcmdEntry, DynamicWalker, DynamicWalkers, Filter, Registry, Stage, Visit, WalkerEntry,
+};
+pub use session::Session;
+pub use symbols::Module;
+pub use targets::{self, Space};
+pub use view::{At, Field, FieldReader, FieldSpec, FromField, Layout};
+
+/// What a file of dcmds or walkers starts with.
+pub mod prelude {
+    pub use crate::{
+        Addr, Address, Args, Cell, Cx, Dcmd, DcmdEntry, Doing, Error, ExprArg, Filter, Hex, Item, Object, Out, Result,
+        Row, Session, Space, View, Visit, WalkerEntry,
+    };
+    pub use crate::{FromField as _, IntoCell as _, IntoRow as _};
+}

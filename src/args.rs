@@ -1,0 +1,55 @@
+//! The command line.
+
+use crate::render::Format;
+use clap::Parser;
+use std::path::PathBuf;
+
+/// mdb for Linux kernel memory: opens a crash dump, with or without its vmlinux, and answers questions about it.
+///
+/// Without -e, -f or piped input it gives a prompt. Exit status: 0 fine, 1 findings (corruption, leaks, a failed
+/// assertion), 2 a command failed or the dump could not be opened, 130 interrupted.
+#[derive(Parser, Debug)]
+#[command(name = "kmdb", version, max_term_width = 100)]
+pub struct Cli {
+    /// the dump: an ELF or kdump-compressed vmcore, as it is or packed with zstd, gzip or xz
+    pub dump: PathBuf,
+
+    /// the kernel's vmlinux with debug information; without it types and symbols come from the dump itself
+    pub vmlinux: Option<PathBuf>,
+
+    /// run this command and exit; may be given several times
+    #[arg(short = 'e', long = "execute", value_name = "COMMAND")]
+    pub execute: Vec<String>,
+
+    /// run the commands of this file and exit
+    #[arg(short = 'f', long = "file", value_name = "FILE")]
+    pub file: Vec<PathBuf>,
+
+    /// how answers are written
+    #[arg(short = 'o', long = "output", value_enum, default_value = "table")]
+    pub output: Format,
+
+    /// more directories to look for debug files in, before the usual ones
+    #[arg(short = 'd', long = "debug-dir", value_name = "DIR")]
+    pub debug_dir: Vec<PathBuf>,
+
+    /// take the vmlinux although its build-id is not the dump's
+    #[arg(long)]
+    pub force: bool,
+
+    /// do not look for debug files: use only what the dump holds
+    #[arg(long)]
+    pub no_debuginfo: bool,
+
+    /// do not use the VMCOREINFO note: find everything in memory
+    #[arg(long)]
+    pub ignore_vmcoreinfo: bool,
+
+    /// do not read ~/.kmdbrc
+    #[arg(short = 'S', long = "no-rc")]
+    pub no_rc: bool,
+
+    /// never use a pager
+    #[arg(long)]
+    pub no_pager: bool,
+}

@@ -1,0 +1,58 @@
+//! Notes: what a command met on its way and could not use.
+//!
+//! A walker that finds a missing page or a looping list says so here and goes on. The face prints each kind of note
+//! once, with its first places and a count, when the command is over.
+
+use std::{collections::BTreeMap, fmt::Write as _, sync::Mutex};
+
+/// How many places a note remembers.
+const PLACES: usize = 3;
+
+#[derive(Default)]
+struct Kind {
+    count: u64,
+    places: Vec<u64>,
+}
+
+/// The notes of the command that is running.
+#[derive(Default)]
+pub struct Notes(Mutex<BTreeMap<String, Kind>>);
+
+impl Notes {
+    /// Notes that `what` is so at `addr` (0 if it has no one place). Equal texts are counted together.
+    pub fn add(&self, addr: u64, what: impl Into<String>) {
+        let mut map = self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        // A crafted dump could make every text different: keep memory bounded.
+        let what = if map.len() < 256 { what.into() } else { "more notes of other kinds".to_owned() };
+        let kind = map.entry(what).or_default();
+        kind.count += 1;
+        if kind.places.len() < PLACES && addr != 0 {
+            kind.places.push(addr);
+        }
+    }
+
+    /// Whether nothing was noted.
+    pub fn is_empty(&self) -> bool {
+        self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner).is_empty()
+    }
+
+    /// Takes all notes as lines: `slab page not in the dump: 24 times, at ffff…, ffff…, …`.
+    pub fn take(&self) -> Vec<String> {
+        let map = std::mem::take(&mut *self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner));
+        map.into_iter().map(|(what, kind)| line(what, &kind)).collect()
+    }
+}
+
+fn line(mut text: String, kind: &Kind) -> String {
+    // writing to a String cannot fail
+    if kind.count > 1 {
+        let _ = write!(text, ": {} times", kind.count);
+    }
+    for (i, place) in kind.places.iter().enumerate() {
+        let _ = write!(text, "{}{place:x}", if i == 0 { ", at " } else { ", " });
+    }
+    if kind.count > kind.places.len() as u64 && !kind.places.is_empty() {
+        text.push_str(", …");
+    }
+    text
+}

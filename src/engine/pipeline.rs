@@ -1,0 +1,283 @@
+//! The pipe: a statement becomes a chain of stages, and items are pushed through it one at a time.
+//!
+//! Push, not pull: a walker calls down the chain for each address it finds, so walking a tree is plain recursion, and
+//! a stage that has enough answers [`Error::Stop`], which unwinds the walker: `::walk page | ::head` touches ten pages.
+//! Stages that need everything (`::sort`, `::count`) do their work in `finish`.
+
+use crate::{
+    cx::{Cx, Out, Sink},
+    error::{Error, Result},
+    item::{Item, Object},
+    lang::{
+        self,
+        ast::{Expr, Spanned, StageKind, Statement, Word, WordKind},
+    },
+    registry::Stage,
+    verbs::VerbStage,
+};
+
+/// `::eval` inside `::eval` and macros that run each other must end somewhere.
+const MAX_DEPTH: u32 = 32;
+
+/// Runs every statement of `text`; what the last stages emit goes to the face.
+pub fn run(cx: &Cx<'_>, text: &str) -> Result<()> {
+    for statement in lang::parse(text, cx.env.radix.get())? {
+        run_statement(cx, &statement, None)?;
+    }
+    Ok(())
+}
+
+/// Runs every statement of `text` into `out`: `::eval`, `::map`, `::grep`. A bare expression then only sets dot.
+pub fn run_into(cx: &Cx<'_>, text: &str, out: &mut Out<'_>) -> Result<()> {
+    nested(cx, || {
+        let statements = lang::parse(text, cx.env.radix.get())?;
+        statements.iter().try_for_each(|s| run_statement(cx, s, Some(&mut *out)))
+    })
+}
+
+fn nested(cx: &Cx<'_>, work: impl FnOnce() -> Result<()>) -> Result<()> {
+    let depth = cx.env.depth.get();
+    if depth >= MAX_DEPTH {
+        return Err(Error::Usage(format!("commands nested deeper than {MAX_DEPTH}")));
+    }
+    cx.env.depth.set(depth + 1);
+    let result = work();
+    cx.env.depth.set(depth);
+    result
+}
+
+fn run_statement(cx: &Cx<'_>, statement: &Statement, into: Option<&mut Out<'_>>) -> Result<()> {
+    let start = statement.addr.as_ref().map(|addr| start_object(cx, addr)).transpose()?;
+    if let Some(object) = start {
+        cx.env.dot.set(object.addr);
+    }
+    cx.env.last_dot.set(cx.env.dot.get());
+    if statement.shell_source {
+        let text = cx.face.filter(cx, statement.shell.as_deref().unwrap_or_default(), Vec::new())?;
+        return nested(cx, || run(cx, &text));
+    }
+    let again;
+    let stages = match (&statement.stages[..], start) {
+        ([], Some(_)) if into.is_some() => {
+            cx.env.increment.set(0);
+            return Ok(());
+        }
+        // adb's heritage: a bare address repeats the last command there
+        ([], Some(_)) => {
+            again = cx.env.last_stages.borrow().clone();
+            if again.is_empty() {
+                return Ok(());
+            }
+            &again[..]
+        }
+        (stages, _) => stages,
+    };
+    if into.is_none() && !stages.is_empty() {
+        *cx.env.last_stages.borrow_mut() = stages.to_vec();
+    }
+    let count = match &statement.count {
+        Some(count) => eval(cx, &count.node)?,
+        None => 1,
+    };
+    let shell = statement.shell.as_deref();
+    match into {
+        Some(out) if shell.is_none() => run_stages(cx, stages, start, count, &mut *out.sink, out.piped),
+        _ => {
+            let mut sink = cx.face.open(cx, shell)?;
+            let result = run_stages(cx, stages, start, count, &mut *sink, false);
+            let finished = sink.finish();
+            result.and(finished)
+        }
+    }
+}
+
+/// Dot at the start of a pipeline. An address written as one symbol brings that global's type along.
+fn start_object(cx: &Cx<'_>, addr: &Spanned<Expr>) -> Result<Object> {
+    let value = eval(cx, &addr.node)?;
+    let ctype = match &addr.node {
+        Expr::Symbol { name, .. } if cx.symbols.by_name(cx, name).iter().any(|s| s.addr == value) => {
+            cx.type_of_global(name)
+        }
+        _ => None,
+    };
+    Ok(Object { addr: value, ctype })
+}
+
+/// Evaluates an expression of the language.
+pub fn eval(cx: &Cx<'_>, expr: &Expr) -> Result<u64> {
+    Ok(lang::eval(expr, &crate::scope::CxScope(cx))?)
+}
+
+/// Parses and evaluates an expression: a dcmd's argument, a line of a shell's output.
+pub fn eval_text(cx: &Cx<'_>, text: &str) -> Result<u64> {
+    eval(cx, &lang::parse_expr(text, cx.env.radix.get())?.node)
+}
+
+fn run_stages(
+    cx: &Cx<'_>,
+    stages: &[lang::ast::Stage],
+    start: Option<Object>,
+    count: u64,
+    end: &mut dyn Sink,
+    piped: bool,
+) -> Result<()> {
+    let mut running = stages.iter().map(|s| make(cx, s)).collect::<Result<Vec<_>>>()?;
+    let mut chain = Chain { cx, stages: &mut running, end, piped, first: true };
+    let mut at = start;
+    for _ in 0..count {
+        match chain.push(at.map(Item::Object)) {
+            Ok(()) => {}
+            Err(Error::Stop) => break,
+            Err(e) => return Err(e),
+        }
+        if count > 1 {
+            let next = cx.env.dot.get().wrapping_add(cx.env.increment.get());
+            cx.env.dot.set(next);
+            at = Some(Object { addr: next, ctype: at.and_then(|o| o.ctype) });
+        }
+    }
+    chain.finish_all()
+}
+
+/// The rest of a pipeline, seen from the stage before it.
+struct Chain<'c, 'a, 'e> {
+    cx: &'c Cx<'a>,
+    stages: &'c mut [Box<dyn Stage>],
+    end: &'e mut dyn Sink,
+    /// whether something reads addresses behind the last stage
+    piped: bool,
+    /// whether the first of `stages` is the first of the pipeline
+    first: bool,
+}
+
+impl Chain<'_, '_, '_> {
+    fn push(&mut self, item: Option<Item>) -> Result<()> {
+        let Some((stage, rest)) = self.stages.split_first_mut() else {
+            return item.map_or(Ok(()), |item| self.end.item(item));
+        };
+        let at = item.as_ref().and_then(Item::object);
+        if let Some(object) = at {
+            self.cx.env.dot.set(object.addr);
+        }
+        let piped = self.piped || !rest.is_empty();
+        let mut tail = Chain { cx: self.cx, stages: rest, end: &mut *self.end, piped: self.piped, first: false };
+        let mut out = Out { sink: &mut tail, interrupt: &self.cx.session.interrupt, piped };
+        match stage.item(self.cx, item, &mut out) {
+            // one address that cannot be read does not end the pipeline, and is not forgotten
+            Err(e) if !self.first && e.is_unreadable() => {
+                self.cx.notes.add(at.map_or(0, |o| o.addr), e.kind());
+                Ok(())
+            }
+            result => result,
+        }
+    }
+
+    fn finish_all(&mut self) -> Result<()> {
+        for i in 0..self.stages.len() {
+            let Some((stage, rest)) = self.stages.get_mut(i..).and_then(<[_]>::split_first_mut) else { break };
+            let piped = self.piped || !rest.is_empty();
+            let mut tail = Chain { cx: self.cx, stages: rest, end: &mut *self.end, piped: self.piped, first: false };
+            let mut out = Out { sink: &mut tail, interrupt: &self.cx.session.interrupt, piped };
+            match stage.finish(self.cx, &mut out) {
+                Ok(()) | Err(Error::Stop) => {}
+                Err(e) => return Err(e),
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Sink for Chain<'_, '_, '_> {
+    fn item(&mut self, item: Item) -> Result<()> {
+        self.push(Some(item))
+    }
+}
+
+// ---- stages -----------------------------------------------------------------------------------------------------
+
+fn make(cx: &Cx<'_>, stage: &lang::ast::Stage) -> Result<Box<dyn Stage>> {
+    match &stage.kind {
+        StageKind::Dcmd { name, args, name_span, .. } => {
+            let entry = cx.registry.dcmd(name).ok_or_else(|| crate::names::unknown_dcmd(cx, name, name_span))?;
+            let words = args.iter().map(|w| word(cx, w)).collect::<Result<Vec<_>>>()?;
+            (entry.make)(cx, &words)
+        }
+        StageKind::Verb { verb, format } => Ok(Box::new(VerbStage::new(*verb, format.clone(), stage.span.clone()))),
+        StageKind::Assign { name, size } => Ok(Box::new(Assign { name: name.clone(), size: *size })),
+        StageKind::Shell(command) => Ok(Box::new(Shell { command: command.clone(), items: Vec::new() })),
+        StageKind::File { sigil, name } => Ok(Box::new(Source { sigil: sigil.clone(), name: name.clone() })),
+    }
+}
+
+fn word(cx: &Cx<'_>, word: &Word) -> Result<String> {
+    match &word.kind {
+        WordKind::Text(text) => Ok(text.clone()),
+        WordKind::Immediate(expr) => Ok(format!("0x{:x}", eval(cx, expr)?)),
+    }
+}
+
+/// `>name`: keeps dot, truncated if a size was given.
+struct Assign {
+    name: String,
+    size: Option<u8>,
+}
+
+impl Stage for Assign {
+    fn item(&mut self, cx: &Cx<'_>, _: Option<Item>, _: &mut Out<'_>) -> Result<()> {
+        let dot = cx.env.dot.get();
+        let value = match self.size {
+            Some(bytes @ 1..=7) => dot & ((1 << (8 * u32::from(bytes))) - 1),
+            _ => dot,
+        };
+        cx.env.vars.borrow_mut().insert(self.name.clone(), value);
+        Ok(())
+    }
+}
+
+/// `! 'command'` inside a pipeline: the command reads the items' text, and its lines become addresses.
+struct Shell {
+    command: String,
+    items: Vec<Item>,
+}
+
+impl Stage for Shell {
+    fn item(&mut self, _: &Cx<'_>, item: Option<Item>, _: &mut Out<'_>) -> Result<()> {
+        self.items.extend(item);
+        Ok(())
+    }
+
+    fn finish(&mut self, cx: &Cx<'_>, out: &mut Out<'_>) -> Result<()> {
+        let text = cx.face.filter(cx, &self.command, std::mem::take(&mut self.items))?;
+        for line in text.lines().filter(|l| !l.trim().is_empty()) {
+            out.object(Object::untyped(eval_text(cx, line.trim())?))?;
+        }
+        Ok(())
+    }
+}
+
+/// `$<file`: runs the commands of a file or, as mdb does for struct names, prints the struct at dot.
+struct Source {
+    sigil: String,
+    name: String,
+}
+
+impl Stage for Source {
+    fn item(&mut self, cx: &Cx<'_>, item: Option<Item>, out: &mut Out<'_>) -> Result<()> {
+        if self.sigil == "$>" {
+            return Err(Error::Usage("session logs are not kept with `$>`".into()).hint("use `… ! tee FILE`"));
+        }
+        if let Ok(text) = std::fs::read_to_string(&self.name) {
+            return nested(cx, || run(cx, &text));
+        }
+        let command = match self.name.as_str() {
+            "bufctl_audit" => "::bufctl -v".to_owned(),
+            name if cx.has_struct(name) => format!("::print struct {name}"),
+            name => {
+                return Err(Error::Usage(format!("`{name}` is neither a file nor a struct"))
+                    .hint("`$<FILE` runs a file of commands, `ADDR$<STRUCT` prints a struct"));
+            }
+        };
+        let at = item.and_then(|i| i.object()).map_or(cx.env.dot.get(), |o| o.addr);
+        run_into(cx, &format!("0x{at:x}{command}"), out)
+    }
+}

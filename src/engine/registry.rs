@@ -1,0 +1,238 @@
+//! The tables: every dcmd and every walker, as data.
+
+use crate::{
+    cx::{Cx, Out},
+    error::{Error, Result},
+    item::{Item, Object, Schema},
+    session::Session,
+    symbols::Module,
+};
+use clap::Args;
+
+/// Whether a dcmd or walker wants an address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Address {
+    /// has no use for one
+    None,
+    /// works with and without
+    Optional,
+    /// needs one
+    Required,
+    /// only works behind another stage
+    Pipe,
+}
+
+/// A dcmd: its fields are its flags, its doc comment is its help.
+pub trait Dcmd: Args {
+    /// Name without `::`.
+    const NAME: &'static str;
+    /// Other names.
+    const ALIASES: &'static [&'static str] = &[];
+    /// Whether it wants an address.
+    const ADDRESS: Address = Address::Optional;
+    /// The rows it emits, for help and docs.
+    const ROWS: &'static [&'static Schema] = &[];
+    /// Runs once for each address that comes in, or once without one.
+    fn run(&self, cx: &Cx<'_>, at: Option<Object>, out: &mut Out<'_>) -> Result<()>;
+}
+
+/// A dcmd that sees every item as it is, and the end of them: `::count`, `::head`, `::sort`.
+pub trait Filter: Args {
+    /// Name without `::`.
+    const NAME: &'static str;
+    /// Other names.
+    const ALIASES: &'static [&'static str] = &[];
+    /// The rows it emits, for help and docs.
+    const ROWS: &'static [&'static Schema] = &[];
+    /// Called once, before the first item: for arguments that must be parsed or evaluated.
+    fn start(&mut self, _cx: &Cx<'_>) -> Result<()> {
+        Ok(())
+    }
+    /// One item.
+    fn item(&mut self, cx: &Cx<'_>, item: Item, out: &mut Out<'_>) -> Result<()>;
+    /// No more items.
+    fn finish(&mut self, _cx: &Cx<'_>, _out: &mut Out<'_>) -> Result<()> {
+        Ok(())
+    }
+}
+
+/// A stage of a running pipeline.
+pub trait Stage {
+    /// One item; `None` for the first stage of a pipeline, which runs once without one.
+    fn item(&mut self, cx: &Cx<'_>, item: Option<Item>, out: &mut Out<'_>) -> Result<()>;
+    /// No more items.
+    fn finish(&mut self, _cx: &Cx<'_>, _out: &mut Out<'_>) -> Result<()> {
+        Ok(())
+    }
+}
+
+/// A row of the dcmd table.
+pub struct DcmdEntry {
+    /// name without `::`
+    pub name: &'static str,
+    /// other names
+    pub aliases: &'static [&'static str],
+    /// whether it wants an address
+    pub address: Address,
+    /// rows it emits
+    pub rows: &'static [&'static Schema],
+    /// flags and help
+    pub command: fn() -> clap::Command,
+    /// makes the stage
+    pub make: fn(&Cx<'_>, &[String]) -> Result<Box<dyn Stage>>,
+}
+
+fn command<A: Args>(name: &'static str) -> clap::Command {
+    A::augment_args(clap::Command::new(name).no_binary_name(true).disable_help_flag(true))
+}
+
+fn parse<A: Args>(name: &'static str, words: &[String]) -> Result<A> {
+    let matches = command::<A>(name).try_get_matches_from(words).map_err(|e| usage(name, &e))?;
+    A::from_arg_matches(&matches).map_err(|e| usage(name, &e))
+}
+
+/// clap's own words without its colours and its `error: ` and `--help` lines, which mean nothing at our prompt.
+fn usage(name: &str, e: &clap::Error) -> Error {
+    let text = e.render().to_string();
+    let text = text.trim_start_matches("error: ");
+    let kept: Vec<&str> =
+        text.lines().map(str::trim_end).filter(|l| !l.is_empty() && !l.contains("'--help'")).collect();
+    Error::Usage(format!("::{name}: {}", kept.join("\n"))).hint(format!("try `::help {name}`"))
+}
+
+impl DcmdEntry {
+    /// The entry of a dcmd.
+    pub const fn of<D: Dcmd + 'static>() -> DcmdEntry {
+        struct PerItem<D>(D);
+        impl<D: Dcmd> Stage for PerItem<D> {
+            fn item(&mut self, cx: &Cx<'_>, item: Option<Item>, out: &mut Out<'_>) -> Result<()> {
+                let at = match &item {
+                    Some(item) => Some(item.object().ok_or_else(|| no_address(D::NAME))?),
+                    None => None,
+                };
+                if at.is_none() && D::ADDRESS == Address::Required {
+                    return Err(no_address(D::NAME));
+                }
+                self.0.run(cx, at, out)
+            }
+        }
+        DcmdEntry {
+            name: D::NAME,
+            aliases: D::ALIASES,
+            address: D::ADDRESS,
+            rows: D::ROWS,
+            command: || command::<D>(D::NAME),
+            make: |_, words| Ok(Box::new(PerItem(parse::<D>(D::NAME, words)?))),
+        }
+    }
+
+    /// The entry of a filter.
+    pub const fn filter<F: Filter + 'static>() -> DcmdEntry {
+        struct Whole<F>(F);
+        impl<F: Filter> Stage for Whole<F> {
+            fn item(&mut self, cx: &Cx<'_>, item: Option<Item>, out: &mut Out<'_>) -> Result<()> {
+                let item = item.ok_or_else(|| {
+                    Error::Usage(format!("::{} works on what a pipe brings", F::NAME))
+                        .hint(format!("`::walk … | ::{}`", F::NAME))
+                })?;
+                self.0.item(cx, item, out)
+            }
+            fn finish(&mut self, cx: &Cx<'_>, out: &mut Out<'_>) -> Result<()> {
+                self.0.finish(cx, out)
+            }
+        }
+        DcmdEntry {
+            name: F::NAME,
+            aliases: F::ALIASES,
+            address: Address::Pipe,
+            rows: F::ROWS,
+            command: || command::<F>(F::NAME),
+            make: |cx, words| {
+                let mut filter = parse::<F>(F::NAME, words)?;
+                filter.start(cx)?;
+                Ok(Box::new(Whole(filter)))
+            },
+        }
+    }
+}
+
+fn no_address(name: &str) -> Error {
+    Error::Usage(format!("::{name} needs an address")).hint(format!("`ADDR::{name}` or `… | ::{name}`"))
+}
+
+/// What a walker calls for each address it finds.
+pub type Visit<'a> = &'a mut dyn FnMut(u64) -> Result<()>;
+
+/// A walker: finds every object reachable from an address, or from a global.
+pub struct WalkerEntry {
+    /// name
+    pub name: &'static str,
+    /// one line
+    pub doc: &'static str,
+    /// C type of what it yields: `struct dentry`; empty if it varies
+    pub item: &'static str,
+    /// whether it wants an address
+    pub address: Address,
+    /// walks
+    pub walk: fn(&Cx<'_>, Option<Object>, Visit<'_>) -> Result<()>,
+}
+
+/// A walker that exists because the target has something: one per slab cache.
+pub struct DynamicWalker {
+    /// name
+    pub name: String,
+    /// one line
+    pub doc: String,
+    /// type of what it yields
+    pub ctype: Option<debuginfo::TypeId>,
+    /// what [`DynamicWalkers::walk`] is given: the cache's address
+    pub key: u64,
+}
+
+/// A family of such walkers.
+pub struct DynamicWalkers {
+    /// finds one by name
+    pub find: fn(&Session, &str) -> Result<Option<DynamicWalker>>,
+    /// lists all
+    pub all: fn(&Session) -> Result<Vec<DynamicWalker>>,
+    /// walks
+    pub walk: fn(&Cx<'_>, u64, Visit<'_>) -> Result<()>,
+}
+
+/// Everything a session can do.
+pub struct Registry {
+    /// all dcmds, by family
+    pub dcmds: &'static [&'static [DcmdEntry]],
+    /// all walkers, by family
+    pub walkers: &'static [&'static [WalkerEntry]],
+    /// walkers that the target itself brings
+    pub dynamic: &'static [DynamicWalkers],
+    /// finds the loaded modules and their symbol tables, and adds their types to the session
+    pub modules: fn(&Session) -> Vec<Module>,
+    /// which of the target's CPUs crashed, as an index into its registers; 0 if that cannot be told
+    pub crash_cpu: fn(&Session) -> usize,
+    /// disassembles one instruction: its text and its length in bytes
+    pub disassemble: fn(&Session, u64) -> Option<(String, usize)>,
+}
+
+impl Registry {
+    /// A dcmd by name or alias.
+    pub fn dcmd(&self, name: &str) -> Option<&'static DcmdEntry> {
+        self.all_dcmds().find(|d| d.name == name || d.aliases.contains(&name))
+    }
+
+    /// A walker by name.
+    pub fn walker(&self, name: &str) -> Option<&'static WalkerEntry> {
+        self.all_walkers().find(|w| w.name == name)
+    }
+
+    /// Every dcmd.
+    pub fn all_dcmds(&self) -> impl Iterator<Item = &'static DcmdEntry> + use<> {
+        self.dcmds.iter().flat_map(|family| family.iter())
+    }
+
+    /// Every walker that exists on any target.
+    pub fn all_walkers(&self) -> impl Iterator<Item = &'static WalkerEntry> + use<> {
+        self.walkers.iter().flat_map(|family| family.iter())
+    }
+}

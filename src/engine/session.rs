@@ -1,0 +1,276 @@
+//! The session: a target, its symbols and its types, joined. Immutable once open, shared by all threads.
+//!
+//! Nothing is decoded when a session opens: every table is found or built by the first question that needs it.
+
+use crate::{
+    error::{Error, Result},
+    interrupt::Interrupt,
+    item::Object,
+    notes::Notes,
+    registry::Registry,
+    symbols::Symbols,
+    view::{Field, FieldReader, Layout, View},
+};
+use bytes::Bytes;
+use debuginfo::{Tag, Type, TypeId, Types};
+use std::{
+    any::{Any, TypeId as RustType},
+    collections::HashMap,
+    sync::{Arc, Mutex, PoisonError},
+};
+use targets::{CpuRegs, Space, Target};
+
+/// A target with its meaning.
+pub struct Session {
+    /// bytes and registers
+    pub target: Arc<Target>,
+    /// C types
+    pub types: Types,
+    /// symbols
+    pub symbols: Symbols,
+    /// all dcmds and walkers
+    pub registry: &'static Registry,
+    /// Ctrl-C
+    pub interrupt: Interrupt,
+    /// what the running command could not use
+    pub notes: Notes,
+    cache: Mutex<HashMap<RustType, Arc<dyn Any + Send + Sync>>>,
+}
+
+impl Session {
+    /// Joins a target with what is known of its meaning.
+    pub fn new(target: Arc<Target>, types: Types, symbols: Symbols, registry: &'static Registry) -> Session {
+        Session {
+            target,
+            types,
+            symbols,
+            registry,
+            interrupt: Interrupt::default(),
+            notes: Notes::default(),
+            cache: Mutex::default(),
+        }
+    }
+
+    // ---- memory -------------------------------------------------------------------------------------------------
+
+    /// Fills `buf` from kernel memory.
+    #[inline]
+    pub fn read(&self, addr: u64, buf: &mut [u8]) -> Result<()> {
+        self.interrupt.check()?;
+        Ok(self.target.read(Space::Kernel, addr, buf)?)
+    }
+
+    /// Fills `buf` from any space.
+    pub fn read_in(&self, space: Space, addr: u64, buf: &mut [u8]) -> Result<()> {
+        self.interrupt.check()?;
+        Ok(self.target.read(space, addr, buf)?)
+    }
+
+    /// The bytes at `addr`, without a copy where the dump allows it.
+    pub fn bytes(&self, addr: u64, len: usize) -> Result<Bytes> {
+        self.interrupt.check()?;
+        Ok(self.target.bytes(Space::Kernel, addr, len)?)
+    }
+
+    /// A little-endian integer of 1 to 8 bytes.
+    #[inline]
+    pub fn uint(&self, addr: u64, size: usize) -> Result<u64> {
+        let mut buf = [0; 8];
+        let size = size.min(8);
+        self.read(addr, &mut buf[..size])?;
+        Ok(u64::from_le_bytes(buf))
+    }
+
+    /// A byte.
+    pub fn u8(&self, addr: u64) -> Result<u8> {
+        Ok(self.uint(addr, 1)? as u8)
+    }
+    /// Two bytes.
+    pub fn u16(&self, addr: u64) -> Result<u16> {
+        Ok(self.uint(addr, 2)? as u16)
+    }
+    /// Four bytes.
+    pub fn u32(&self, addr: u64) -> Result<u32> {
+        Ok(self.uint(addr, 4)? as u32)
+    }
+    /// Eight bytes: a `long`, a pointer.
+    #[inline]
+    pub fn u64(&self, addr: u64) -> Result<u64> {
+        self.uint(addr, 8)
+    }
+
+    /// A NUL-terminated string of at most `max` bytes; what lies before an unreadable page is kept.
+    pub fn cstr(&self, addr: u64, max: usize) -> Result<String> {
+        let mut out = Vec::new();
+        let mut at = addr;
+        while out.len() < max {
+            // never cross a page in one read: the next one may be missing
+            let mut buf = [0; 64];
+            let len = (64 - (at % 64) as usize).min(max - out.len());
+            match self.read(at, &mut buf[..len]) {
+                Ok(()) => {}
+                Err(e) if out.is_empty() || e.is_control() => return Err(e),
+                Err(_) => break,
+            }
+            if let Some(end) = buf[..len].iter().position(|b| *b == 0) {
+                out.extend_from_slice(&buf[..end]);
+                break;
+            }
+            out.extend_from_slice(&buf[..len]);
+            let Some(next) = at.checked_add(len as u64) else { break };
+            at = next;
+        }
+        Ok(String::from_utf8_lossy(&out).into_owned())
+    }
+
+    /// The registers that `<rip` means: of the CPU that crashed.
+    pub fn registers(&self) -> Option<&CpuRegs> {
+        let cpus = self.target.cpus();
+        cpus.get((self.registry.crash_cpu)(self)).or_else(|| cpus.first())
+    }
+
+    // ---- symbols ------------------------------------------------------------------------------------------------
+
+    /// The address of a symbol: of the kernel first, then of any module.
+    pub fn symbol(&self, name: &str) -> Result<u64> {
+        self.symbols.address(self, name).ok_or_else(|| Error::NoSymbol(name.to_owned()))
+    }
+
+    /// The address of a symbol of the kernel proper, if there is one. Never loads modules.
+    pub fn kernel_symbol(&self, name: &str) -> Option<u64> {
+        self.symbols.kernel_address(name)
+    }
+
+    /// `symbol+0x1c` (``module`symbol+0x1c`` in modules), or `None` if nothing covers the address.
+    pub fn symbolize(&self, addr: u64) -> Option<String> {
+        self.symbols.format(self, addr)
+    }
+
+    /// Like [`Session::symbolize`], or the plain number.
+    pub fn sym(&self, addr: u64) -> String {
+        self.symbolize(addr).unwrap_or_else(|| format!("{addr:#x}"))
+    }
+
+    // ---- types --------------------------------------------------------------------------------------------------
+
+    /// A type by its C spelling.
+    pub fn ctype(&self, spelling: &str) -> Result<TypeId> {
+        self.types.parse(spelling).map_err(|_| Error::NoType(spelling.to_owned()))
+    }
+
+    /// A struct or union by name, the first of several names that exists.
+    pub fn any_type(&self, names: &[&str]) -> Result<TypeId> {
+        names
+            .iter()
+            .find_map(|n| self.struct_type(n))
+            .ok_or_else(|| Error::NoType(format!("struct {}", names.first().copied().unwrap_or_default())))
+    }
+
+    /// A struct or union by name.
+    pub fn struct_type(&self, name: &str) -> Option<TypeId> {
+        [Tag::Struct, Tag::Union].iter().find_map(|tag| self.types.find(*tag, name).first().copied())
+    }
+
+    /// Whether there is a struct or union of that name.
+    pub fn has_struct(&self, name: &str) -> bool {
+        self.struct_type(name).is_some()
+    }
+
+    /// A member of a struct by its path, if the struct and the member exist.
+    pub fn place(&self, ctype: &str, path: &str) -> Option<Field> {
+        self.field(self.struct_type(ctype)?, path)
+    }
+
+    /// Whether a struct has a member.
+    pub fn has_member(&self, ctype: &str, path: &str) -> bool {
+        self.place(ctype, path).is_some()
+    }
+
+    /// Byte offset of a member.
+    pub fn offset(&self, ctype: &str, path: &str) -> Result<u64> {
+        let id = self.struct_type(ctype).ok_or_else(|| Error::NoType(format!("struct {ctype}")))?;
+        self.field(id, path)
+            .map(|f| f.bit_offset / 8)
+            .ok_or_else(|| Error::NoMember { ctype: self.types.spell(id), members: vec![path.to_owned()] })
+    }
+
+    /// Size of a struct in bytes.
+    pub fn size_of(&self, ctype: &str) -> Result<u64> {
+        self.struct_type(ctype)
+            .and_then(|id| self.types.size_of(id))
+            .ok_or_else(|| Error::NoType(format!("struct {ctype}")))
+    }
+
+    /// Value of an enumerator.
+    pub fn enumerator(&self, name: &str) -> Option<i64> {
+        self.types.enumerator(name)
+    }
+
+    /// A member by its path in a type.
+    pub fn field(&self, ctype: TypeId, path: &str) -> Option<Field> {
+        let place = self.types.member(ctype, path)?;
+        let bits = match place.bit_size {
+            Some(bits) => u64::from(bits),
+            None => self.types.size_of(place.ty).unwrap_or(0).saturating_mul(8),
+        };
+        let signed = match self.shape(place.ty).as_deref() {
+            Some(Type::Int { signed, .. } | Type::Enum { signed, .. }) => *signed,
+            _ => false,
+        };
+        Some(Field { bit_offset: place.bit_offset, bits, signed, ctype: place.ty })
+    }
+
+    /// What a type is, below typedefs and qualifiers.
+    pub fn shape(&self, ctype: TypeId) -> Option<Arc<Type>> {
+        self.types.resolve(ctype).map(|(_, node)| node)
+    }
+
+    /// The declared type of a global variable: from BTF or DWARF, else from the table of well-known globals, if the
+    /// type that table names exists here and fits in front of the next symbol.
+    pub fn type_of_global(&self, name: &str) -> Option<TypeId> {
+        self.types.variable(name).or_else(|| crate::globals::known_type(self, name))
+    }
+
+    /// A typed address.
+    pub fn object(&self, ctype: &str, addr: u64) -> Object {
+        Object { addr, ctype: self.struct_type(ctype) }
+    }
+
+    /// Where the fields of a view lie: resolved once per session.
+    pub fn layout<V: View>(&self) -> Result<Arc<Layout>> {
+        if let Some(found) = self.cached::<LayoutOf<V>>() {
+            return Ok(found.0.clone());
+        }
+        let layout = Arc::new(Layout::of::<V>(self)?);
+        Ok(self.keep(LayoutOf::<V>(layout, std::marker::PhantomData)).0.clone())
+    }
+
+    /// Reads a view.
+    pub fn view<V: View>(&self, addr: u64) -> Result<V> {
+        FieldReader::load(self, &*self.layout::<V>()?, addr)
+    }
+
+    // ---- what walkers keep --------------------------------------------------------------------------------------
+
+    /// A value made once per session by whoever needs it first, such as an index of all slabs.
+    pub fn once<T: Any + Send + Sync>(&self, make: impl FnOnce() -> Result<T>) -> Result<Arc<T>> {
+        match self.cached::<T>() {
+            Some(found) => Ok(found),
+            // made outside the lock: making it may need other values
+            None => make().map(|value| self.keep(value)),
+        }
+    }
+
+    fn cached<T: Any + Send + Sync>(&self) -> Option<Arc<T>> {
+        let cache = self.cache.lock().unwrap_or_else(PoisonError::into_inner);
+        cache.get(&RustType::of::<T>()).cloned().and_then(|any| any.downcast().ok())
+    }
+
+    fn keep<T: Any + Send + Sync>(&self, value: T) -> Arc<T> {
+        let value = Arc::new(value);
+        self.cache.lock().unwrap_or_else(PoisonError::into_inner).insert(RustType::of::<T>(), value.clone());
+        value
+    }
+}
+
+struct LayoutOf<V>(Arc<Layout>, std::marker::PhantomData<fn() -> V>);

@@ -1,0 +1,146 @@
+//! All symbols of a session: the kernel's own table, then every module's, loaded when first needed.
+
+use crate::session::Session;
+use debuginfo::{Symbol, SymbolKind, SymbolSource};
+use std::{
+    cell::Cell,
+    collections::BTreeMap,
+    ops::Range,
+    sync::{Arc, OnceLock, PoisonError, RwLock},
+};
+
+/// A loaded module, as the walker room finds it.
+pub struct Module {
+    /// its name
+    pub name: Arc<str>,
+    /// address of its `struct module`
+    pub addr: u64,
+    /// memory it occupies
+    pub ranges: Vec<Range<u64>>,
+    /// its symbol table; `None` if it could not be read
+    pub symbols: Option<Box<dyn SymbolSource>>,
+}
+
+/// Every symbol table of a session.
+#[derive(Default)]
+pub struct Symbols {
+    kernel: Option<Arc<dyn SymbolSource>>,
+    modules: OnceLock<Vec<Module>>,
+    private: RwLock<BTreeMap<String, (u64, u64)>>,
+}
+
+thread_local! {
+    /// Set while this thread loads modules: what the loader itself asks must be answered by the kernel alone.
+    static LOADING: Cell<bool> = const { Cell::new(false) };
+}
+
+impl Symbols {
+    /// Symbols with the kernel's table, if there is one.
+    pub fn new(kernel: Option<Arc<dyn SymbolSource>>) -> Symbols {
+        Symbols { kernel, ..Symbols::default() }
+    }
+
+    /// The kernel's own table.
+    pub fn kernel(&self) -> Option<&Arc<dyn SymbolSource>> {
+        self.kernel.as_ref()
+    }
+
+    /// Names an address, as `::nmadd` does.
+    pub fn add_private(&self, name: &str, addr: u64, size: u64) {
+        self.private.write().unwrap_or_else(PoisonError::into_inner).insert(name.to_owned(), (addr, size));
+    }
+
+    /// Forgets a private name; false if there was none.
+    pub fn remove_private(&self, name: &str) -> bool {
+        self.private.write().unwrap_or_else(PoisonError::into_inner).remove(name).is_some()
+    }
+
+    /// Private names with their addresses and sizes.
+    pub fn private(&self) -> Vec<(String, u64, u64)> {
+        let map = self.private.read().unwrap_or_else(PoisonError::into_inner);
+        map.iter().map(|(name, (addr, size))| (name.clone(), *addr, *size)).collect()
+    }
+
+    /// The loaded modules.
+    pub fn modules(&self, session: &Session) -> &[Module] {
+        if let Some(found) = self.modules.get() {
+            return found;
+        }
+        if LOADING.replace(true) {
+            return &[];
+        }
+        let loaded = self.modules.get_or_init(|| (session.registry.modules)(session));
+        LOADING.set(false);
+        loaded
+    }
+
+    /// Address of a symbol of the kernel proper.
+    pub fn kernel_address(&self, name: &str) -> Option<u64> {
+        Some(self.kernel.as_ref()?.by_name(name).first()?.addr)
+    }
+
+    /// Address of a symbol: private names, the kernel, then modules in load order.
+    pub fn address(&self, session: &Session, name: &str) -> Option<u64> {
+        self.by_name(session, name).first().map(|s| s.addr)
+    }
+
+    /// All symbols of a name.
+    pub fn by_name(&self, session: &Session, name: &str) -> Vec<Symbol> {
+        if let Some((addr, size)) = self.private.read().unwrap_or_else(PoisonError::into_inner).get(name) {
+            return vec![private_symbol(name, *addr, *size)];
+        }
+        let mut found = self.kernel.as_ref().map(|k| k.by_name(name)).unwrap_or_default();
+        if found.is_empty() {
+            for table in self.modules(session).iter().filter_map(|m| m.symbols.as_ref()) {
+                found.extend(table.by_name(name));
+            }
+        }
+        found
+    }
+
+    /// A symbol of one module; `vmlinux` and `kernel` mean the kernel proper.
+    pub fn in_module(&self, session: &Session, module: &str, name: &str) -> Option<u64> {
+        if matches!(module, "vmlinux" | "kernel") {
+            return self.kernel_address(name);
+        }
+        let module = self.modules(session).iter().find(|m| &*m.name == module)?;
+        Some(module.symbols.as_ref()?.by_name(name).first()?.addr)
+    }
+
+    /// The symbol that covers an address.
+    pub fn by_addr(&self, session: &Session, addr: u64) -> Option<Symbol> {
+        for (name, at, size) in self.private() {
+            if addr >= at && addr - at < size.max(1) {
+                return Some(private_symbol(&name, at, size));
+            }
+        }
+        if let Some(found) = self.kernel.as_ref().and_then(|k| k.by_addr(addr)) {
+            return Some(found);
+        }
+        // user addresses and the direct map are never a module's
+        if addr < 1 << 63 {
+            return None;
+        }
+        let module = self.modules(session).iter().find(|m| m.ranges.iter().any(|r| r.contains(&addr)))?;
+        module.symbols.as_ref()?.by_addr(addr).filter(|s| s.addr <= addr)
+    }
+
+    /// `symbol+0x1c`, ``module`symbol+0x1c``.
+    pub fn format(&self, session: &Session, addr: u64) -> Option<String> {
+        let symbol = self.by_addr(session, addr)?;
+        let mut text = match &symbol.module {
+            Some(module) => format!("{module}`{}", symbol.name),
+            None => symbol.name,
+        };
+        let offset = addr.wrapping_sub(symbol.addr);
+        if offset != 0 {
+            // mdb's rule: a prefix only where the digits could be misread
+            text.push_str(&if offset > 9 { format!("+{offset:#x}") } else { format!("+{offset}") });
+        }
+        Some(text)
+    }
+}
+
+fn private_symbol(name: &str, addr: u64, size: u64) -> Symbol {
+    Symbol { name: name.to_owned(), addr, size, kind: SymbolKind::Other, letter: 'p', module: None }
+}

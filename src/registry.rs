@@ -1,0 +1,13 @@
+//! Everything kmdb can do, in one table.
+
+use engine::Registry;
+
+/// The table.
+pub static REGISTRY: Registry = Registry {
+    dcmds: dcmds::DCMDS,
+    walkers: walkers::WALKERS,
+    dynamic: walkers::DYNAMIC,
+    modules: |_| Vec::new(),
+    crash_cpu: |_| 0,
+    disassemble: |_, _| None,
+};
