@@ -4,14 +4,19 @@
 //!
 //! **Invariant:** no input makes this crate panic, hang or allocate more than a small multiple of its size.
 
+pub mod btf;
 pub mod catalog;
 pub mod dwarf;
 pub mod elf;
 mod fan;
+pub mod holes;
+mod names;
 pub mod symbols;
 pub mod types;
 
+pub use btf::Btf;
 pub use catalog::{Place, Types};
+pub use holes::{Holes, Patchy};
 pub use symbols::{Symbol, SymbolKind, SymbolSource};
 pub use types::{EnumValue, Member, SourceId, Tag, Type, TypeId, TypeSource};
 

@@ -26,7 +26,7 @@ impl TypeId {
 }
 
 /// The namespace a named type lives in.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Tag {
     /// `struct name`
     Struct,

@@ -27,7 +27,10 @@ impl Types {
         let Some(node) = node else { return join(&["…", &decl]) };
         let named = match &*node {
             Type::Qualified { qualifier, to } => {
-                quals.push(qualifier.clone());
+                // pahole writes an array of const as a const array of const; C says it once
+                if !quals.contains(qualifier) {
+                    quals.push(qualifier.clone());
+                }
                 return self.declare(*to, decl, quals, fuel);
             }
             Type::Pointer { to } => {
