@@ -4,10 +4,13 @@
 //!
 //! **Invariant:** nothing here formats anything.
 
+pub mod list;
+pub mod percpu;
+
 use engine::{DynamicWalkers, WalkerEntry};
 
 /// Every walker, by family.
-pub static WALKERS: &[&[WalkerEntry]] = &[];
+pub static WALKERS: &[&[WalkerEntry]] = &[list::WALKERS, percpu::WALKERS];
 
 /// Families of walkers that the target brings along.
 pub static DYNAMIC: &[DynamicWalkers] = &[];
