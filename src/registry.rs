@@ -8,6 +8,6 @@ pub static REGISTRY: Registry = Registry {
     walkers: walkers::WALKERS,
     dynamic: walkers::DYNAMIC,
     modules: |_| Vec::new(),
-    crash_cpu: |_| 0,
+    crash_cpu: walkers::cpu::crashed,
     disassemble: |_, _| None,
 };

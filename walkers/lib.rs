@@ -4,6 +4,7 @@
 //!
 //! **Invariant:** nothing here formats anything.
 
+pub mod cpu;
 pub mod list;
 pub mod percpu;
 
