@@ -8,16 +8,22 @@
 //! | [`parse`](parse()) | statements, stages, format lists |
 //! | [`eval`] | 64-bit arithmetic over a [`eval::Scope`] |
 //! | [`number`] | how numbers are read and written |
+//! | [`printf`] | mdb's printf dialect |
+//! | [`mod@format`] | the verbs: data by format letters |
+//! | `column` | fields, margins, wrapping |
 //!
 //! All of it is pure: what a name means or what stands in memory is asked of small traits.
 
 pub mod ast;
+mod column;
 mod error;
 pub mod eval;
 mod expr;
+pub mod format;
 mod lex;
 pub mod number;
 mod parse;
+pub mod printf;
 
 pub use error::{SyntaxError, point};
 pub use eval::eval;

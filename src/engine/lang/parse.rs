@@ -14,7 +14,7 @@ use super::{
     ast::Expr,
     ast::{FormatCount, FormatItem, Spanned, Stage, StageKind, Statement, Word, WordKind},
     error::SyntaxError,
-    expr,
+    expr, format,
     lex::{self, Cursor},
 };
 
@@ -359,7 +359,7 @@ impl Parser<'_, '_> {
     /// What follows a verb: a format list, or values if the first letter writes or searches.
     fn verb(&mut self, verb: char) -> Result<StageKind, SyntaxError> {
         self.cur.skip_blanks();
-        let valued = verb != '=' && self.cur.peek().is_some_and(|c| "vwWzZlLM".contains(c));
+        let valued = verb != '=' && self.cur.peek().is_some_and(format::takes_values);
         let format = if valued { self.values()? } else { self.format_list()? };
         if verb == '=' && format.is_empty() {
             let error = self.cur.error("expected one or more format characters following '='");
@@ -393,7 +393,7 @@ impl Parser<'_, '_> {
             };
             items.push(FormatItem::Value(Spanned { node, span: word.span }));
         }
-        let search = "lLM".contains(letter);
+        let search = format::searches(letter);
         match items.len() {
             1 if search => Err(SyntaxError::new(span, format!("expected value following {letter}"))),
             4.. if search => Err(SyntaxError::new(span, format!("only value and mask may follow {letter}"))),
@@ -439,9 +439,10 @@ impl Parser<'_, '_> {
     fn format_letter(&mut self, count: Option<Spanned<FormatCount>>) -> Result<FormatItem, SyntaxError> {
         let span = self.cur.here();
         let letter = self.cur.peek().unwrap_or(' ');
-        if !is_format_letter(letter) {
+        if !format::prints(letter) {
             let error = self.cur.error(format!("invalid format character -- '{letter}'"));
             return Err(match letter {
+                _ if format::takes_values(letter) => error.hint("it takes a value and comes right after / \\ or ?"),
                 '(' | '.' | '<' | '_' => error.hint("after a verb come format letters; division is %, modulus is %%"),
                 '\'' => error.hint("text in a format list stands in double quotes"),
                 _ => error.hint("::formats lists the letters"),
@@ -457,9 +458,4 @@ impl Parser<'_, '_> {
             SyntaxError::new(count.span, "a repeat count without a format letter").expected(&["a format letter"]);
         error.hint("'/' is the verb that prints memory; division is %, modulus is %%")
     }
-}
-
-/// The letters of a format list (mdb's `::formats`).
-fn is_format_letter(c: char) -> bool {
-    matches!(c, '+' | '-' | '^') || c.is_ascii_alphabetic() && !matches!(c, 'A' | 'k' | 'm')
 }
