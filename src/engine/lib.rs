@@ -5,6 +5,7 @@
 extern crate self as engine;
 
 pub mod arg;
+pub mod cprint;
 pub mod ctree;
 pub mod cx;
 pub mod env;
