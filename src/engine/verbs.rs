@@ -106,8 +106,7 @@ impl Names for Io<'_, '_> {
     }
 
     fn time(&self, seconds: i64) -> Option<String> {
-        let time = jiff::Timestamp::from_second(seconds).ok()?.to_zoned(jiff::tz::TimeZone::UTC);
-        Some(time.strftime("%Y %b %e %H:%M:%S").to_string())
+        crate::cprint::scalar::date(seconds)
     }
 
     fn radix(&self) -> u32 {

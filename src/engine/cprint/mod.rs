@@ -8,13 +8,11 @@
 //! | `text` | mdb's layout |
 //! | `json` | the same for programs |
 //! | [`path`] | `a.b->c[3].d`: from one object to another |
-//! | [`date`] | seconds as a date |
 //!
 //! A dump is hostile and types may be as well: a struct may contain itself and an array may claim 2^60 elements. A tree
 //! has bounds on its depth, its nodes and the bytes it reads, and says where it stopped.
 
 mod build;
-pub mod date;
 pub mod enums;
 mod json;
 pub mod path;

@@ -1,9 +1,6 @@
 //! Integers, characters and text: how bytes become the parts of a value.
 
-use crate::{
-    cprint::date,
-    ctree::{Text, Value},
-};
+use crate::ctree::{Text, Value};
 use debuginfo::{Type, TypeId, Types};
 use std::net::{Ipv4Addr, Ipv6Addr};
 
@@ -74,11 +71,9 @@ pub fn known(types: &Types, ty: TypeId, raw: u64) -> Option<Value> {
         match types.get(at).as_deref()? {
             Type::Qualified { to, .. } => at = *to,
             Type::Typedef { name, to } => match &**name {
-                "time_t" | "__kernel_old_time_t" if raw != 0 => {
-                    return Some(Value::Known(date::date(raw as i64).into()));
-                }
+                "time_t" | "__kernel_old_time_t" if raw != 0 => return Some(Value::Known(date(raw as i64)?.into())),
                 "time64_t" | "__kernel_time64_t" if (FIRST_DATE..1 << 40).contains(&raw) => {
-                    return Some(Value::Known(date::date(raw as i64).into()));
+                    return Some(Value::Known(date(raw as i64)?.into()));
                 }
                 "in_addr_t" => return Some(ipv4(raw as u32)),
                 _ => at = *to,
@@ -87,6 +82,12 @@ pub fn known(types: &Types, ty: TypeId, raw: u64) -> Option<Value> {
         }
     }
     None
+}
+
+/// Seconds since 1970 the way mdb writes them: `2024 Sep 28 17:51:18` (UTC). `None` if no calendar goes so far.
+pub fn date(seconds: i64) -> Option<String> {
+    let time = jiff::Timestamp::from_second(seconds).ok()?.to_zoned(jiff::tz::TimeZone::UTC);
+    Some(time.strftime("%Y %b %e %H:%M:%S").to_string())
 }
 
 /// An IPv4 address that stands in memory in network order.
