@@ -4,14 +4,16 @@
 //!
 //! **Invariant:** nothing here formats anything.
 
+pub mod clock;
 pub mod cpu;
+pub mod ftrace;
 pub mod list;
 pub mod percpu;
 
 use engine::{DynamicWalkers, WalkerEntry};
 
 /// Every walker, by family.
-pub static WALKERS: &[&[WalkerEntry]] = &[list::WALKERS, percpu::WALKERS];
+pub static WALKERS: &[&[WalkerEntry]] = &[ftrace::WALKERS, list::WALKERS, percpu::WALKERS];
 
 /// Families of walkers that the target brings along.
 pub static DYNAMIC: &[DynamicWalkers] = &[];

@@ -5,7 +5,6 @@
 extern crate self as engine;
 
 pub mod arg;
-pub mod cprint;
 pub mod ctree;
 pub mod cx;
 pub mod env;
@@ -39,7 +38,7 @@ pub use registry::{
 pub use session::Session;
 pub use symbols::Module;
 pub use targets::{self, Space};
-pub use view::{At, Field, FieldReader, FieldSpec, FromField, Layout};
+pub use view::{At, Field, FieldReader, FieldSpec, FromField, Layout, View};
 
 /// What a file of dcmds or walkers starts with.
 pub mod prelude {

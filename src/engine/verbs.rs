@@ -106,7 +106,8 @@ impl Names for Io<'_, '_> {
     }
 
     fn time(&self, seconds: i64) -> Option<String> {
-        crate::cprint::scalar::date(seconds)
+        let time = jiff::Timestamp::from_second(seconds).ok()?.to_zoned(jiff::tz::TimeZone::UTC);
+        Some(time.strftime("%Y %b %e %H:%M:%S").to_string())
     }
 
     fn radix(&self) -> u32 {
