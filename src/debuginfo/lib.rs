@@ -10,6 +10,7 @@ pub mod dwarf;
 pub mod elf;
 mod fan;
 pub mod holes;
+pub mod kallsyms;
 mod names;
 pub mod symbols;
 pub mod types;
@@ -17,6 +18,7 @@ pub mod types;
 pub use btf::Btf;
 pub use catalog::{Place, Types};
 pub use holes::{Holes, Patchy};
+pub use kallsyms::Kallsyms;
 pub use symbols::{Symbol, SymbolKind, SymbolSource};
 pub use types::{EnumValue, Member, SourceId, Tag, Type, TypeId, TypeSource};
 
