@@ -15,6 +15,7 @@ pub mod item;
 pub mod lang;
 pub mod names;
 pub mod notes;
+pub mod open;
 pub mod pipeline;
 pub mod registry;
 pub mod scope;
