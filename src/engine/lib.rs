@@ -39,7 +39,7 @@ pub use registry::{
 pub use session::Session;
 pub use symbols::Module;
 pub use targets::{self, Space};
-pub use view::{At, Field, FieldReader, FieldSpec, FromField, Layout, View};
+pub use view::{At, Field, FieldReader, FieldSpec, FromField, Layout, View, ViewEntry};
 
 /// What a file of dcmds or walkers starts with.
 pub mod prelude {

@@ -9,10 +9,10 @@ use crate::{
     notes::Notes,
     registry::Registry,
     symbols::Symbols,
-    view::{Field, FieldReader, Layout, View},
+    view::{Field, FieldReader, Layout, View, any_struct},
 };
 use bytes::Bytes;
-use debuginfo::{Tag, Type, TypeId, Types};
+use debuginfo::{Type, TypeId, Types};
 use std::{
     any::{Any, TypeId as RustType},
     collections::HashMap,
@@ -160,15 +160,12 @@ impl Session {
 
     /// A struct or union by name, the first of several names that exists.
     pub fn any_type(&self, names: &[&str]) -> Result<TypeId> {
-        names
-            .iter()
-            .find_map(|n| self.struct_type(n))
-            .ok_or_else(|| Error::NoType(format!("struct {}", names.first().copied().unwrap_or_default())))
+        any_struct(&self.types, names)
     }
 
     /// A struct or union by name.
     pub fn struct_type(&self, name: &str) -> Option<TypeId> {
-        [Tag::Struct, Tag::Union].iter().find_map(|tag| self.types.find(*tag, name).first().copied())
+        any_struct(&self.types, &[name]).ok()
     }
 
     /// Whether there is a struct or union of that name.
@@ -208,16 +205,7 @@ impl Session {
 
     /// A member by its path in a type.
     pub fn field(&self, ctype: TypeId, path: &str) -> Option<Field> {
-        let place = self.types.member(ctype, path)?;
-        let bits = match place.bit_size {
-            Some(bits) => u64::from(bits),
-            None => self.types.size_of(place.ty).unwrap_or(0).saturating_mul(8),
-        };
-        let signed = match self.shape(place.ty).as_deref() {
-            Some(Type::Int { signed, .. } | Type::Enum { signed, .. }) => *signed,
-            _ => false,
-        };
-        Some(Field { bit_offset: place.bit_offset, bits, signed, ctype: place.ty })
+        Field::find(&self.types, ctype, path)
     }
 
     /// What a type is, below typedefs and qualifiers.
@@ -241,7 +229,7 @@ impl Session {
         if let Some(found) = self.cached::<LayoutOf<V>>() {
             return Ok(found.0.clone());
         }
-        let layout = Arc::new(Layout::of::<V>(self)?);
+        let layout = Arc::new(Layout::resolve(&self.types, V::CTYPES, V::FIELDS)?);
         Ok(self.keep(LayoutOf::<V>(layout, std::marker::PhantomData)).0.clone())
     }
 

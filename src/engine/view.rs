@@ -16,7 +16,7 @@ use crate::{
     error::{Doing, Error, Result},
     session::Session,
 };
-use debuginfo::{Type, TypeId};
+use debuginfo::{Tag, Type, TypeId, Types};
 use std::sync::Arc;
 
 /// A field of a view: the member paths that may hold it, newest spelling first.
@@ -64,18 +64,60 @@ pub struct Field {
     pub ctype: TypeId,
 }
 
+impl Field {
+    /// A member by its path in a type.
+    pub fn find(types: &Types, ctype: TypeId, path: &str) -> Option<Field> {
+        let place = types.member(ctype, path)?;
+        let bits = match place.bit_size {
+            Some(bits) => u64::from(bits),
+            None => types.size_of(place.ty).unwrap_or(0).saturating_mul(8),
+        };
+        let signed = match types.resolve(place.ty).as_ref().map(|(_, node)| &**node) {
+            Some(Type::Int { signed, .. } | Type::Enum { signed, .. }) => *signed,
+            _ => false,
+        };
+        Some(Field { bit_offset: place.bit_offset, bits, signed, ctype: place.ty })
+    }
+}
+
+/// A struct or union, by the first of several names that exists.
+pub fn any_struct(types: &Types, names: &[&str]) -> Result<TypeId> {
+    let find = |name: &&str| [Tag::Struct, Tag::Union].iter().find_map(|tag| types.find(*tag, name).first().copied());
+    names
+        .iter()
+        .find_map(find)
+        .ok_or_else(|| Error::NoType(format!("struct {}", names.first().copied().unwrap_or_default())))
+}
+
+/// A view as data, so that a test can resolve every view against the types of every kernel.
+pub struct ViewEntry {
+    /// name of the Rust struct
+    pub name: fn() -> &'static str,
+    /// names of the C struct
+    pub ctypes: &'static [&'static str],
+    /// its fields
+    pub fields: &'static [FieldSpec],
+}
+
+impl ViewEntry {
+    /// The entry of a view.
+    pub const fn of<V: View>() -> ViewEntry {
+        ViewEntry { name: std::any::type_name::<V>, ctypes: V::CTYPES, fields: V::FIELDS }
+    }
+}
+
 /// A struct wider than this is read field by field, so that a view of three members of a `task_struct` costs little.
 const WHOLE: u64 = 512;
 
 impl Layout {
-    /// Asks the session's types for the layout of `V`.
-    pub fn of<V: View>(session: &Session) -> Result<Layout> {
-        let ctype = session.any_type(V::CTYPES)?;
-        let size = session.types.size_of(ctype).unwrap_or(0);
-        let mut fields = Vec::with_capacity(V::FIELDS.len());
+    /// Asks a kernel's types for the layout of a view.
+    pub fn resolve(types: &Types, ctypes: &[&str], specs: &[FieldSpec]) -> Result<Layout> {
+        let ctype = any_struct(types, ctypes)?;
+        let size = types.size_of(ctype).unwrap_or(0);
+        let mut fields = Vec::with_capacity(specs.len());
         let mut span = (u64::MAX, 0u64);
-        for spec in V::FIELDS {
-            let field = spec.paths.iter().find_map(|path| session.field(ctype, path));
+        for spec in specs {
+            let field = spec.paths.iter().find_map(|path| Field::find(types, ctype, path));
             match field {
                 Some(f) => {
                     span.0 = span.0.min(f.bit_offset / 8);
@@ -84,7 +126,7 @@ impl Layout {
                 None if spec.optional => {}
                 None => {
                     return Err(Error::NoMember {
-                        ctype: session.types.spell(ctype),
+                        ctype: types.spell(ctype),
                         members: spec.paths.iter().map(|s| (*s).to_owned()).collect(),
                     });
                 }
