@@ -80,8 +80,10 @@ pub enum StageKind {
 /// An argument of a dcmd.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Word {
-    /// what was written
+    /// what it means
     pub kind: WordKind,
+    /// as it was written, quotes and all: for commands whose argument is itself a language
+    pub raw: String,
     /// where
     pub span: Span,
 }

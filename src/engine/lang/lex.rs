@@ -2,6 +2,7 @@
 //!
 //! Deviations from mdb:
 //! - quotes may span lines, so that a long argument can be typed over several;
+//! - `||`, `!=` and `!~` are parts of a word, so that `::where a != 1 || b !~ "x"` needs no quotes;
 //! - `$` is an ordinary character of a word unless it begins `$[` (mdb has no use for it there, regular expressions do);
 //! - a token that begins with a digit but holds a backtick is a symbol (modules `9p`, `8021q`);
 //! - `\'` is a quote within `'…'` everywhere (mdb's argument words cannot hold one).
@@ -115,6 +116,16 @@ pub(super) fn is_name(c: char) -> bool {
 /// May stand in an unquoted argument word.
 fn is_word(c: char) -> bool {
     !is_blank(c) && !matches!(c, '\n' | ';' | '!' | '|' | '"' | '\'')
+}
+
+/// At a `|` or `!` that ends the arguments. `||`, `!=` and `!~` followed by a blank are parts of an expression: no stage can
+/// be empty and no shell command begins with `=` or is `~`.
+pub(super) fn at_pipe(cur: &Cursor<'_>) -> bool {
+    match cur.rest().as_bytes() {
+        [b'|', b'|', ..] | [b'!', b'=', ..] | [b'!', b'~', b' ' | b'\t' | b'"', ..] => false,
+        [b'|' | b'!', ..] => true,
+        _ => false,
+    }
 }
 
 /// A number, at a digit.
@@ -263,6 +274,7 @@ pub(super) fn word(cur: &mut Cursor<'_>) -> Result<Spanned<String>, SyntaxError>
         match c {
             '"' | '\'' => text.push_str(&quoted(cur)?),
             '$' if cur.peek_second() == Some('[') => break,
+            '|' | '!' if !at_pipe(cur) => text.extend([cur.bump(), cur.bump()].into_iter().flatten()),
             c if is_word(c) => text.extend(cur.bump()),
             _ => break,
         }

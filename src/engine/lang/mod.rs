@@ -10,11 +10,13 @@
 //! | [`number`] | how numbers are read and written |
 //! | [`printf`] | mdb's printf dialect |
 //! | [`mod@format`] | the verbs: data by format letters |
+//! | [`cexpr`] | C expressions over rows and objects |
 //! | `column` | fields, margins, wrapping |
 //!
 //! All of it is pure: what a name means or what stands in memory is asked of small traits.
 
 pub mod ast;
+pub mod cexpr;
 mod column;
 mod error;
 pub mod eval;

@@ -314,7 +314,7 @@ impl Parser<'_, '_> {
         let mut words = Vec::new();
         loop {
             self.cur.skip_blanks();
-            if self.cur.at_end() || matches!(self.cur.peek(), Some('|' | '!')) {
+            if self.cur.at_end() || lex::at_pipe(self.cur) {
                 return Ok(words);
             }
             let start = self.cur.pos;
@@ -322,7 +322,8 @@ impl Parser<'_, '_> {
                 true => WordKind::Immediate(self.immediate(start)?.node),
                 false => WordKind::Text(lex::word(self.cur)?.node),
             };
-            words.push(Word { kind, span: start..self.cur.pos });
+            let span = start..self.cur.pos;
+            words.push(Word { kind, raw: self.cur.src[span.clone()].to_string(), span });
         }
     }
 
