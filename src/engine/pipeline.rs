@@ -242,7 +242,8 @@ struct Shell {
 
 impl Stage for Shell {
     fn item(&mut self, _: &Cx<'_>, item: Option<Item>, _: &mut Out<'_>) -> Result<()> {
-        self.items.extend(item);
+        // in the middle of a pipe the command sees addresses, as mdb's stages do, and not tables for people
+        self.items.extend(item.map(|item| item.object().map_or(item, Item::Object)));
         Ok(())
     }
 
