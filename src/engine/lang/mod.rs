@@ -5,8 +5,8 @@
 //! | [`ast`] | the syntax tree |
 //! | `lex` | characters: names, numbers, quotes, words |
 //! | `expr` | expressions: operators and their precedence |
-//! | [`parse`](parse()) | statements, stages, format lists |
-//! | [`eval`] | 64-bit arithmetic over a [`eval::Scope`] |
+//! | [`parse()`] | statements, stages, format lists |
+//! | [`mod@eval`] | 64-bit arithmetic over a [`eval::Scope`] |
 //! | [`number`] | how numbers are read and written |
 //! | [`printf`] | mdb's printf dialect |
 //! | [`mod@format`] | the verbs: data by format letters |

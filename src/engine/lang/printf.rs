@@ -543,4 +543,56 @@ mod tests {
         assert_eq!(printf("%s", &args[1..2], &Fake), Err(PrintfError::Mismatch { letter: 's', needs: "a string" }));
         assert_eq!(printf("%99999999999999999999d", &args[1..2], &Fake).unwrap().len(), MAX_WIDTH);
     }
+
+    #[test]
+    fn random_formats_never_panic() {
+        const PIECES: &[&str] = &[
+            "%",
+            "%",
+            "-",
+            "0",
+            "12",
+            "?",
+            "#",
+            "+",
+            "h",
+            "l",
+            "ll",
+            "a",
+            "A",
+            "d",
+            "H",
+            "I",
+            "o",
+            "q",
+            "r",
+            "R",
+            "u",
+            "x",
+            "X",
+            "Y",
+            "c",
+            "e",
+            "m",
+            "t",
+            "T",
+            "<b>",
+            "<",
+            "s",
+            "text",
+            "\n",
+            "\t",
+            "é",
+            "9999999999",
+        ];
+        let mut random = super::super::tests::Random(3);
+        for _ in 0..20_000 {
+            let text = random.text(PIECES, 10);
+            if let Ok(format) = Format::parse(&text) {
+                let args = vec![Arg::Int(random.next()); format.specs().count()];
+                let _ = format.render(&args, &Fake);
+            }
+            let _ = printf(&text, &[Arg::Int(1)], &Fake);
+        }
+    }
 }

@@ -98,7 +98,7 @@ pub struct Outcome {
     pub dot: u64,
     /// how far the last repeat went: `+` is dot plus this
     pub increment: u64,
-    /// the last value printed: `<0`
+    /// the last value printed: `<0`; of a search the address that was found, none if nothing matched
     pub value: Option<u64>,
     /// what ended the run early
     pub error: Option<FormatError>,
