@@ -44,8 +44,8 @@ pub use view::{At, Field, FieldReader, FieldSpec, FromField, Layout, View, ViewE
 /// What a file of dcmds or walkers starts with.
 pub mod prelude {
     pub use crate::{
-        Addr, Address, Args, Cell, Cx, Dcmd, DcmdEntry, Doing, Error, ExprArg, Filter, Hex, Item, Object, Out, Result,
-        Row, Session, Space, View, Visit, WalkerEntry,
+        Addr, Address, Args, At, Cell, Cx, Dcmd, DcmdEntry, Doing, Error, ExprArg, Filter, Hex, Item, Object, Out,
+        Result, Row, Session, Space, View, Visit, WalkerEntry,
     };
     pub use crate::{FromField as _, IntoCell as _, IntoRow as _};
 }

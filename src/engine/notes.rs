@@ -31,6 +31,16 @@ impl Notes {
         }
     }
 
+    /// Notes a fact that the command may meet many times and that is to be told once: `12 struct pages are not in the
+    /// dump`.
+    pub fn once(&self, addr: u64, what: impl Into<String>) {
+        let what = what.into();
+        let known = self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner).contains_key(&what);
+        if !known {
+            self.add(addr, what);
+        }
+    }
+
     /// Whether nothing was noted.
     pub fn is_empty(&self) -> bool {
         self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner).is_empty()

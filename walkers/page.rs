@@ -1,0 +1,345 @@
+//! `struct page`: from page frame numbers to addresses and back, and a scan over all of them.
+//!
+//! Memory is described in sections (`SPARSEMEM`, include/linux/mmzone.h). A present section names where the array of
+//! its `struct page`s lies, in a form that makes page frame `pfn`'s entry `section_mem_map + pfn * sizeof(struct
+//! page)`; with `SPARSEMEM_VMEMMAP` that base is the same for all, `vmemmap`. Sections are asked, not the bounds of
+//! RAM, because they alone say for which frames there is a `struct page` at all.
+//!
+//! ```console
+//! > ::walk page | ::head -n 1 | ::print struct page _refcount
+//! ```
+
+use engine::{
+    prelude::*,
+    targets::{Reason, Space},
+};
+use rayon::prelude::*;
+use std::{
+    ops::Range,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
+    },
+};
+
+/// `SECTION_SIZE_BITS` of x86-64, for kernels that do not export it.
+const SECTION_BITS: u64 = 27;
+/// No architecture has more physical address bits.
+const MAX_PHYS_BITS: u64 = 52;
+/// `SECTION_HAS_MEM_MAP`: the section's `struct page`s exist.
+const HAS_MEM_MAP: u64 = 1 << 1;
+/// The flags share the word with a page-aligned address.
+const FLAGS: u64 = 0xfff;
+/// Page frames that are scanned in one go: their structs are 2 MiB, what one entry of `vmemmap`'s tables maps.
+const PART: u64 = 1 << 15;
+/// Unreadable bytes of `struct page`s that a scan puts up with: a terabyte's.
+const PATIENCE: u64 = 1 << 34;
+
+/// A section of memory that has `struct page`s.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Section {
+    /// its page frames
+    pub frames: Range<u64>,
+    /// address of its first frame's `struct page`
+    pub map: u64,
+}
+
+/// Where every `struct page` is.
+#[derive(Debug)]
+pub struct PageMap {
+    /// by frame
+    sections: Vec<Section>,
+    /// indices into `sections`, by address of the map
+    by_map: Vec<u32>,
+    /// `sizeof(struct page)`
+    pub page_struct: u64,
+    /// bits of a page's offset
+    pub shift: u32,
+    /// where the direct map starts, if known
+    direct_map: Option<u64>,
+}
+
+impl PageMap {
+    /// The session's. Fails with [`Error::Unavailable`] if the kernel describes its memory in another way.
+    pub fn of(session: &Session) -> Result<Arc<PageMap>> {
+        session.once(|| PageMap::read(session))
+    }
+
+    fn read(session: &Session) -> Result<PageMap> {
+        let page_struct = session.size_of("page")?;
+        if page_struct < 16 {
+            return Err(Error::Unavailable("the types know no complete `struct page`".into()));
+        }
+        let shift = session.target.arch().page_size().trailing_zeros();
+        let sections = sections(session, page_struct, shift)?;
+        let mut by_map: Vec<u32> = (0..sections.len() as u32).collect();
+        by_map.sort_by_key(|i| sections.get(*i as usize).map(|s| s.map));
+        Ok(PageMap { sections, by_map, page_struct, shift, direct_map: direct_map(session) })
+    }
+
+    /// The sections, by page frame.
+    pub fn sections(&self) -> &[Section] {
+        &self.sections
+    }
+
+    /// Number of page frames that have a `struct page`.
+    pub fn frames(&self) -> u64 {
+        self.sections.iter().map(|s| s.frames.end - s.frames.start).sum()
+    }
+
+    /// Address of a frame's `struct page`.
+    pub fn page(&self, frame: u64) -> Option<u64> {
+        let next = self.sections.partition_point(|s| s.frames.start <= frame);
+        let section = self.sections.get(next.checked_sub(1)?)?;
+        let index = frame - section.frames.start;
+        section.frames.contains(&frame).then(|| section.map.wrapping_add(index.wrapping_mul(self.page_struct)))
+    }
+
+    /// The frame whose `struct page` covers an address.
+    pub fn frame(&self, page: u64) -> Option<u64> {
+        let section = |i: &u32| self.sections.get(*i as usize);
+        let next = self.by_map.partition_point(|i| section(i).is_some_and(|s| s.map <= page));
+        let section = self.by_map.get(next.checked_sub(1)?).and_then(section)?;
+        let frame = section.frames.start.checked_add((page - section.map) / self.page_struct)?;
+        section.frames.contains(&frame).then_some(frame)
+    }
+
+    /// Where the direct map has a frame: `page_address()`.
+    pub fn address(&self, frame: u64) -> Option<u64> {
+        self.direct_map?.checked_add(frame.checked_mul(1 << self.shift)?)
+    }
+
+    /// The frame behind an address of the direct map that has a `struct page`.
+    pub fn frame_of_direct(&self, addr: u64) -> Option<u64> {
+        let frame = addr.checked_sub(self.direct_map?)? >> self.shift;
+        self.page(frame).map(|_| frame)
+    }
+
+    /// The frame behind any mapped address of the kernel.
+    pub fn frame_of(&self, session: &Session, addr: u64) -> Option<u64> {
+        let to = session.target.translate(Space::Kernel, addr).ok()?;
+        Some(to.pa >> self.shift)
+    }
+
+    /// Hands every `struct page` that can be read to `work`, a stretch at a time and several in parallel. `work` gets
+    /// the first frame and the bytes of the structs, and its finds come back in order.
+    pub fn scan<R: Send>(&self, session: &Session, work: impl Fn(u64, &[u8], &mut Vec<R>) + Sync) -> Result<Scan<R>> {
+        let budget = Budget::new(session);
+        let each = |part: Section| {
+            let mut found = Vec::new();
+            self.scan_part(session, &part, &budget, &mut |frame, bytes| work(frame, bytes, &mut found))?;
+            Ok(found)
+        };
+        let parts: Vec<Section> = self.sections.iter().flat_map(|s| self.parts(s)).collect();
+        // waking a thread pool costs more than scanning a few parts
+        let found: Result<Vec<Vec<R>>> = if parts.len() > 16 {
+            parts.into_par_iter().map(each).collect()
+        } else {
+            parts.into_iter().map(each).collect()
+        };
+        Ok(Scan {
+            found: found?.into_iter().flatten().collect(),
+            missing: budget.missing.into_inner() / self.page_struct,
+            gave_up: budget.over.into_inner(),
+        })
+    }
+
+    /// A section in parts of [`PART`] frames.
+    fn parts(&self, section: &Section) -> impl Iterator<Item = Section> {
+        let (frames, map, size) = (section.frames.clone(), section.map, self.page_struct);
+        (0..(frames.end - frames.start).div_ceil(PART)).map(move |i| {
+            let start = frames.start + i * PART;
+            let map = map.wrapping_add(i.wrapping_mul(PART).wrapping_mul(size));
+            Section { frames: start..frames.end.min(start + PART), map }
+        })
+    }
+
+    fn scan_part(
+        &self,
+        session: &Session,
+        part: &Section,
+        budget: &Budget,
+        work: &mut dyn FnMut(u64, &[u8]),
+    ) -> Result<()> {
+        let len = ((part.frames.end - part.frames.start) * self.page_struct) as usize;
+        if !budget.take(len as u64) {
+            return Ok(());
+        }
+        match session.bytes(part.map, len) {
+            Ok(bytes) => work(part.frames.start, &bytes),
+            Err(e) if e.is_control() => return Err(e),
+            Err(_) => {
+                let mut bytes = vec![0; len];
+                let mut done = 0;
+                for hole in session.target.read_lossy(Space::Kernel, part.map, &mut bytes) {
+                    let start = hole.range.start.wrapping_sub(part.map) as usize;
+                    let end = hole.range.end.wrapping_sub(part.map) as usize;
+                    self.stretch(part, &bytes, done..start, work);
+                    budget.unreadable((end - start) as u64, &hole.reason);
+                    done = end;
+                }
+                self.stretch(part, &bytes, done..len, work);
+            }
+        }
+        Ok(())
+    }
+
+    /// Shows `work` the whole structs among the bytes of `range`.
+    fn stretch(&self, part: &Section, bytes: &[u8], range: Range<usize>, work: &mut dyn FnMut(u64, &[u8])) {
+        let size = self.page_struct as usize;
+        let (first, last) = (range.start.div_ceil(size), range.end / size);
+        if let Some(bytes) = bytes.get(first * size..last * size).filter(|b| !b.is_empty()) {
+            work(part.frames.start + first as u64, bytes);
+        }
+    }
+}
+
+/// What a scan found.
+#[derive(Debug)]
+pub struct Scan<R> {
+    /// by page frame
+    pub found: Vec<R>,
+    /// `struct page`s that the dump should have and has not
+    pub missing: u64,
+    /// the page map described more than the dump can hold, and was not followed to its end
+    pub gave_up: bool,
+}
+
+/// Bounds the work of a scan: no more bytes than the dump has, since each is there once; and not too many failures.
+struct Budget {
+    left: AtomicU64,
+    patience: AtomicU64,
+    missing: AtomicU64,
+    over: AtomicBool,
+}
+
+impl Budget {
+    fn new(session: &Session) -> Budget {
+        let present: u64 = session.target.ranges().iter().map(|r| r.end - r.start).sum();
+        Budget {
+            left: AtomicU64::new(present),
+            patience: AtomicU64::new(PATIENCE),
+            missing: AtomicU64::new(0),
+            over: AtomicBool::new(false),
+        }
+    }
+
+    /// Whether so many bytes may still be read.
+    fn take(&self, bytes: u64) -> bool {
+        let less = |left: u64| left.checked_sub(bytes);
+        let patient = self.patience.load(Relaxed) > 0;
+        let ok = patient && self.left.fetch_update(Relaxed, Relaxed, less).is_ok();
+        if !ok {
+            self.over.store(true, Relaxed);
+        }
+        ok
+    }
+
+    /// Gives bytes that could not be read back, and loses patience instead.
+    fn unreadable(&self, bytes: u64, reason: &Reason) {
+        self.left.fetch_add(bytes, Relaxed);
+        let less = |left: u64| Some(left.saturating_sub(bytes));
+        let _ = self.patience.fetch_update(Relaxed, Relaxed, less);
+        // where nothing is mapped there is no memory, so no page is lost
+        if *reason != Reason::NotMapped {
+            self.missing.fetch_add(bytes, Relaxed);
+        }
+    }
+}
+
+/// Start of the direct map: `page_offset_base`, or what the page tables say.
+fn direct_map(session: &Session) -> Option<u64> {
+    let told = session.kernel_symbol("page_offset_base").and_then(|at| session.u64(at).ok());
+    told.or_else(|| session.target.kernel_layout().ok()?.direct_map)
+}
+
+/// Reads `mem_section`.
+fn sections(session: &Session, page_struct: u64, shift: u32) -> Result<Vec<Section>> {
+    let table = session
+        .kernel_symbol("mem_section")
+        .ok_or_else(|| Error::Unavailable("the kernel has no `mem_section`: it was built without SPARSEMEM".into()))?;
+    let bits = session.target.vmcoreinfo().and_then(|v| v.number("SECTION_SIZE_BITS")).unwrap_or(SECTION_BITS as i64);
+    let bits = u64::try_from(bits).ok().filter(|b| (u64::from(shift) + 1..40).contains(b)).unwrap_or(SECTION_BITS);
+    let size = session.size_of("mem_section")?;
+    let member = session.offset("mem_section", "section_mem_map")?;
+    let per_root = ((1u64 << shift) / size.max(8)).max(1);
+    let highest = highest_section(session, bits)?;
+    // SPARSEMEM_EXTREME: a pointer to pointers to pages of sections; without it, the sections themselves
+    let declared = session.symbols.kernel().and_then(|k| k.by_name("mem_section").first().map(|s| s.size));
+    let extreme = declared.is_none_or(|size| size <= 64);
+    let roots = if extreme { session.u64(table).doing(|| "reading mem_section".into())? } else { table };
+    let mut out = Vec::new();
+    for root in 0..=highest / per_root {
+        let at = if extreme {
+            match session.u64(roots.wrapping_add(root * 8)) {
+                Ok(0) => continue,
+                Ok(pointer) => pointer,
+                Err(e) if e.is_control() => return Err(e),
+                Err(e) => {
+                    session.notes.add(roots.wrapping_add(root * 8), format!("table of memory sections: {}", e.kind()));
+                    break;
+                }
+            }
+        } else {
+            roots.wrapping_add(root * per_root * size)
+        };
+        for i in 0..per_root {
+            let number = root * per_root + i;
+            let word = match session.u64(at.wrapping_add(i * size + member)) {
+                Ok(word) => word,
+                Err(e) if e.is_control() => return Err(e),
+                Err(e) => {
+                    session.notes.add(at, format!("memory sections: {}", e.kind()));
+                    break;
+                }
+            };
+            let first = number << (bits - u64::from(shift));
+            if word & HAS_MEM_MAP != 0 && number <= highest {
+                let map = (word & !FLAGS).wrapping_add(first.wrapping_mul(page_struct));
+                out.push(Section { frames: first..first + (1 << (bits - u64::from(shift))), map });
+            }
+        }
+    }
+    Ok(distinct(session, out, page_struct))
+}
+
+/// Number of the last section, bounded by what an address can have.
+fn highest_section(session: &Session, bits: u64) -> Result<u64> {
+    let most = (1u64 << (MAX_PHYS_BITS - bits)) - 1;
+    let at = session
+        .kernel_symbol("__highest_present_section_nr")
+        .ok_or_else(|| Error::Unavailable("the kernel does not say how many memory sections it has".into()))?;
+    let size = session.symbols.kernel().and_then(|k| k.by_name("__highest_present_section_nr").first().map(|s| s.size));
+    // an int before Linux 4.20
+    let bytes = if size == Some(4) { 4 } else { 8 };
+    Ok(session.uint(at, bytes).doing(|| "reading __highest_present_section_nr".into())?.min(most))
+}
+
+/// Drops sections whose `struct page`s would lie where another's do: only damage makes such.
+fn distinct(session: &Session, mut sections: Vec<Section>, page_struct: u64) -> Vec<Section> {
+    sections.sort_by_key(|s| s.map);
+    let mut end = 0u64;
+    sections.retain(|s| {
+        let fits = s.map >= end;
+        if fits {
+            end = s.map.saturating_add((s.frames.end - s.frames.start) * page_struct);
+        } else {
+            session.notes.add(s.map, "memory sections that overlap");
+        }
+        fits
+    });
+    sections.sort_by_key(|s| s.frames.start);
+    sections
+}
+
+/// Walks page frames.
+pub static WALKERS: &[WalkerEntry] = &[WalkerEntry {
+    name: "page",
+    doc: "walk the struct page of every page frame",
+    item: "struct page",
+    address: Address::None,
+    walk: |cx, _, visit| {
+        let map = PageMap::of(cx)?;
+        map.sections().iter().flat_map(|s| s.frames.clone()).try_for_each(|f| visit(map.page(f).unwrap_or_default()))
+    },
+}];
