@@ -22,5 +22,9 @@ pub fn session(cli: &Cli, program: &Program) -> anyhow::Result<Session> {
     for warning in warnings {
         program.say(&format!("kmdb: {warning}\n"));
     }
+    if cli.vmlinux.is_some() && session.dwarf.is_none() {
+        // the answers may be right, but they are not what was asked for
+        program.failed.set(true);
+    }
     Ok(session)
 }

@@ -1,6 +1,10 @@
 //! "Did you mean": the nearest names to one that does not exist.
 
-use crate::{cx::Cx, error::Error, lang::ast::Span};
+use crate::{
+    cx::Cx,
+    error::Error,
+    lang::{ast::Span, eval::EvalError},
+};
 
 /// The names nearest to `name`, best first, at most three, none that is far off.
 pub fn nearest<'a>(name: &str, candidates: impl Iterator<Item = &'a str>) -> Vec<&'a str> {
@@ -49,6 +53,26 @@ fn distance(a: &str, b: &str) -> usize {
         }
     }
     rows[a.len()][b.len()]
+}
+
+/// An expression's error, with the nearest symbols if one was unknown.
+pub fn explain(cx: &Cx<'_>, error: EvalError) -> Error {
+    let hint = match &error {
+        EvalError::UnknownSymbol { name, .. } => near_symbols(cx, name),
+        _ => None,
+    };
+    match (Error::from(error), hint) {
+        (Error::Value { span, message, .. }, Some(hint)) => Error::Value { span, message, hint: Some(hint) },
+        (error, _) => error,
+    }
+}
+
+/// Symbols are too many to compare with all: those that begin alike are.
+fn near_symbols(cx: &Cx<'_>, name: &str) -> Option<String> {
+    const ENOUGH: usize = 20_000;
+    let head: String = name.chars().take((name.chars().count() / 2).clamp(2, 5)).collect();
+    let alike = cx.symbols.kernel()?.by_prefix(&head, ENOUGH);
+    did_you_mean(name, alike.iter().map(String::as_str))
 }
 
 /// The error for a dcmd that does not exist, with the nearest names or the walker of that name.

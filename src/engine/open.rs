@@ -6,7 +6,7 @@
 
 use crate::{registry::Registry, session::Session, symbols::Symbols};
 use debuginfo::{
-    Reader, SymbolSource, Types,
+    Reader, SymbolSource, TypeSource, Types,
     btf::Btf,
     dwarf::Dwarf,
     elf::{DebugFile, Placement, Symtab},
@@ -43,7 +43,7 @@ impl Reader for Memory {
 
 /// Joins a target with its meaning. The strings say what is missing and what to do about it.
 pub fn open(target: Arc<Target>, sources: &Sources, registry: &'static Registry) -> (Session, Vec<String>) {
-    let mut warnings = Vec::new();
+    let mut warnings = damage(&target);
     let memory = Memory(Arc::clone(&target));
     let file = vmlinux(&target, sources, &mut warnings);
     let kernel = symbols(&target, &memory, file.as_deref(), &mut warnings);
@@ -52,17 +52,41 @@ pub fn open(target: Arc<Target>, sources: &Sources, registry: &'static Registry)
         let way_on = if file.is_some() { "types come from the vmlinux" } else { "give the kernel's vmlinux for types" };
         warnings.push(format!("no BTF in the dump ({why}): {way_on}"));
     }
-    if let Some(file) = file.filter(|f| f.has_dwarf()) {
-        let added = types.add(|id| Ok::<_, debuginfo::elf::Error>(Arc::new(Dwarf::new(Arc::clone(&file), id)?)));
-        if let Err(e) = added {
-            warnings.push(e.to_string());
-        }
-    }
+    let dwarf = file.and_then(|file| add_dwarf(&file, &types).map_err(|e| warnings.push(e.to_string())).ok());
     let base = kernel.as_ref().and_then(|k| k.by_name("page_offset_base").first().map(|s| s.addr));
     if let Some(base) = base.and_then(|at| target.u64(Space::Kernel, at).ok()) {
         target.set_direct_map(base);
     }
-    (Session::new(target, types, Symbols::new(kernel), registry), warnings)
+    let mut session = Session::new(target, types, Symbols::new(kernel), registry);
+    session.dwarf = dwarf;
+    (session, warnings)
+}
+
+fn add_dwarf(file: &Arc<DebugFile>, types: &Types) -> Result<Arc<Dwarf>, debuginfo::elf::Error> {
+    let mut made = None;
+    types.add(|id| {
+        let dwarf = Arc::new(Dwarf::new(Arc::clone(file), id)?);
+        made = Some(Arc::clone(&dwarf));
+        Ok::<Arc<dyn TypeSource>, debuginfo::elf::Error>(dwarf)
+    })?;
+    made.ok_or(debuginfo::elf::Error::Dwarf { path: file.path().to_owned(), why: "not added".into() })
+}
+
+/// What is wrong with the file as such.
+fn damage(target: &Target) -> Vec<String> {
+    let info = target.info();
+    let mut found = Vec::new();
+    if info.truncated > 0 {
+        found.push(format!(
+            "the file ends {} bytes before its headers say: a cut-off copy; going on with what is there",
+            info.truncated
+        ));
+    }
+    if info.incomplete {
+        found.push("the tool that wrote this dump did not finish it; going on with what is there".into());
+    }
+    found.extend(info.damage);
+    found
 }
 
 /// The kernel's symbol table: its own, else the vmlinux's.

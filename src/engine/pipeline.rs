@@ -105,7 +105,7 @@ fn start_object(cx: &Cx<'_>, addr: &Spanned<Expr>) -> Result<Object> {
 
 /// Evaluates an expression of the language.
 pub fn eval(cx: &Cx<'_>, expr: &Expr) -> Result<u64> {
-    Ok(lang::eval(expr, &crate::scope::CxScope(cx))?)
+    lang::eval(expr, &crate::scope::CxScope(cx)).map_err(|e| crate::names::explain(cx, e))
 }
 
 /// Parses and evaluates an expression: a dcmd's argument, a line of a shell's output.

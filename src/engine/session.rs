@@ -12,7 +12,7 @@ use crate::{
     view::{Field, FieldReader, Layout, View, any_struct},
 };
 use bytes::Bytes;
-use debuginfo::{Type, TypeId, Types};
+use debuginfo::{Type, TypeId, Types, dwarf::Dwarf};
 use std::{
     any::{Any, TypeId as RustType},
     collections::HashMap,
@@ -28,6 +28,8 @@ pub struct Session {
     pub types: Types,
     /// symbols
     pub symbols: Symbols,
+    /// debug information of the kernel's own file, if there is one: lines, inlined frames
+    pub dwarf: Option<Arc<Dwarf>>,
     /// all dcmds and walkers
     pub registry: &'static Registry,
     /// Ctrl-C
@@ -44,6 +46,7 @@ impl Session {
             target,
             types,
             symbols,
+            dwarf: None,
             registry,
             interrupt: Interrupt::default(),
             notes: Notes::default(),
