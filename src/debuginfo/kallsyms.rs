@@ -81,6 +81,8 @@ pub struct Kallsyms {
 /// What some symbols say about all.
 struct Landmarks {
     per_cpu: Range<u64>,
+    /// `.data`, whose section 7.x marks executable, so that `nm` calls what is in it text
+    data: Range<u64>,
     /// `_end`: some symbols lie behind the image, but own nothing there
     end: u64,
 }
@@ -159,11 +161,12 @@ impl Kallsyms {
     fn landmarks(&self) -> &Landmarks {
         self.landmarks.get_or_init(|| {
             let value = |name| self.values.get(self.by_name_indices(name).next()?);
-            let per_cpu = match (value("__per_cpu_start"), value("__per_cpu_end")) {
-                (Some(start), Some(end)) => start..end,
-                _ => 0..0,
-            };
-            Landmarks { per_cpu, end: value("_end").unwrap_or(u64::MAX) }
+            let range = |start, end| Some(value(start)?..value(end)?);
+            Landmarks {
+                per_cpu: range("__per_cpu_start", "__per_cpu_end").unwrap_or(0..0),
+                data: range("_sdata", "_edata").unwrap_or(0..0),
+                end: value("_end").unwrap_or(u64::MAX),
+            }
         })
     }
 
@@ -207,10 +210,10 @@ impl Kallsyms {
             // What is stored as an absolute value is per-CPU: scripts/kallsyms.c, make_percpus_absolute().
             return if self.values.encoding.absolute_per_cpu() { SymbolKind::PerCpu } else { SymbolKind::Other };
         }
-        if self.landmarks().per_cpu.contains(&addr) {
-            return SymbolKind::PerCpu;
-        }
+        let Landmarks { per_cpu, data, .. } = self.landmarks();
         match letter.to_ascii_lowercase() {
+            _ if per_cpu.contains(&addr) => SymbolKind::PerCpu,
+            't' | 'w' if data.contains(&addr) => SymbolKind::Data,
             't' | 'w' => SymbolKind::Text,
             'd' | 'b' | 'r' | 'g' | 's' | 'v' => SymbolKind::Data,
             _ => SymbolKind::Other,

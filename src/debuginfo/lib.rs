@@ -11,6 +11,7 @@ pub mod elf;
 mod fan;
 pub mod holes;
 pub mod kallsyms;
+pub mod modsyms;
 mod names;
 pub mod symbols;
 pub mod types;
@@ -19,6 +20,7 @@ pub use btf::Btf;
 pub use catalog::{Place, Types};
 pub use holes::{Holes, Patchy};
 pub use kallsyms::Kallsyms;
+pub use modsyms::{ModuleSymbols, ModuleTables};
 pub use symbols::{Symbol, SymbolKind, SymbolSource};
 pub use types::{EnumValue, Member, SourceId, Tag, Type, TypeId, TypeSource};
 

@@ -103,11 +103,10 @@ fn value_tables(at: &Addresses, num_syms: u64, after_index: u64, count: u64) -> 
     if let Some(table) = num_syms.checked_sub(8 + offsets) {
         out.push(Addresses { offsets: Some(table), relative_base: Some(num_syms - 8), ..*at });
     }
-    for align in [8, 4] {
-        let table = after_index.next_multiple_of(align);
-        let base = (table + count * 4).next_multiple_of(8);
-        out.push(Addresses { offsets: Some(table), relative_base: Some(base), ..*at });
-    }
+    // Aligned to 8 or, since 7.x, to 4, as the index itself is. A table read one entry off would look just as good.
+    let table = after_index.next_multiple_of(4);
+    let base = (table + count * 4).next_multiple_of(8);
+    out.push(Addresses { offsets: Some(table), relative_base: Some(base), ..*at });
     if let Some(table) = num_syms.checked_sub(count * 8) {
         out.push(Addresses { addresses: Some(table), ..*at });
     }

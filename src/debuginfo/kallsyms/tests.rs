@@ -78,6 +78,9 @@ fn symbols(code: Code) -> Vec<(u64, char, String)> {
         out.push((addr, ['t', 'T', 'd', 'D', 'r', 'b'][random.next() % 6], name));
     }
     if code == Code::PcRelative {
+        out.push((addr + 64, 'T', "_sdata".to_owned()));
+        out.push((addr + 128, 'T', "init_task".to_owned()));
+        out.push((addr + 192, 'D', "_edata".to_owned()));
         out.push((addr + 4096, 'D', "__per_cpu_start".to_owned()));
         out.push((addr + 4096, 'D', "runqueues".to_owned()));
         out.push((addr + 8192, 'D', "__per_cpu_end".to_owned()));
@@ -259,6 +262,8 @@ fn kinds() {
     let kallsyms = Kallsyms::open(&image.at, &image).unwrap();
     let one = |name| kallsyms.by_name(name).remove(0);
     assert_eq!(one("runqueues").kind, SymbolKind::PerCpu);
+    assert_eq!((one("init_task").kind, one("init_task").letter), (SymbolKind::Data, 'T'));
+    assert_eq!(one("_stext").kind, SymbolKind::Text);
     assert_eq!(one("__per_cpu_end").kind, SymbolKind::Data);
     assert!(kallsyms.by_addr(one("runqueues").addr + 8).is_some(), "a link address is an address");
 }
