@@ -2,7 +2,13 @@
 //!
 //! **Invariant:** a dcmd emits rows; it prints nothing and holds no kernel layout of its own.
 
+mod words;
+
+pub mod print;
+pub mod types;
+pub mod walk;
+
 use engine::DcmdEntry;
 
 /// Every dcmd, by family.
-pub static DCMDS: &[&[DcmdEntry]] = &[];
+pub static DCMDS: &[&[DcmdEntry]] = &[print::DCMDS, types::DCMDS, walk::DCMDS];

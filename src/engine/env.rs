@@ -15,6 +15,9 @@ pub struct Env {
     pub last_dot: Cell<u64>,
     /// bytes that the last format or print consumed
     pub increment: Cell<u64>,
+    /// how often the statement that runs repeats its first command; one that does so by itself answers
+    /// [`Stop`](crate::Error::Stop)
+    pub count: Cell<u64>,
     /// default radix, 2 to 16
     pub radix: Cell<u32>,
     /// user variables
@@ -35,6 +38,7 @@ impl Default for Env {
             dot: Cell::new(0),
             last_dot: Cell::new(0),
             increment: Cell::new(0),
+            count: Cell::new(1),
             radix: Cell::new(16),
             vars: RefCell::default(),
             last_stages: RefCell::default(),

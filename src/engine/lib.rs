@@ -5,6 +5,8 @@
 extern crate self as engine;
 
 pub mod arg;
+pub mod cprint;
+pub mod cscope;
 pub mod ctree;
 pub mod cx;
 pub mod env;

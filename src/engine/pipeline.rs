@@ -79,6 +79,7 @@ fn run_statement(cx: &Cx<'_>, statement: &Statement, into: Option<&mut Out<'_>>)
         Some(count) => eval(cx, &count.node)?,
         None => 1,
     };
+    cx.env.count.set(count);
     let shell = statement.shell.as_deref();
     match into {
         Some(out) if shell.is_none() => run_stages(cx, stages, start, count, &mut *out.sink, out.piped),
@@ -199,7 +200,10 @@ fn make(cx: &Cx<'_>, stage: &lang::ast::Stage) -> Result<Box<dyn Stage>> {
     match &stage.kind {
         StageKind::Dcmd { name, args, name_span, .. } => {
             let entry = cx.registry.dcmd(name).ok_or_else(|| crate::names::unknown_dcmd(cx, name, name_span))?;
-            let words = args.iter().map(|w| word(cx, w)).collect::<Result<Vec<_>>>()?;
+            let words = match entry.expression {
+                true => expression(args),
+                false => args.iter().map(|w| word(cx, w)).collect::<Result<_>>()?,
+            };
             (entry.make)(cx, &words)
         }
         StageKind::Verb { verb, format } => Ok(Box::new(VerbStage::new(*verb, format.clone(), stage.span.clone()))),
@@ -214,6 +218,14 @@ fn word(cx: &Cx<'_>, word: &Word) -> Result<String> {
         WordKind::Text(text) => Ok(text.clone()),
         WordKind::Immediate(expr) => Ok(format!("0x{:x}", eval(cx, expr)?)),
     }
+}
+
+/// Options, then an expression as one word.
+fn expression(args: &[Word]) -> Vec<String> {
+    let is_option = |w: &&Word| matches!(w.raw.as_bytes(), [b'-', c] if c.is_ascii_alphabetic());
+    let (options, rest) = args.split_at(args.iter().take_while(is_option).count());
+    let text = (!rest.is_empty()).then(|| lang::cexpr::text_of(rest));
+    options.iter().map(|w| w.raw.clone()).chain(text).collect()
 }
 
 /// `>name`: keeps dot, truncated if a size was given.

@@ -44,6 +44,8 @@ pub trait Filter: Args {
     const ALIASES: &'static [&'static str] = &[];
     /// The rows it emits, for help and docs.
     const ROWS: &'static [&'static Schema] = &[];
+    /// Whether its words, but for options in front, are one C expression: they come as one, as they were written.
+    const EXPRESSION: bool = false;
     /// Called once, before the first item: for arguments that must be parsed or evaluated.
     fn start(&mut self, _cx: &Cx<'_>) -> Result<()> {
         Ok(())
@@ -66,6 +68,9 @@ pub trait Stage {
     }
 }
 
+/// Makes a stage from a dcmd's words.
+pub type MakeStage = fn(&Cx<'_>, &[String]) -> Result<Box<dyn Stage>>;
+
 /// A row of the dcmd table.
 pub struct DcmdEntry {
     /// name without `::`
@@ -76,10 +81,12 @@ pub struct DcmdEntry {
     pub address: Address,
     /// rows it emits
     pub rows: &'static [&'static Schema],
+    /// whether its words are one C expression
+    pub expression: bool,
     /// flags and help
     pub command: fn() -> clap::Command,
     /// makes the stage
-    pub make: fn(&Cx<'_>, &[String]) -> Result<Box<dyn Stage>>,
+    pub make: MakeStage,
 }
 
 fn command<A: Args>(name: &'static str) -> clap::Command {
@@ -121,6 +128,7 @@ impl DcmdEntry {
             aliases: D::ALIASES,
             address: D::ADDRESS,
             rows: D::ROWS,
+            expression: false,
             command: || command::<D>(D::NAME),
             make: |_, words| Ok(Box::new(PerItem(parse::<D>(D::NAME, words)?))),
         }
@@ -146,6 +154,7 @@ impl DcmdEntry {
             aliases: F::ALIASES,
             address: Address::Pipe,
             rows: F::ROWS,
+            expression: F::EXPRESSION,
             command: || command::<F>(F::NAME),
             make: |cx, words| {
                 let mut filter = parse::<F>(F::NAME, words)?;

@@ -1,6 +1,9 @@
 //! What names mean in an expression: variables, registers, symbols, memory.
 
-use crate::{cx::Cx, lang::eval::Scope};
+use crate::{
+    cx::Cx,
+    lang::{eval::Scope, printf::Names},
+};
 
 /// The scope of a command.
 pub struct CxScope<'c, 'a>(pub &'c Cx<'a>);
@@ -37,5 +40,24 @@ impl Scope for CxScope<'_, '_> {
         let size = usize::from(size).clamp(1, 8);
         self.0.read_in(self.0.env.space.get(), addr, &mut buf[..size]).map_err(|e| e.to_string())?;
         Ok(u64::from_le_bytes(buf))
+    }
+}
+
+impl Names for CxScope<'_, '_> {
+    fn symbol(&self, addr: u64) -> Option<(String, u64)> {
+        let symbol = self.0.symbols.by_addr(self.0, addr)?;
+        let name = match &symbol.module {
+            Some(module) => format!("{module}`{}", symbol.name),
+            None => symbol.name,
+        };
+        Some((name, addr.wrapping_sub(symbol.addr)))
+    }
+
+    fn time(&self, seconds: i64) -> Option<String> {
+        crate::cprint::scalar::date(seconds)
+    }
+
+    fn radix(&self) -> u32 {
+        self.0.env.radix.get()
     }
 }

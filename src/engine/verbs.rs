@@ -97,17 +97,11 @@ struct Io<'c, 'a> {
 
 impl Names for Io<'_, '_> {
     fn symbol(&self, addr: u64) -> Option<(String, u64)> {
-        let symbol = self.cx.symbols.by_addr(self.cx, addr)?;
-        let name = match &symbol.module {
-            Some(module) => format!("{module}`{}", symbol.name),
-            None => symbol.name,
-        };
-        Some((name, addr.wrapping_sub(symbol.addr)))
+        CxScope(self.cx).symbol(addr)
     }
 
     fn time(&self, seconds: i64) -> Option<String> {
-        let time = jiff::Timestamp::from_second(seconds).ok()?.to_zoned(jiff::tz::TimeZone::UTC);
-        Some(time.strftime("%Y %b %e %H:%M:%S").to_string())
+        CxScope(self.cx).time(seconds)
     }
 
     fn radix(&self) -> u32 {

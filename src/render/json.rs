@@ -24,7 +24,7 @@ impl Sink for Json<'_> {
             Item::Row(row) => row_value(&row),
             Item::Object(o) => json!({ "addr": format!("{:#x}", o.addr) }),
             Item::Line(text) => json!({ "text": text }),
-            Item::Tree(tree) => json!({ "value": tree.to_text() }),
+            Item::Tree(tree) => tree.to_json(),
         };
         written(writeln!(self.0, "{value}"))
     }
