@@ -166,6 +166,10 @@ impl FormatRun {
             Task::Print(_) => self.repeat(io, &mut outcome, count),
         };
         outcome.error = result.err();
+        if outcome.error.is_some() {
+            // what was printed before is worth seeing, and nothing follows it
+            self.lines.finish();
+        }
         self.flush(io);
         outcome
     }

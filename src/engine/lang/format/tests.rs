@@ -349,6 +349,13 @@ fn refusals() {
 }
 
 #[test]
+fn what_was_read_before_an_error_is_shown() {
+    let mut fake = Fake::new();
+    assert!(run(&mut fake, "2ff8,3/X").unwrap().error.is_some());
+    assert_eq!(fake.lines, ["0x2ff8:         fbfaf9f8        beeffdfc        "]);
+}
+
+#[test]
 fn one_heading_for_a_whole_pipe() {
     let mut fake = Fake::new();
     let statement = parse("/K", 16).unwrap().remove(0);
