@@ -21,7 +21,9 @@ const MAX_DEPTH: u32 = 32;
 
 /// Runs every statement of `text`; what the last stages emit goes to the face.
 pub fn run(cx: &Cx<'_>, text: &str) -> Result<()> {
-    for statement in lang::parse(text, cx.env.radix.get())? {
+    let mut statements = lang::Statements::new(text);
+    // one at a time: `$d` changes how the rest of the line is read
+    while let Some(statement) = statements.next(cx.env.radix.get())? {
         run_statement(cx, &statement, None)?;
     }
     Ok(())
@@ -30,8 +32,11 @@ pub fn run(cx: &Cx<'_>, text: &str) -> Result<()> {
 /// Runs every statement of `text` into `out`: `::eval`, `::map`, `::grep`. A bare expression then only sets dot.
 pub fn run_into(cx: &Cx<'_>, text: &str, out: &mut Out<'_>) -> Result<()> {
     nested(cx, || {
-        let statements = lang::parse(text, cx.env.radix.get())?;
-        statements.iter().try_for_each(|s| run_statement(cx, s, Some(&mut *out)))
+        let mut statements = lang::Statements::new(text);
+        while let Some(statement) = statements.next(cx.env.radix.get())? {
+            run_statement(cx, &statement, Some(&mut *out))?;
+        }
+        Ok(())
     })
 }
 
