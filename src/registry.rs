@@ -7,7 +7,7 @@ pub static REGISTRY: Registry = Registry {
     dcmds: dcmds::DCMDS,
     walkers: walkers::WALKERS,
     dynamic: walkers::DYNAMIC,
-    modules: |_| Vec::new(),
+    modules: walkers::module::load,
     crash_cpu: walkers::cpu::crashed,
     disassemble: |_, _| None,
 };

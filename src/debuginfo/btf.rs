@@ -249,6 +249,10 @@ impl Btf {
 }
 
 impl TypeSource for Btf {
+    fn as_btf(self: Arc<Self>) -> Option<Arc<Btf>> {
+        Some(self)
+    }
+
     fn get(&self, local: u32) -> Option<Type> {
         if local == 0 {
             return Some(Type::Void);

@@ -94,6 +94,11 @@ impl Types {
         read(&self.sources).get(usize::from(id)).cloned()
     }
 
+    /// The kernel's own BTF: the first source that is BTF.
+    pub fn btf(&self) -> Option<Arc<crate::btf::Btf>> {
+        self.sources().into_iter().find_map(TypeSource::as_btf)
+    }
+
     fn sources(&self) -> Vec<Arc<dyn TypeSource>> {
         read(&self.sources).clone()
     }

@@ -165,4 +165,8 @@ pub trait TypeSource: Send + Sync {
     fn function(&self, name: &str) -> Option<TypeId>;
     /// Visits the name of every named type until `visit` returns false.
     fn each_name(&self, visit: &mut dyn FnMut(Tag, &str) -> bool);
+    /// The source as BTF, if it is that: what the BTF of modules continues.
+    fn as_btf(self: Arc<Self>) -> Option<Arc<crate::btf::Btf>> {
+        None
+    }
 }

@@ -156,9 +156,14 @@ impl Session {
 
     // ---- types --------------------------------------------------------------------------------------------------
 
-    /// A type by its C spelling.
+    /// A type by its C spelling: the kernel's, or else a module's.
     pub fn ctype(&self, spelling: &str) -> Result<TypeId> {
-        self.types.parse(spelling).map_err(|_| Error::NoType(spelling.to_owned()))
+        let known = self.types.parse(spelling).or_else(|_| {
+            // loading the modules adds their types
+            self.symbols.modules(self);
+            self.types.parse(spelling)
+        });
+        known.map_err(|_| Error::NoType(spelling.to_owned()))
     }
 
     /// A struct or union by name, the first of several names that exists.

@@ -321,7 +321,7 @@ impl SubBuffer {
         let word = self.word(at)?;
         let (kind, delta) = (word & 31, word >> 5);
         match kind {
-            PADDING if delta == 0 => return None,
+            PADDING if delta == 0 => None,
             PADDING => {
                 // a discarded record
                 self.time = self.time.wrapping_add(delta);

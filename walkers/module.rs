@@ -1,0 +1,289 @@
+//! Loadable modules: `struct module` (include/linux/module.h), their memory, their symbols and their types.
+//!
+//! [`load`] is what the session asks when a name or an address is not the kernel's own: it hands over each module's
+//! memory and symbol table, and adds each module's BTF to the session's types.
+//!
+//! ```console
+//! > ::modules
+//! ```
+
+use crate::list;
+use engine::{
+    Module as Loaded,
+    debuginfo::{
+        Reader,
+        btf::{Btf, Start},
+        holes::Patchy,
+        modsyms::{ModuleSymbols, ModuleTables, SYM_SIZE},
+    },
+    prelude::*,
+};
+use std::{ops::Range, sync::Arc};
+
+/// A module: `struct module`.
+#[derive(View, Clone, Debug)]
+#[ctype("module")]
+pub struct Module {
+    /// its address
+    #[addr]
+    pub addr: u64,
+    state: u32,
+    /// its name
+    pub name: String,
+    /// `TAINT_…` bits
+    pub taints: u64,
+    refcnt: Option<i32>,
+    kallsyms: Option<u64>,
+    percpu: Option<u64>,
+    percpu_size: Option<u32>,
+}
+
+/// What a module is doing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum State {
+    /// runs
+    Live,
+    /// its init function runs
+    Coming,
+    /// it is being unloaded
+    Going,
+    /// it is being set up
+    Unformed,
+    /// no state a module can have
+    Damaged,
+}
+
+/// Where a module's memory is: since Linux 6.4 (ac3b43283923) one of seven kinds.
+#[derive(View)]
+#[ctype("module_memory")]
+struct Memory {
+    base: u64,
+    size: u32,
+}
+
+/// Before that, all there is for good or for the time of init.
+#[derive(View)]
+#[ctype("module_layout")]
+struct OldMemory {
+    base: u64,
+    size: u32,
+}
+
+/// `struct mod_kallsyms` (include/linux/module.h).
+#[derive(View)]
+#[ctype("mod_kallsyms")]
+struct Kallsyms {
+    symtab: u64,
+    num_symtab: u32,
+    strtab: u64,
+    typetab: Option<u64>,
+}
+
+/// Larger than any module's, text and data and all.
+const MAX_MEMORY: u64 = 1 << 30;
+/// More symbols than the kernel itself has.
+const MAX_SYMBOLS: u32 = 1 << 20;
+
+impl Module {
+    /// What it is doing.
+    pub fn state(&self, session: &Session) -> State {
+        let value = i64::from(self.state);
+        let is = |name, before| session.enumerator(name).unwrap_or(before) == value;
+        match () {
+            () if is("MODULE_STATE_LIVE", 0) => State::Live,
+            () if is("MODULE_STATE_COMING", 1) => State::Coming,
+            () if is("MODULE_STATE_GOING", 2) => State::Going,
+            () if is("MODULE_STATE_UNFORMED", 3) => State::Unformed,
+            () => State::Damaged,
+        }
+    }
+
+    /// How many use it: other modules, open files, …. `None` if the kernel cannot unload modules.
+    pub fn users(&self) -> Option<i32> {
+        /// `MODULE_REF_BASE`: the kernel's own
+        const BASE: i32 = 1;
+        self.refcnt.map(|count| count.wrapping_sub(BASE))
+    }
+
+    /// The modules that use symbols of this one.
+    pub fn used_by(&self, session: &Session) -> Result<Vec<String>> {
+        if !session.has_member("module", "source_list") {
+            return Ok(Vec::new());
+        }
+        let head = self.addr.wrapping_add(session.offset("module", "source_list")?);
+        let (source, name) = (session.offset("module_use", "source")?, session.offset("module", "name")?);
+        let mut names = Vec::new();
+        list::list(session, head, session.offset("module_use", "source_list")?, &mut |user| {
+            let module = session.u64(user.wrapping_add(source))?;
+            names.push(session.cstr(module.wrapping_add(name), 64)?);
+            Ok(())
+        })?;
+        Ok(names)
+    }
+
+    /// The memory it occupies: text first, then its other parts, those that exist.
+    pub fn memory(&self, session: &Session) -> Result<Vec<Range<u64>>> {
+        let mut found = Vec::new();
+        let mut add = |base: u64, size: u32| {
+            let size = u64::from(size);
+            if base != 0 && size > 0 && size <= MAX_MEMORY {
+                found.extend(base.checked_add(size).map(|end| base..end));
+            }
+        };
+        if session.has_member("module", "mem") {
+            let first = self.addr.wrapping_add(session.offset("module", "mem")?);
+            let stride = session.size_of("module_memory")?;
+            let kinds = session.enumerator("MOD_MEM_NUM_TYPES").unwrap_or(7).clamp(0, 64) as u64;
+            for kind in 0..kinds {
+                let memory: Memory = session.view(first.wrapping_add(kind * stride))?;
+                add(memory.base, memory.size);
+            }
+        } else {
+            for member in ["core_layout", "init_layout"] {
+                let memory: OldMemory = session.view(self.addr.wrapping_add(session.offset("module", member)?))?;
+                add(memory.base, memory.size);
+            }
+        }
+        Ok(found)
+    }
+
+    fn symbols(&self, session: &Session, ranges: &[Range<u64>]) -> Result<ModuleSymbols, String> {
+        let at = self.kallsyms.filter(|at| *at != 0).ok_or("it has none")?;
+        let tables: Kallsyms = session.view(at).map_err(|e| e.to_string())?;
+        if tables.num_symtab > MAX_SYMBOLS {
+            return Err(format!("it claims {} symbols", tables.num_symtab));
+        }
+        let count = tables.num_symtab as usize;
+        let memory = Bytes(session);
+        let symtab = Patchy::read(&memory, tables.symtab, count * SYM_SIZE)?;
+        let len = names_len(&symtab, tables.strtab, ranges);
+        let percpu = self.percpu.unwrap_or(0);
+        Ok(ModuleSymbols::new(ModuleTables {
+            module: self.name.as_str().into(),
+            symtab,
+            strtab: Patchy::read(&memory, tables.strtab, len)?,
+            typetab: match tables.typetab {
+                Some(at) => Patchy::read(&memory, at, count).unwrap_or_default(),
+                None => Patchy::default(),
+            },
+            ranges: ranges.to_vec(),
+            per_cpu: percpu..percpu.saturating_add(self.percpu_size.unwrap_or(0).into()),
+        }))
+    }
+}
+
+/// Bytes of a string table, whose length is recorded nowhere: up to the end of the last name, with room for it, but
+/// not past the memory that it lies in.
+fn names_len(symtab: &Patchy, strtab: u64, ranges: &[Range<u64>]) -> usize {
+    /// KSYM_NAME_LEN
+    const NAME: u64 = 512;
+    let offsets = symtab.bytes.chunks_exact(SYM_SIZE).filter_map(|symbol| symbol.first_chunk().copied());
+    let last = offsets.map(u32::from_le_bytes).max().unwrap_or(0);
+    let room = ranges.iter().find(|r| r.contains(&strtab)).map_or(0, |r| r.end - strtab);
+    (u64::from(last) + NAME).min(room) as usize
+}
+
+/// Reads for the decoders of debuginfo.
+struct Bytes<'a>(&'a Session);
+
+impl Reader for Bytes<'_> {
+    fn read(&self, addr: u64, buf: &mut [u8]) -> Result<(), String> {
+        self.0.read(addr, buf).map_err(|e| e.to_string())
+    }
+    fn bytes(&self, addr: u64, len: usize) -> Result<bytes::Bytes, String> {
+        self.0.bytes(addr, len).map_err(|e| e.to_string())
+    }
+}
+
+/// Visits every module, the youngest first.
+pub fn each(session: &Session, visit: Visit<'_>) -> Result<()> {
+    let head = session
+        .kernel_symbol("modules")
+        .ok_or_else(|| Error::Unavailable("this kernel has no modules (CONFIG_MODULES)".into()))?;
+    list::list(session, head, session.offset("module", "list")?, visit)
+}
+
+/// Every module's memory and symbols; adds every module's types to the session. What cannot be read is noted.
+pub fn load(session: &Session) -> Vec<Loaded> {
+    let mut loaded = Vec::new();
+    let found = each(session, &mut |addr| {
+        match session.view::<Module>(addr) {
+            Ok(module) => loaded.push(load_one(session, &module)),
+            Err(e) if e.is_control() => return Err(e),
+            Err(e) => session.notes.add(addr, format!("module: {}", e.kind())),
+        }
+        Ok(())
+    });
+    // the kernel adds each module in front of the last
+    loaded.reverse();
+    match found.and_then(|()| load_types(session)) {
+        Ok(()) | Err(Error::Unavailable(_)) => {}
+        Err(e) => session.notes.add(0, format!("modules: {e}")),
+    }
+    loaded
+}
+
+fn load_one(session: &Session, module: &Module) -> Loaded {
+    let ranges = module.memory(session).unwrap_or_else(|e| {
+        session.notes.add(module.addr, format!("memory of a module: {}", e.kind()));
+        Vec::new()
+    });
+    let symbols = match module.symbols(session, &ranges) {
+        Ok(symbols) => Some(Box::new(symbols) as Box<_>),
+        Err(why) => {
+            session.notes.add(module.addr, format!("symbols of a module: {why}"));
+            None
+        }
+    };
+    Loaded { name: module.name.as_str().into(), addr: module.addr, ranges, symbols }
+}
+
+/// `struct btf_module` (kernel/bpf/btf.c), since Linux 5.11 (36e68442d1af).
+#[derive(View)]
+#[ctype("btf_module")]
+struct BtfModule {
+    btf: u64,
+}
+
+/// `struct btf` (kernel/bpf/btf.c).
+#[derive(View)]
+#[ctype("btf")]
+struct BtfBlob {
+    data: u64,
+    data_size: u32,
+    start_id: u32,
+    start_str_off: u32,
+}
+
+/// Adds the BTF of each module that has some. It counts on from the kernel's own.
+fn load_types(session: &Session) -> Result<()> {
+    /// far more than the kernel's own
+    const MAX_BTF: u32 = 64 << 20;
+    let (Some(head), Some(base)) = (session.kernel_symbol("btf_modules"), session.types.btf()) else { return Ok(()) };
+    list::list(session, head, session.offset("btf_module", "list")?, &mut |addr| {
+        let added = || -> Result<(), String> {
+            let module: BtfModule = session.view(addr).map_err(|e| e.to_string())?;
+            let blob: BtfBlob = session.view(module.btf).map_err(|e| e.to_string())?;
+            if blob.data_size > MAX_BTF {
+                return Err("its size is absurd".into());
+            }
+            let bytes = Patchy::read(&Bytes(session), blob.data, blob.data_size as usize)?;
+            let start = Start { id: blob.start_id, string: blob.start_str_off };
+            let make = |id| Ok::<_, String>(Arc::new(Btf::split(bytes, id, Arc::clone(&base), Some(start))?) as Arc<_>);
+            session.types.add(make).map(drop)
+        };
+        if let Err(why) = added() {
+            session.notes.add(addr, format!("types of a module: {why}"));
+        }
+        Ok(())
+    })
+}
+
+/// Walks modules.
+pub static WALKERS: &[WalkerEntry] = &[WalkerEntry {
+    name: "module",
+    doc: "walk the loaded modules, the youngest first",
+    item: "struct module",
+    address: Address::None,
+    walk: |cx, _, visit| each(cx, visit),
+}];
