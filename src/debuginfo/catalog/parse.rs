@@ -9,7 +9,7 @@ use crate::types::{Member, Tag, Type, TypeId};
 impl Types {
     /// The type that `text` names in C, or why there is none.
     pub fn parse(&self, text: &str) -> Result<TypeId, String> {
-        let mut parser = Parser { types: self, tokens: tokens(text)?, at: 0, depth: 0 };
+        let mut parser = Parser { types: self, tokens: tokens(text)?, at: 0, depth: 0, name: None };
         let id = parser.type_name()?;
         match parser.peek() {
             None => Ok(id),
@@ -57,6 +57,8 @@ struct Parser<'a> {
     tokens: Vec<&'a str>,
     at: usize,
     depth: usize,
+    /// in a parameter, its name, empty until it is met; elsewhere a name is an error
+    name: Option<&'a str>,
 }
 
 impl<'a> Parser<'a> {
@@ -119,6 +121,7 @@ impl<'a> Parser<'a> {
                 }
                 _ if id.is_none() && is_base_word(word) => base_words.push(word),
                 _ if id.is_none() && base_words.is_empty() => id = Some(self.types.name(word)?),
+                _ if self.name.is_some() => break,
                 _ => return Err(format!("`{word}` does not belong after the type")),
             }
             self.at += 1;
@@ -164,6 +167,9 @@ impl<'a> Parser<'a> {
         } else {
             Vec::new()
         };
+        if !grouped && self.name == Some("") {
+            self.name = self.word().or(self.name);
+        }
         let mut suffixes = Vec::new();
         loop {
             if self.accept("[") {
@@ -200,8 +206,10 @@ impl<'a> Parser<'a> {
                 self.expect(")")?;
                 return Ok(Wrap::Func(params, true));
             }
+            let outer = self.name.replace("");
             let ty = self.type_name()?;
-            params.push(Member { name: "".into(), ty, bit_offset: 0, bit_size: None });
+            let name = std::mem::replace(&mut self.name, outer).unwrap_or_default();
+            params.push(Member { name: name.into(), ty, bit_offset: 0, bit_size: None });
             if self.accept(")") {
                 break;
             }

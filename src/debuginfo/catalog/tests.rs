@@ -131,6 +131,7 @@ fn what_is_spelled_parses_to_the_same_type() {
         "int (*)[4]",
         "int (*[3])(struct foo *, ...)",
         "void (*(*)(int, char))(unsigned long)",
+        "int (*)(int (*cb)(char c), struct foo *(*)[2], unsigned long n)",
         "const char [4]",
         "u64",
         "uintptr_t",
@@ -160,9 +161,20 @@ fn spellings_of_base_types() {
     ] {
         assert_eq!(t.spell(t.parse(text).unwrap()), spelled);
     }
-    for bad in
-        ["", "*", "foo", "struct", "struct foo", "unsigned float", "long short", "int int", "int)", "int[", "a-b"]
-    {
+    for bad in [
+        "",
+        "*",
+        "foo",
+        "struct",
+        "struct foo",
+        "unsigned float",
+        "long short",
+        "int int",
+        "int)",
+        "int[",
+        "a-b",
+        "int x",
+    ] {
         assert!(t.parse(bad).is_err(), "{bad}");
     }
     assert!(t.parse(&"(*".repeat(5000)).is_err());
