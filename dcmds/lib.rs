@@ -4,11 +4,31 @@
 
 mod words;
 
+pub mod dis;
+pub mod dump;
+pub mod filter;
+pub mod help;
+pub mod nm;
 pub mod print;
+pub mod regs;
+pub mod sort;
 pub mod types;
+pub mod vars;
 pub mod walk;
 
 use engine::DcmdEntry;
 
 /// Every dcmd, by family.
-pub static DCMDS: &[&[DcmdEntry]] = &[print::DCMDS, types::DCMDS, walk::DCMDS];
+pub static DCMDS: &[&[DcmdEntry]] = &[
+    dis::DCMDS,
+    dump::DCMDS,
+    filter::DCMDS,
+    help::DCMDS,
+    nm::DCMDS,
+    print::DCMDS,
+    regs::DCMDS,
+    sort::DCMDS,
+    types::DCMDS,
+    vars::DCMDS,
+    walk::DCMDS,
+];

@@ -132,8 +132,14 @@ impl Dcmd for List {
     const ADDRESS: Address = Address::Required;
 
     fn run(&self, cx: &Cx<'_>, at: Option<Object>, out: &mut Out<'_>) -> Result<()> {
+        let Link { ctype, offset, kind, rest } = self.link(cx)?;
+        let element = at.and_then(|o| o.ctype).map(|t| cx.types.strip(t));
         let at = at.map_or(0, |o| o.addr);
-        let (ctype, offset, link, rest) = self.link(cx)?;
+        if kind.is_some() && element.is_some() && element == ctype.map(|t| cx.types.strip(t)) {
+            let member = self.words.last().map(String::as_str).unwrap_or_default();
+            return Err(Error::Usage("the address is that of an element, not of the list's head".into())
+                .hint(format!("`ADDR::print -a {member} | ::list …` begins at the element's own link")));
+        }
         let variable = match rest {
             [] => None,
             [name] => Some(name.as_str()),
@@ -145,7 +151,7 @@ impl Dcmd for List {
             words::bind(cx, variable, object);
             out.object(object)
         };
-        match link.as_deref() {
+        match kind.as_deref() {
             Some("list_head") => list::list(cx, at, offset, &mut visit),
             Some("hlist_node") => list::hlist(cx, Hlist::Plain, at, offset, &mut visit),
             Some("hlist_bl_node") => list::hlist(cx, Hlist::Locked, at, offset, &mut visit),
@@ -159,9 +165,20 @@ impl Dcmd for List {
     }
 }
 
+/// How the elements of a list are linked.
+struct Link<'w> {
+    /// the elements' type
+    ctype: Option<TypeId>,
+    /// where the link is in an element
+    offset: u64,
+    /// the link's struct; none of a plain pointer
+    kind: Option<String>,
+    /// the words left over
+    rest: &'w [String],
+}
+
 impl List {
-    /// The elements' type, the link's offset, the name of the link's struct, and the words left over.
-    fn link(&self, cx: &Cx<'_>) -> Result<(Option<TypeId>, u64, Option<String>, &[String])> {
+    fn link(&self, cx: &Cx<'_>) -> Result<Link<'_>> {
         if let [offset, rest @ ..] = &self.words[..]
             && offset.starts_with(|c: char| c.is_ascii_digit())
         {
@@ -169,14 +186,14 @@ impl List {
             if !offset.is_multiple_of(8) {
                 return Err(Error::Usage("a pointer's offset is a multiple of 8".into()));
             }
-            return Ok((None, offset, None, rest));
+            return Ok(Link { ctype: None, offset, kind: None, rest });
         }
         let (ty, spelling, rest) = words::take_type(cx, &self.words)?;
         let [member, rest @ ..] = rest else {
             return Err(Error::Usage(format!("which member of `{spelling}` links the list?")));
         };
         let place = cx.types.member(ty, member).ok_or_else(|| cprint::path::no_member(&cx.types, ty, member))?;
-        let link = match cx.shape(place.ty).as_deref() {
+        let kind = match cx.shape(place.ty).as_deref() {
             Some(Type::Pointer { .. }) => None,
             Some(Type::Struct { name: Some(name), .. }) if is_link(name) => Some(name.to_string()),
             _ => {
@@ -184,7 +201,7 @@ impl List {
                 return Err(Error::Usage(format!("`{member}` is neither a pointer nor a list link, but `{ctype}`")));
             }
         };
-        Ok((Some(ty), place.offset(), link, rest))
+        Ok(Link { ctype: Some(ty), offset: place.offset(), kind, rest })
     }
 }
 

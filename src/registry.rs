@@ -9,5 +9,5 @@ pub static REGISTRY: Registry = Registry {
     dynamic: walkers::DYNAMIC,
     modules: walkers::module::load,
     crash_cpu: walkers::cpu::crashed,
-    disassemble: |_, _| None,
+    disassemble: dcmds::dis::disassemble,
 };

@@ -1,0 +1,198 @@
+//! Machine code: `::dis`.
+//!
+//! ```console
+//! > ::dis schedule
+//! > <rip::dis -n 3
+//! ```
+//!
+//! The dialect is AT&T's, as in mdb and the kernel. Behind the address that a call or jump leads to, or that an operand
+//! refers to relative to the instruction pointer, stands its symbol.
+
+use capstone::{Capstone, arch::BuildsCapstone, arch::BuildsCapstoneSyntax, arch::x86};
+use engine::{prelude::*, targets::Arch};
+use std::cell::OnceCell;
+
+/// The longest instruction of x86.
+const LONGEST: usize = 15;
+/// A symbol that claims to be larger is no function.
+const LARGEST: u64 = 1 << 20;
+/// Instructions before and after the address.
+const WINDOW: u64 = 10;
+
+/// Disassemble a function, or the instructions around an address.
+///
+/// Exactly at the start of a function all of it is shown, anywhere else ten instructions before and after, with the one at
+/// the address marked. Without an address, disassembly begins at dot.
+#[derive(Args)]
+pub struct Dis {
+    /// addresses as numbers, not as symbols
+    #[arg(short = 'a')]
+    numbers: bool,
+    /// addresses as numbers and as symbols
+    #[arg(short = 'b')]
+    both: bool,
+    /// instructions before and after the address
+    #[arg(short = 'n', value_name = "COUNT")]
+    count: Option<ExprArg>,
+    /// only the instructions around the address, at the start of a function too
+    #[arg(short = 'w')]
+    window: bool,
+    /// where, instead of the address before the command
+    address: Option<ExprArg>,
+}
+
+impl Dcmd for Dis {
+    const NAME: &'static str = "dis";
+
+    fn run(&self, cx: &Cx<'_>, at: Option<Object>, out: &mut Out<'_>) -> Result<()> {
+        let given = match &self.address {
+            Some(expr) => Some(expr.eval(cx)?),
+            None => at.map(|o| o.addr),
+        };
+        let addr = given.unwrap_or(cx.env.dot.get());
+        let count = self.count.as_ref().map(|n| n.eval(cx)).transpose()?;
+        let symbol = cx.symbols.by_addr(cx, addr).filter(|s| s.size <= LARGEST);
+        let whole = symbol.as_ref().filter(|s| s.addr == addr && s.size > 0 && !self.window && count.is_none());
+        if let (Some(function), true) = (whole, given.is_some()) {
+            return self.function(cx, addr, addr.saturating_add(function.size), out);
+        }
+        let count = count.unwrap_or(WINDOW);
+        let around = given.is_some() && (self.window || symbol.as_ref().is_none_or(|s| s.addr != addr));
+        let before = match symbol.filter(|_| around) {
+            Some(function) => previous(cx, function.addr, addr, count),
+            None => Vec::new(),
+        };
+        for (at, text) in &before {
+            out.line(self.line(cx, *at, text))?;
+        }
+        let mut next = addr;
+        for i in 0..=count {
+            let (text, len) = instruction(cx, next)?;
+            let line = self.line(cx, next, &text);
+            out.line(if i == 0 && around { format!("{line}  <==") } else { line })?;
+            next = next.saturating_add(len as u64);
+        }
+        cx.env.dot.set(next);
+        cx.env.increment.set(0);
+        Ok(())
+    }
+}
+
+impl Dis {
+    fn function(&self, cx: &Cx<'_>, start: u64, end: u64, out: &mut Out<'_>) -> Result<()> {
+        let mut at = start;
+        while at < end {
+            let (text, len) = instruction(cx, at)?;
+            out.line(self.line(cx, at, &text))?;
+            at = at.saturating_add(len as u64);
+        }
+        cx.env.dot.set(at);
+        cx.env.increment.set(0);
+        Ok(())
+    }
+
+    fn line(&self, cx: &Cx<'_>, addr: u64, text: &str) -> String {
+        let label = match self.numbers {
+            true => format!("{addr:x}"),
+            false => format!("{}:", cx.sym(addr)),
+        };
+        // at least one blank, then the next multiple of 8
+        let width = if label.len() < 32 { 32 } else { (label.len() / 8 + 1) * 8 };
+        let line = format!("{label:width$}{text}");
+        if self.both && !self.numbers { format!("{addr:016x}  {line}") } else { line }
+    }
+}
+
+/// The instructions from the start of a function up to `addr`, the last `count` of them. If they do not meet `addr`, it is
+/// not the start of an instruction, and there is nothing to show before it.
+fn previous(cx: &Cx<'_>, start: u64, addr: u64, count: u64) -> Vec<(u64, String)> {
+    let mut all = std::collections::VecDeque::new();
+    let mut at = start;
+    while at < addr {
+        let Some((text, len)) = disassemble(cx, at) else { return Vec::new() };
+        all.push_back((at, text));
+        if all.len() as u64 > count {
+            all.pop_front();
+        }
+        at = at.saturating_add(len as u64);
+    }
+    if at == addr { all.into() } else { Vec::new() }
+}
+
+/// One instruction; bytes that are none are shown as what they are.
+fn instruction(cx: &Cx<'_>, addr: u64) -> Result<(String, usize)> {
+    if let Some(found) = disassemble(cx, addr) {
+        return Ok(found);
+    }
+    Ok((format!("*** invalid opcode 0x{:02x} ***", cx.u8(addr)?), 1))
+}
+
+thread_local! {
+    static ENGINE: OnceCell<Option<Capstone>> = const { OnceCell::new() };
+}
+
+fn new_engine(arch: Arch) -> Option<Capstone> {
+    match arch {
+        Arch::X86_64 => Capstone::new().x86().mode(x86::ArchMode::Mode64).syntax(x86::ArchSyntax::Att).build().ok(),
+        _ => None,
+    }
+}
+
+/// The instruction at `addr` and its length in bytes; `None` if there is none or it cannot be read.
+pub fn disassemble(session: &Session, addr: u64) -> Option<(String, usize)> {
+    let mut code = [0; LONGEST];
+    // the next page may be missing
+    let len = match session.read(addr, &mut code) {
+        Ok(()) => LONGEST,
+        Err(_) => {
+            let len = (4096 - (addr % 4096) as usize).min(LONGEST);
+            session.read(addr, &mut code[..len]).ok()?;
+            len
+        }
+    };
+    let (mnemonic, operands, len) = ENGINE.with(|engine| {
+        let engine = engine.get_or_init(|| new_engine(session.target.arch())).as_ref()?;
+        let all = engine.disasm_count(&code[..len], addr, 1).ok()?;
+        let one = all.iter().next()?;
+        Some((one.mnemonic()?.to_owned(), one.op_str().unwrap_or_default().to_owned(), one.bytes().len()))
+    })?;
+    let next = addr.wrapping_add(len as u64);
+    let text = match target(&mnemonic, &operands, next).and_then(|t| session.symbolize(t)) {
+        Some(symbol) => format!("{mnemonic:<7} {operands} <{symbol}>"),
+        None => format!("{mnemonic:<7} {operands}"),
+    };
+    Some((text.trim_end().to_owned(), len))
+}
+
+/// The address that an instruction refers to: where a call or jump goes, or what lies relative to `%rip`.
+fn target(mnemonic: &str, operands: &str, next: u64) -> Option<u64> {
+    let hex = |text: &str| u64::from_str_radix(text.strip_prefix("0x")?, 16).ok();
+    if let Some((before, _)) = operands.split_once("(%rip") {
+        let offset = before.rsplit([' ', ',', ':', '*']).next()?;
+        return match offset.strip_prefix('-') {
+            Some(back) => Some(next.wrapping_sub(hex(back)?)),
+            None if offset.is_empty() => Some(next),
+            None => Some(next.wrapping_add(hex(offset)?)),
+        };
+    }
+    let branch = mnemonic.starts_with('j') || mnemonic.starts_with("call") || mnemonic.starts_with("loop");
+    if branch { hex(operands) } else { None }
+}
+
+/// The dcmds of this file.
+pub static DCMDS: &[DcmdEntry] = &[DcmdEntry::of::<Dis>()];
+
+#[cfg(test)]
+mod tests {
+    use super::target;
+
+    #[test]
+    fn targets() {
+        assert_eq!(target("callq", "0xffffffff81000010", 0), Some(0xffff_ffff_8100_0010));
+        assert_eq!(target("movq", "0x12(%rip), %rax", 0x1000), Some(0x1012));
+        assert_eq!(target("movq", "%gs:-0x10(%rip), %rax", 0x1000), Some(0xff0));
+        assert_eq!(target("leaq", "(%rip), %rax", 0x1000), Some(0x1000));
+        assert_eq!(target("jmpq", "*%rax", 0), None);
+        assert_eq!(target("movl", "$0x10, %eax", 0), None);
+    }
+}

@@ -1,0 +1,327 @@
+//! Where to find what: `::help`, `::dcmds`, `::walkers`, `::formats`.
+//!
+//! ```console
+//! > ::help sizeof
+//! NAME
+//!     sizeof - Print the size of a type in bytes
+//! SYNOPSIS
+//!     ::sizeof TYPE...
+//! > ::dcmds -n '^s'
+//! > ::walkers slab
+//! ```
+//!
+//! A dcmd's page is made from its flags and columns themselves, so it cannot say anything else than what is so.
+
+use crate::types::regex;
+use clap::Arg;
+use engine::{lang::format::formats, names, prelude::*};
+
+/// Explain a dcmd or a walker; without a name, the language.
+#[derive(Args)]
+pub struct Help {
+    /// name of a dcmd or walker
+    name: Option<String>,
+}
+
+const INTRODUCTION: &str = "\
+A command is a pipeline: each stage passes addresses, rows or values on to the next.
+
+    [address][,count] command [arguments]  | command [arguments] | ...  [! shell command]
+
+    address      an expression; it becomes dot (.), the address that the command looks at
+    count        an expression; repeats the first command, each time further on
+    command      ::name, or a verb with a format: /X *8K =D; `>name` keeps dot in a variable
+    arguments    words; quote them with '' or \"\"; $[ ] holds an expression
+
+Numbers are hexadecimal: 0t10 is ten, 0t10$d makes ten the default. An expression knows symbols (jiffies, ext4`init_once),
+variables (<name), registers (<rip), + - * % (divide) %% (remainder) # (round up) & | ^ ~ << >> == !=, *address (the word
+there), and . itself.
+
+    ::help NAME         one command or walker
+    ::dcmds [WORD]      the commands
+    ::walkers [WORD]    the walkers: `::walk NAME` finds every object of a kind
+    ::formats           the letters of / = and their like
+    ::status            what is being looked at
+
+    ::walk task | ::print comm                          a member of every task
+    ::walk dentry | ::where d_lockref.count == 0        objects chosen by a C expression
+    ::walk task | ::uniq -c __state                     counted by value
+    init_task::print -t tasks                           a value with its types
+    ADDR::whatis                                        what an address belongs to";
+
+impl Dcmd for Help {
+    const NAME: &'static str = "help";
+    const ADDRESS: Address = Address::None;
+
+    fn run(&self, cx: &Cx<'_>, _: Option<Object>, out: &mut Out<'_>) -> Result<()> {
+        let Some(name) = &self.name else {
+            return INTRODUCTION.lines().try_for_each(|line| out.line(line));
+        };
+        let name = name.trim_start_matches("::");
+        let dcmd = cx.registry.dcmd(name);
+        let walker = cx.registry.walker(name);
+        let mut page = Page { width: cx.env.width.get().clamp(40, 100), lines: Vec::new() };
+        if let Some(dcmd) = dcmd {
+            page.dcmd(dcmd);
+        }
+        if let Some(w) = walker {
+            page.walker(w.name, w.doc, w.address, w.item);
+        }
+        if dcmd.is_none() && walker.is_none() {
+            page.dynamic(cx, name)?;
+        }
+        page.lines.into_iter().try_for_each(|line| out.line(line))
+    }
+}
+
+/// A page of help in the making.
+struct Page {
+    width: usize,
+    lines: Vec<String>,
+}
+
+impl Page {
+    fn head(&mut self, text: &str) {
+        self.lines.push(text.to_owned());
+    }
+
+    /// Paragraphs, wrapped and indented.
+    fn text(&mut self, text: &str) {
+        for (i, paragraph) in text.split("\n\n").enumerate() {
+            if i > 0 {
+                self.lines.push(String::new());
+            }
+            self.term("", paragraph);
+        }
+    }
+
+    /// A term and what it means, side by side.
+    fn term(&mut self, term: &str, text: &str) {
+        const INDENT: usize = 4;
+        const COLUMN: usize = 18;
+        let indent = if term.is_empty() { INDENT } else { COLUMN };
+        let mut line = format!("{:INDENT$}{term}", "");
+        if !term.is_empty() {
+            if line.len() + 2 > COLUMN {
+                self.lines.push(std::mem::take(&mut line));
+            }
+            line.push_str(&" ".repeat(COLUMN.saturating_sub(line.len())));
+        }
+        let mut begun = false;
+        for word in text.split_whitespace() {
+            if begun && line.chars().count() + 1 + word.chars().count() > self.width {
+                self.lines.push(std::mem::replace(&mut line, " ".repeat(indent)));
+                begun = false;
+            }
+            line.push_str(if begun { " " } else { "" });
+            line.push_str(word);
+            begun = true;
+        }
+        self.lines.push(line);
+    }
+
+    fn dcmd(&mut self, dcmd: &DcmdEntry) {
+        let command = (dcmd.command)();
+        let about = command.get_about().map(ToString::to_string).unwrap_or_default();
+        let long = command.get_long_about().map(ToString::to_string);
+        self.head("NAME");
+        self.term("", &format!("{} - {}", dcmd.name, about.trim_end_matches('.')));
+        self.head("SYNOPSIS");
+        self.term("", &synopsis(dcmd, &command));
+        if !dcmd.aliases.is_empty() {
+            self.head("ALSO");
+            self.term("", &dcmd.aliases.iter().map(|a| call(a)).collect::<Vec<_>>().join(" "));
+        }
+        if let Some((_, more)) = long.as_deref().and_then(|l| l.split_once("\n\n")) {
+            self.head("DESCRIPTION");
+            self.text(more);
+        }
+        let arguments: Vec<_> = command.get_arguments().collect();
+        if !arguments.is_empty() {
+            self.head("ARGUMENTS");
+            for argument in arguments {
+                let help =
+                    argument.get_long_help().or(argument.get_help()).map(ToString::to_string).unwrap_or_default();
+                self.term(&term(argument), &help);
+            }
+        }
+        for schema in dcmd.rows {
+            self.head("COLUMNS");
+            for column in schema.columns {
+                let place = match (column.detail, column.hidden) {
+                    (true, _) => " (below the row)",
+                    (_, true) => " (in JSON and CSV)",
+                    _ => "",
+                };
+                self.term(column.heading, &format!("{}{place}", column.doc));
+            }
+        }
+    }
+
+    fn walker(&mut self, name: &str, doc: &str, address: Address, item: &str) {
+        self.head("NAME");
+        self.term("", &format!("{name} - {doc}"));
+        self.head("SYNOPSIS");
+        self.term("", &format!("{}::walk {name} [VARIABLE]", before(address)));
+        if !item.is_empty() {
+            self.head("ITEMS");
+            self.term("", item);
+        }
+    }
+
+    fn dynamic(&mut self, cx: &Cx<'_>, name: &str) -> Result<()> {
+        for family in cx.registry.dynamic {
+            if let Some(found) = (family.find)(cx, name)? {
+                let item = found.ctype.map(|t| cx.types.spell(t)).unwrap_or_default();
+                self.walker(&found.name, &found.doc, Address::None, &item);
+                return Ok(());
+            }
+        }
+        let dcmds = cx.registry.all_dcmds().flat_map(|d| std::iter::once(d.name).chain(d.aliases.iter().copied()));
+        let hint = names::did_you_mean(name, dcmds.chain(cx.registry.all_walkers().map(|w| w.name)));
+        let error = Error::Usage(format!("no dcmd and no walker is named `{name}`"));
+        Err(error.hint(hint.unwrap_or_else(|| "`::dcmds` and `::walkers` list them".into())))
+    }
+}
+
+/// How a dcmd is called: `$d` as it is, `::print` with its colons.
+fn call(name: &str) -> String {
+    if name.starts_with(['$', ':']) { name.to_owned() } else { format!("::{name}") }
+}
+
+fn before(address: Address) -> &'static str {
+    match address {
+        Address::None => "",
+        Address::Optional => "[ addr ] ",
+        Address::Required => "addr ",
+        Address::Pipe => "... | ",
+    }
+}
+
+/// `[ addr ] ::print [-adt] [-l LIMIT] [TYPE MEMBER]...`
+fn synopsis(dcmd: &DcmdEntry, command: &clap::Command) -> String {
+    let mut text = format!("{}{}", before(dcmd.address), call(dcmd.name));
+    let flags: String =
+        command.get_arguments().filter(|a| !a.get_action().takes_values()).filter_map(Arg::get_short).collect();
+    if !flags.is_empty() {
+        text.push_str(&format!(" [-{flags}]"));
+    }
+    for argument in command.get_arguments().filter(|a| a.get_action().takes_values()) {
+        let many = matches!(argument.get_action(), clap::ArgAction::Append);
+        let dots = if many && argument.is_positional() { "..." } else { "" };
+        match argument.is_required_set() {
+            true => text.push_str(&format!(" {}{dots}", term(argument))),
+            false => text.push_str(&format!(" [{}]{dots}", term(argument))),
+        }
+    }
+    text
+}
+
+/// `-l LIMIT`, `TYPE`
+fn term(argument: &Arg) -> String {
+    let values: Vec<_> = argument.get_value_names().unwrap_or_default().iter().map(ToString::to_string).collect();
+    let value = values.join(" ");
+    match (argument.get_short(), argument.get_long()) {
+        (None, None) => value,
+        (short, long) => {
+            let flag = short.map(|s| format!("-{s}")).or(long.map(|l| format!("--{l}"))).unwrap_or_default();
+            if argument.get_action().takes_values() { format!("{flag} {value}") } else { flag }
+        }
+    }
+}
+
+/// A command or walker.
+#[derive(Row)]
+pub struct NameRow {
+    /// its name
+    name: String,
+    /// what it does
+    description: String,
+}
+
+/// Emits what matches, in the order of names.
+fn list(mut all: Vec<NameRow>, pattern: Option<&str>, name_only: bool, out: &mut Out<'_>) -> Result<()> {
+    let pattern = pattern.map(regex).transpose()?;
+    all.sort_by(|a, b| a.name.cmp(&b.name));
+    all.into_iter()
+        .filter(|r| pattern.as_ref().is_none_or(|p| p.is_match(&r.name) || (!name_only && p.is_match(&r.description))))
+        .try_for_each(|row| out.row(row))
+}
+
+/// List the commands, or those whose name or description matches a regular expression.
+#[derive(Args)]
+pub struct Dcmds {
+    /// look at names only
+    #[arg(short = 'n')]
+    name_only: bool,
+    /// regular expression
+    pattern: Option<String>,
+}
+
+impl Dcmd for Dcmds {
+    const NAME: &'static str = "dcmds";
+    const ADDRESS: Address = Address::None;
+    const ROWS: &'static [&'static engine::Schema] = &[<NameRow as engine::IntoRow>::SCHEMA];
+
+    fn run(&self, cx: &Cx<'_>, _: Option<Object>, out: &mut Out<'_>) -> Result<()> {
+        let all = cx.registry.all_dcmds().flat_map(|d| {
+            let about = (d.command)().get_about().map(ToString::to_string).unwrap_or_default();
+            let also = d
+                .aliases
+                .iter()
+                .map(move |a| NameRow { name: (*a).to_owned(), description: format!("the same as {}", call(d.name)) });
+            let description = about.trim_end_matches('.').to_owned();
+            std::iter::once(NameRow { name: d.name.to_owned(), description }).chain(also)
+        });
+        list(all.collect(), self.pattern.as_deref(), self.name_only, out)
+    }
+}
+
+/// List the walkers, or those whose name or description matches a regular expression.
+///
+/// Among them are those that this dump brings along, such as one for each slab cache.
+#[derive(Args)]
+pub struct Walkers {
+    /// look at names only
+    #[arg(short = 'n')]
+    name_only: bool,
+    /// regular expression
+    pattern: Option<String>,
+}
+
+impl Dcmd for Walkers {
+    const NAME: &'static str = "walkers";
+    const ADDRESS: Address = Address::None;
+    const ROWS: &'static [&'static engine::Schema] = &[<NameRow as engine::IntoRow>::SCHEMA];
+
+    fn run(&self, cx: &Cx<'_>, _: Option<Object>, out: &mut Out<'_>) -> Result<()> {
+        let fixed = cx.registry.all_walkers();
+        let mut all: Vec<_> =
+            fixed.map(|w| NameRow { name: w.name.to_owned(), description: w.doc.to_owned() }).collect();
+        for family in cx.registry.dynamic {
+            match (family.all)(cx) {
+                Ok(found) => all.extend(found.into_iter().map(|w| NameRow { name: w.name, description: w.doc })),
+                Err(e) if e.is_control() => return Err(e),
+                Err(e) => cx.notes.add(0, format!("some walkers cannot be listed: {e}")),
+            }
+        }
+        list(all, self.pattern.as_deref(), self.name_only, out)
+    }
+}
+
+/// List the letters of the verbs `/ \ @ ? =`.
+#[derive(Args)]
+pub struct Formats {}
+
+impl Dcmd for Formats {
+    const NAME: &'static str = "formats";
+    const ADDRESS: Address = Address::None;
+
+    fn run(&self, _: &Cx<'_>, _: Option<Object>, out: &mut Out<'_>) -> Result<()> {
+        formats().try_for_each(|(letter, what)| out.line(format!("{letter} - {what}")))
+    }
+}
+
+/// The dcmds of this file.
+pub static DCMDS: &[DcmdEntry] =
+    &[DcmdEntry::of::<Help>(), DcmdEntry::of::<Dcmds>(), DcmdEntry::of::<Walkers>(), DcmdEntry::of::<Formats>()];
