@@ -73,12 +73,8 @@ pub(crate) fn open(source: &Source) -> Result<Opened, String> {
     if claims.is_empty() {
         return Err("an ELF core without any memory (no PT_LOAD)".into());
     }
-    let zero_or_excluded = claims.iter().filter(|c| c.kind == Kind::Excluded).map(|c| c.end - c.start).sum::<u64>();
     let image = Pieces::new(source.clone(), claims);
-    let truncated = image.truncated();
     let mut opened = Opened::new("ELF core".into(), arch, Box::new(image), notes);
-    opened.truncated = truncated;
-    opened.excluded = (zero_or_excluded > 0).then_some(zero_or_excluded / arch.page_size());
     opened.damage = damage;
     Ok(opened)
 }
@@ -173,11 +169,4 @@ fn claims(segments: &[Segment], file_len: u64, damage: &mut Vec<String>) -> Vec<
         damage.push(format!("{wild} program headers run past the end of the address space and were ignored"));
     }
     out
-}
-
-impl Pieces {
-    /// Bytes that the headers promise and the file does not have.
-    fn truncated(&self) -> u64 {
-        self.iter().filter(|p| p.kind == Kind::Truncated).map(|p| p.end - p.start).fold(0, u64::saturating_add)
-    }
 }

@@ -38,6 +38,9 @@ pub enum Reason {
     /// The page exists but the tool that wrote the dump left it out on purpose.
     #[error("excluded by the dump filter")]
     Excluded,
+    /// The page is in another part of a split dump, which was not opened.
+    #[error("in another part of the split dump")]
+    OtherPart,
     /// The dump's headers promise the page but the file ends before it.
     #[error("cut off: the dump file ends before this page")]
     Truncated,

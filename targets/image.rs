@@ -1,10 +1,10 @@
 //! Physical memory, as a dump holds it: which ranges are there, and what stands in them.
 
-use std::collections::BinaryHeap;
 use std::ops::Range;
 
 use bytes::Bytes;
 
+use crate::cover;
 use crate::error::Reason;
 use crate::source::Source;
 
@@ -12,6 +12,15 @@ use crate::source::Source;
 pub(crate) struct Fault {
     pub pa: u64,
     pub reason: Reason,
+}
+
+/// What a dump has not, though its headers speak of it.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct Missing {
+    /// Bytes past the end of the file.
+    pub truncated: u64,
+    /// Pages left out on purpose, where the format tells.
+    pub excluded: Option<u64>,
 }
 
 /// Physical memory by address. The page-table walker and everything above it knows dumps through this alone.
@@ -29,6 +38,9 @@ pub(crate) trait Image: Send + Sync {
 
     /// The physical ranges that are in the dump: sorted, disjoint, not adjacent.
     fn ranges(&self) -> &[Range<u64>];
+
+    /// What the dump ought to have and has not.
+    fn missing(&self) -> Missing;
 }
 
 /// `len` bytes at `pa` as a copy. Grows with what could be read, so that a wild length costs nothing.
@@ -74,7 +86,7 @@ impl Pieces {
     /// again inside its RAM range; of several claims to an address one with bytes in the file wins, then the longest,
     /// because it breaks up the fewest reads.
     pub fn new(source: Source, claims: Vec<Piece>) -> Pieces {
-        let pieces = disjoint(claims);
+        let pieces = disjoint(&claims);
         let mut ranges: Vec<Range<u64>> = Vec::new();
         for piece in pieces.iter().filter(|p| matches!(p.kind, Kind::File(_))) {
             match ranges.last_mut() {
@@ -83,11 +95,6 @@ impl Pieces {
             }
         }
         Pieces { source, pieces, ranges }
-    }
-
-    /// Every piece, in order.
-    pub fn iter(&self) -> impl Iterator<Item = &Piece> {
-        self.pieces.iter()
     }
 
     /// The piece that holds `pa`, or how far it is to the next one.
@@ -148,37 +155,30 @@ impl Image for Pieces {
     fn ranges(&self) -> &[Range<u64>] {
         &self.ranges
     }
+
+    fn missing(&self) -> Missing {
+        let sum = |kind| {
+            let pieces = self.pieces.iter().filter(|p| p.kind == kind);
+            pieces.map(|p| p.end - p.start).fold(0u64, u64::saturating_add)
+        };
+        let excluded = sum(Kind::Excluded) / 4096;
+        Missing { truncated: sum(Kind::Truncated), excluded: (excluded > 0).then_some(excluded) }
+    }
 }
 
-/// One sweep over the claims' ends with the active ones in a heap: `n log n`, however they overlap.
-fn disjoint(mut claims: Vec<Piece>) -> Vec<Piece> {
-    claims.retain(|c| c.start < c.end);
-    claims.sort_by_key(|c| c.start);
-    let mut points: Vec<u64> = claims.iter().flat_map(|c| [c.start, c.end]).collect();
-    points.sort_unstable();
-    points.dedup();
-
+/// Makes the claims disjoint, and one where they follow each other in memory and in the file.
+fn disjoint(claims: &[Piece]) -> Vec<Piece> {
+    let ranked: Vec<_> =
+        claims.iter().map(|c| (c.start..c.end, (matches!(c.kind, Kind::File(_)), c.end - c.start))).collect();
     let mut out: Vec<Piece> = Vec::new();
-    let mut active = BinaryHeap::new();
-    let mut waiting = claims.iter().enumerate().peekable();
-    for span in points.windows(2) {
-        let &[start, end] = span else { continue };
-        while let Some((i, c)) = waiting.next_if(|(_, c)| c.start <= start) {
-            active.push((matches!(c.kind, Kind::File(_)), c.end - c.start, i));
-        }
-        while let Some(&(_, _, i)) = active.peek()
-            && claims[i].end <= start
-        {
-            active.pop();
-        }
-        let Some(&(_, _, i)) = active.peek() else { continue };
-        let kind = match claims[i].kind {
-            Kind::File(off) => Kind::File(off + (start - claims[i].start)),
+    for (range, winner) in cover::disjoint(&ranked) {
+        let kind = match claims[winner].kind {
+            Kind::File(off) => Kind::File(off + (range.start - claims[winner].start)),
             kind => kind,
         };
         match out.last_mut() {
-            Some(last) if last.end == start && follows(last, kind) => last.end = end,
-            _ => out.push(Piece { start, end, kind }),
+            Some(last) if last.end == range.start && follows(last, kind) => last.end = range.end,
+            _ => out.push(Piece { start: range.start, end: range.end, kind }),
         }
     }
     out

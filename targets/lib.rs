@@ -17,10 +17,13 @@
 //! **Invariant:** nothing here writes to a dump, and no content of a dump makes this crate panic, hang or allocate
 //! without bound.
 
+mod cover;
 mod elf;
 pub mod error;
+mod flat;
 mod image;
 mod info;
+mod kdump;
 mod kernel;
 mod mmu;
 mod notes;
@@ -29,6 +32,7 @@ mod read;
 mod regs;
 mod source;
 mod target;
+mod unpack;
 mod vmcoreinfo;
 
 pub use error::{OpenError, ReadError, Reason, Result, Space};

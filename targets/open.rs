@@ -1,15 +1,19 @@
 //! From a path to a target: which format is it, and what is wrapped around it?
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use bytes::Bytes;
 
 use crate::elf;
 use crate::error::OpenError;
+use crate::flat::{self, Flat};
 use crate::image::Image;
+use crate::kdump;
 use crate::mmu::Arch;
 use crate::notes::Note;
 use crate::source::Source;
+use crate::unpack::{self, Packing};
 
 /// How to open a target. The default is right unless the user said otherwise.
 #[derive(Clone, Debug, Default)]
@@ -21,6 +25,8 @@ pub struct OpenOptions {
     /// Of several kernels in memory (a crash kernel lies beside the one that crashed) take the one whose VMCOREINFO
     /// note is at this physical address; [`Target::kernels`](crate::Target::kernels) lists them.
     pub kernel_at: Option<u64>,
+    /// The other files of a dump that `makedumpfile --split` spread over several.
+    pub parts: Vec<PathBuf>,
 }
 
 /// What a format reader found.
@@ -33,8 +39,6 @@ pub(crate) struct Opened {
     pub dump_time: Option<u64>,
     pub dump_level: Option<u32>,
     pub incomplete: bool,
-    pub truncated: u64,
-    pub excluded: Option<u64>,
     pub damage: Vec<String>,
 }
 
@@ -50,25 +54,106 @@ impl Opened {
             dump_time: None,
             dump_level: None,
             incomplete: false,
-            truncated: 0,
-            excluded: None,
             damage: Vec::new(),
         }
     }
 }
 
-/// Opens the file as whatever it is.
-pub(crate) fn open(path: &Path, _options: &OpenOptions) -> Result<(Opened, Vec<PathBuf>, u64), OpenError> {
-    let source = Source::open(path)?;
-    let size = source.len();
-    let opened = sniff(&source).map_err(|why| OpenError::Format { path: path.into(), why })?;
-    Ok((opened, vec![path.into()], size))
+/// A file, unwrapped.
+struct Unwrapped {
+    source: Source,
+    /// what was taken off: `flattened`, `in a zstd file`
+    wraps: Vec<String>,
+    damage: Vec<String>,
 }
 
-fn sniff(source: &Source) -> Result<Opened, String> {
-    let head = source.slice(0, source.len().min(16)).unwrap_or_default();
-    match &head[..] {
-        [0x7f, b'E', b'L', b'F', ..] => elf::open(source),
-        _ => Err("no dump format that kmdb knows (ELF core)".into()),
+/// Opens the file, or the parts of a split dump, as whatever they are.
+pub(crate) fn open(path: &Path, options: &OpenOptions) -> Result<(Opened, Vec<PathBuf>, u64), OpenError> {
+    let paths: Vec<PathBuf> =
+        std::iter::once(path).chain(options.parts.iter().map(PathBuf::as_path)).map(Path::to_owned).collect();
+    let mut size = 0u64;
+    let mut files = Vec::new();
+    for path in &paths {
+        let source = Source::open(path)?;
+        size = size.saturating_add(source.len());
+        files.push(unwrap(source).map_err(|why| OpenError::Format { path: path.clone(), why })?);
+    }
+    let mut opened = sniff(&files).map_err(|why| OpenError::Format { path: path.into(), why })?;
+    for file in files {
+        opened.damage.extend(file.damage);
+    }
+    Ok((opened, paths, size))
+}
+
+/// The format, by the first bytes.
+fn sniff(files: &[Unwrapped]) -> Result<Opened, String> {
+    let Some(first) = files.first() else { return Err("no file".into()) };
+    let head = head(&first.source);
+    let mut opened = match &head[..] {
+        [0x7f, b'E', b'L', b'F', ..] if files.len() > 1 => {
+            return Err("an ELF file and others: only kdump-compressed dumps have parts".into());
+        }
+        [0x7f, b'E', b'L', b'F', ..] => elf::open(&first.source)?,
+        bytes if bytes.starts_with(kdump::MAGIC) => {
+            let sources: Vec<Source> = files.iter().map(|f| f.source.clone()).collect();
+            if sources.iter().any(|s| !self::head(s).starts_with(kdump::MAGIC)) {
+                return Err(
+                    "a kdump-compressed file and others: the parts of a split dump are all of that format".into()
+                );
+            }
+            kdump::open(&sources)?
+        }
+        bytes => return Err(unknown(bytes).into()),
+    };
+    for wrap in &first.wraps {
+        opened.format += &format!(", {wrap}");
+    }
+    Ok(opened)
+}
+
+fn head(source: &Source) -> Bytes {
+    source.slice(0, source.len().min(16)).unwrap_or_default()
+}
+
+/// Takes off whole-file compression, then makedumpfile's flattening.
+fn unwrap(mut source: Source) -> Result<Unwrapped, String> {
+    let (mut wraps, mut damage) = (Vec::new(), Vec::new());
+    if let Some(packing) = Packing::of(&head(&source)) {
+        let (bytes, broken) = unpack::unpack(packing, &source.slice(0, source.len()).unwrap_or_default())?;
+        source = Source::Whole(bytes);
+        wraps.push(format!("in a {} file", packing.name()));
+        damage.extend(broken);
+    }
+    if head(&source).starts_with(flat::MAGIC)
+        && let Source::Whole(stream) = &source
+    {
+        let flat = Flat::index(stream.clone());
+        if flat.is_cut() {
+            damage.push("the flattened stream breaks off".into());
+        }
+        source = Source::Flat(Arc::new(flat));
+        wraps.insert(0, "flattened".into());
+    }
+    Ok(Unwrapped { source, wraps, damage })
+}
+
+/// What to say of a file that is no dump: the nearest thing that people mistake for one.
+fn unknown(head: &[u8]) -> &'static str {
+    match head {
+        [] => "there is nothing in it",
+        bytes if bytes.starts_with(b"DISKDUMP") => "a diskdump of a kernel before kdump, which kmdb does not read",
+        bytes if bytes.starts_with(b"EMiL") => {
+            "a LiME image, which kmdb does not read: it lacks registers and VMCOREINFO"
+        }
+        [b'B', b'Z', b'h', ..] => "a bzip2 file: decompress it first",
+        [0x04, 0x22, 0x4d, 0x18, ..] => "an lz4 file: decompress it first",
+        [b'P', b'K', 3, 4, ..] => "a zip file: unpack it first",
+        [b'Q', b'E', b'V', b'M', ..] | [b'L', b'i', b'b', b'v', ..] => {
+            "a virtual machine's saved state: dump its memory instead (virsh dump --memory-only)"
+        }
+        [0xd2, 0xbe, 0xd2, 0xbe, ..] | [0xd3, 0xbe, 0xd3, 0xbe, ..] => "a VMware snapshot, which kmdb does not read",
+        [b'Q', b'F', b'I', 0xfb, ..] => "a disk image, not a dump",
+        [b'\0', b'\0', b'\0', b'\0', ..] => "it starts with zeros: raw memory without a description, or a damaged file",
+        _ => "neither an ELF core nor kdump-compressed, nor one of these flattened or compressed as a whole",
     }
 }

@@ -6,16 +6,20 @@
 
 use std::fs::File;
 use std::path::Path;
+use std::sync::Arc;
 
 use bytes::Bytes;
 
 use crate::error::{OpenError, Reason};
+use crate::flat::Flat;
 
 /// Bytes by file offset.
 #[derive(Clone)]
 pub(crate) enum Source {
     /// All bytes in one piece: a mapped file, or a decompressed one in memory.
     Whole(Bytes),
+    /// Spread over a flattened stream.
+    Flat(Arc<Flat>),
 }
 
 impl Source {
@@ -37,6 +41,7 @@ impl Source {
     pub fn len(&self) -> u64 {
         match self {
             Source::Whole(bytes) => bytes.len() as u64,
+            Source::Flat(flat) => flat.len(),
         }
     }
 
@@ -47,6 +52,7 @@ impl Source {
                 let (start, end) = window(off, len, bytes.len())?;
                 Ok(bytes.slice(start..end))
             }
+            Source::Flat(flat) => flat.slice(off, len),
         }
     }
 
@@ -58,6 +64,7 @@ impl Source {
                 buf.copy_from_slice(&bytes[start..end]);
                 Ok(())
             }
+            Source::Flat(flat) => flat.read(off, buf),
         }
     }
 }

@@ -46,9 +46,9 @@ impl Target {
             dump_time: opened.dump_time.and_then(time),
             dump_level: opened.dump_level,
             incomplete: opened.incomplete,
-            truncated: opened.truncated,
+            truncated: 0,
             present: 0,
-            excluded: opened.excluded,
+            excluded: None,
             damage: opened.damage,
         };
         let believed = !options.ignore_note && !options.ignore_vmcoreinfo && options.kernel_at.is_none();
@@ -64,7 +64,9 @@ impl Target {
     /// What the target is, and what is missing from it.
     pub fn info(&self) -> Info {
         let present = self.ranges().iter().map(|r| r.end - r.start).sum();
-        let mut info = Info { present, ..self.info.clone() };
+        let missing = self.image.missing();
+        let (truncated, excluded) = (missing.truncated, missing.excluded);
+        let mut info = Info { present, truncated, excluded, ..self.info.clone() };
         if let Some(found) = self.vmcoreinfo() {
             info.release = info.release.or_else(|| found.get("OSRELEASE").map(str::to_owned));
             info.build_id = info.build_id.or_else(|| found.get("BUILD-ID").map(str::to_owned));

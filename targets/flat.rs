@@ -1,0 +1,111 @@
+//! makedumpfile's flattened format: a dump that was written through a pipe (`makedumpfile -F`, QEMU's `kdump-*`).
+//!
+//! A stream of records, each "these bytes belong at that offset", big-endian; the file they make is what a seek and
+//! a write of each, in order, would give. An index of the records stands in for that file, so nothing is copied.
+
+use std::ops::Range;
+
+use bytes::{Buf, Bytes};
+
+use crate::cover;
+use crate::error::Reason;
+
+pub(crate) const MAGIC: &[u8] = b"makedumpfile\0\0\0\0";
+/// `struct makedumpfile_header` is padded to this size.
+const HEADER: usize = 4096;
+/// Offset and size of the record that ends the stream.
+const END: u64 = u64::MAX;
+
+/// The file that a stream describes.
+pub(crate) struct Flat {
+    stream: Bytes,
+    /// offsets in the described file, and where in the stream their bytes start; disjoint and sorted
+    pieces: Vec<(Range<u64>, usize)>,
+    /// The stream breaks off: what no record wrote may have been meant to be written.
+    cut: bool,
+}
+
+impl Flat {
+    /// Reads the records' heads. What follows a damaged one is lost, as if the stream broke off there.
+    pub fn index(stream: Bytes) -> Flat {
+        let mut claims: Vec<(Range<u64>, usize)> = Vec::new();
+        let mut at = HEADER;
+        let mut cut = true;
+        while let Some(mut head) = stream.get(at..at + 16) {
+            let (off, len) = (head.get_u64(), head.get_u64());
+            if off == END {
+                cut = false;
+                break;
+            }
+            at += 16;
+            let there = len.min((stream.len() - at) as u64);
+            // Offsets and sizes are signed in makedumpfile: one that is negative is damaged.
+            let Some(end) = off.checked_add(there).filter(|&end| end <= i64::MAX as u64) else { break };
+            claims.push((off..end, at));
+            if there < len {
+                break;
+            }
+            at += there as usize;
+        }
+        // What comes later in the stream wins, and the place in the stream is the rank that says so.
+        let pieces = cover::disjoint(&claims).into_iter().map(|(range, i)| {
+            let (claim, at) = &claims[i];
+            let at = at + (range.start - claim.start) as usize;
+            (range, at)
+        });
+        Flat { pieces: pieces.collect(), stream, cut }
+    }
+
+    /// Whether the stream has no end.
+    pub fn is_cut(&self) -> bool {
+        self.cut
+    }
+
+    /// Bytes of the described file.
+    pub fn len(&self) -> u64 {
+        self.pieces.last().map_or(0, |(range, _)| range.end)
+    }
+
+    /// Fills `buf` from `off`. A place that no record wrote is a hole of the described file, hence zeros.
+    pub fn read(&self, off: u64, buf: &mut [u8]) -> Result<(), Reason> {
+        let end = off.checked_add(buf.len() as u64).filter(|&end| end <= self.len()).ok_or(Reason::Truncated)?;
+        let mut done = off;
+        let first = self.pieces.partition_point(|(range, _)| range.end <= off);
+        for (range, at) in self.pieces.iter().skip(first).take_while(|(range, _)| range.start < end) {
+            let (from, to) = (range.start.max(off), range.end.min(end));
+            self.hole(done, from)?;
+            let at = at + (from - range.start) as usize;
+            let bytes = self.stream.get(at..at + (to - from) as usize).ok_or(Reason::Truncated)?;
+            buf[(done - off) as usize..(from - off) as usize].fill(0);
+            buf[(from - off) as usize..(to - off) as usize].copy_from_slice(bytes);
+            done = to;
+        }
+        self.hole(done, end)?;
+        buf[(done - off) as usize..].fill(0);
+        Ok(())
+    }
+
+    fn hole(&self, from: u64, to: u64) -> Result<(), Reason> {
+        if from < to && self.cut { Err(Reason::Truncated) } else { Ok(()) }
+    }
+
+    /// `len` bytes at `off`, without a copy where one record has them all.
+    pub fn slice(&self, off: u64, len: u64) -> Result<Bytes, Reason> {
+        let end = off.checked_add(len).filter(|&end| end <= self.len()).ok_or(Reason::Truncated)?;
+        let first = self.pieces.partition_point(|(range, _)| range.end <= off);
+        if let Some((range, at)) = self.pieces.get(first)
+            && range.start <= off
+            && end <= range.end
+        {
+            let at = at + (off - range.start) as usize;
+            return Ok(self.stream.slice(at..at + len as usize));
+        }
+        // The stream has all the bytes that are not holes, so nobody needs more of them at once.
+        if len > self.stream.len() as u64 {
+            return Err(Reason::TooLong);
+        }
+        let mut copy = vec![0; len as usize];
+        self.read(off, &mut copy)?;
+        Ok(copy.into())
+    }
+}
