@@ -7,7 +7,7 @@
 //! Compilers say where an entry's next sibling is; bodies of functions and members of structs are jumped over.
 
 use std::collections::HashMap;
-use std::hash::{BuildHasherDefault, DefaultHasher, Hash, Hasher};
+use std::hash::{BuildHasherDefault, Hasher};
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use gimli::{Abbreviation, Abbreviations, AttributeValue, EntriesRaw, Section, UnitOffset};
@@ -17,7 +17,7 @@ use crate::fan;
 use crate::types::Tag;
 
 /// What a name stands for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Kind {
     Struct,
     Union,
@@ -66,13 +66,12 @@ impl Kind {
 /// All names of a file.
 pub(super) struct Index<'a> {
     /// by hash, then best first
-    rows: Vec<Row<'a>>,
+    rows: Vec<(u64, Row<'a>)>,
     /// why names may be missing
     pub(super) damage: Option<String>,
 }
 
 struct Row<'a> {
-    hash: u64,
     name: &'a [u8],
     kind: Kind,
     /// 0 a definition that other files see, 1 another definition, 2 a declaration
@@ -83,31 +82,32 @@ struct Row<'a> {
     local: u32,
 }
 
-/// What makes two descriptions one. The name is known by its place in `.debug_str`, short ones by their hash.
-#[derive(Clone, Copy, PartialEq, Eq, Hash)]
-struct Key {
-    name: u64,
-    what: u64,
-    line: u64,
+/// What makes two descriptions one, as 64 bits: the name by its place in `.debug_str` (or its text, if that is short),
+/// kind, size and line. A dense key keeps the table in the processor's cache, which is what this pass waits for.
+fn fingerprint(parts: [u64; 3]) -> u64 {
+    parts.iter().fold(0, |sum: u64, &part| {
+        let mixed = (sum ^ part).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        mixed ^ mixed >> 32
+    })
 }
 
-/// A hasher for [`Key`]s, whose parts are spread already or are multiplied apart.
+/// Takes a fingerprint as its own hash.
 #[derive(Default)]
-struct Mix(u64);
+struct Same(u64);
 
-impl Hasher for Mix {
+impl Hasher for Same {
     fn finish(&self) -> u64 {
         self.0
     }
     fn write(&mut self, bytes: &[u8]) {
-        bytes.iter().for_each(|&b| self.write_u64(u64::from(b)));
+        bytes.iter().for_each(|&b| self.0 = self.0.rotate_left(8) ^ u64::from(b));
     }
     fn write_u64(&mut self, value: u64) {
-        self.0 = (self.0.rotate_left(5) ^ value).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        self.0 = value;
     }
 }
 
-type Names<'a> = HashMap<Key, Row<'a>, BuildHasherDefault<Mix>>;
+type Names<'a> = HashMap<u64, Row<'a>, BuildHasherDefault<Same>>;
 
 /// What one thread found.
 #[derive(Default)]
@@ -144,23 +144,23 @@ impl<'a> Index<'a> {
 
     /// Entries of that name, best first; declarations only if there is nothing else.
     pub(super) fn find(&self, kind: Kind, name: &[u8]) -> Vec<u32> {
-        let mut rows: Vec<_> = self.same_hash(name).filter(|r| r.kind == kind && r.name == name).collect();
+        let mut rows: Vec<_> = self.hashed(name).filter(|r| r.kind == kind && r.name == name).collect();
         if let Some(best) = rows.first().map(|r| r.rank) {
             rows.retain(|r| r.rank < 2 || best == 2);
         }
         rows.iter().map(|r| r.local).collect()
     }
 
-    fn same_hash(&self, name: &[u8]) -> impl Iterator<Item = &Row<'a>> {
+    fn hashed(&self, name: &[u8]) -> impl Iterator<Item = &Row<'a>> {
         let hash = hash(name);
-        let start = self.rows.partition_point(|r| r.hash < hash);
-        self.rows.get(start..).unwrap_or_default().iter().take_while(move |r| r.hash == hash)
+        let start = self.rows.partition_point(|(h, _)| *h < hash);
+        self.rows.get(start..).unwrap_or_default().iter().take_while(move |(h, _)| *h == hash).map(|(_, row)| row)
     }
 
     /// Visits each named type once.
     pub(super) fn each_type(&self, visit: &mut dyn FnMut(Tag, &str) -> bool) {
         let mut last = None;
-        for row in &self.rows {
+        for (_, row) in &self.rows {
             let this = Some((row.kind, row.name));
             if let (Some(tag), true) = (row.kind.tag(), this != last)
                 && !visit(tag, &String::from_utf8_lossy(row.name))
@@ -173,12 +173,12 @@ impl<'a> Index<'a> {
 
     /// Visits every definition of a variable.
     pub(super) fn each_variable(&self, mut visit: impl FnMut(&'a [u8], u32)) {
-        let defined = self.rows.iter().filter(|r| r.kind == Kind::Variable && r.rank < 2);
+        let defined = self.rows.iter().map(|(_, row)| row).filter(|r| r.kind == Kind::Variable && r.rank < 2);
         defined.for_each(|r| visit(r.name, r.local));
     }
 }
 
-fn merge(found: Vec<Found<'_>>) -> Vec<Row<'_>> {
+fn merge(found: Vec<Found<'_>>) -> Vec<(u64, Row<'_>)> {
     let mut names = Names::default();
     let mut rows = Vec::new();
     for part in found {
@@ -192,17 +192,16 @@ fn merge(found: Vec<Found<'_>>) -> Vec<Row<'_>> {
         }
     }
     rows.extend(names.into_values());
-    for row in &mut rows {
-        row.hash = hash(row.name);
-    }
-    rows.sort_unstable_by_key(|r| (r.hash, r.kind, r.rank, u32::MAX - r.count, r.local));
+    let mut rows: Vec<_> = rows.into_iter().map(|row| (hash(row.name), row)).collect();
+    rows.sort_unstable_by_key(|(hash, r)| (*hash, r.kind, r.rank, u32::MAX - r.count, r.local));
     rows
 }
 
+/// FNV-1a with a final mix: names are short.
 fn hash(name: &[u8]) -> u64 {
-    let mut hasher = DefaultHasher::new();
-    name.hash(&mut hasher);
-    hasher.finish()
+    let sum =
+        name.iter().fold(0xcbf2_9ce4_8422_2325, |sum: u64, &b| (sum ^ u64::from(b)).wrapping_mul(0x100_0000_01b3));
+    sum ^ sum >> 32
 }
 
 impl Row<'_> {
@@ -341,8 +340,14 @@ impl<'s, 'a> Scan<'s, 'a> {
                 level += usize::from(abbrev.has_children());
                 continue;
             }
+            let kind = Kind::of(abbrev.tag());
+            if kind.is_none() && !abbrev.has_children() {
+                self.pay(abbrev)?;
+                self.raw.skip_attributes(abbrev.attributes()).ok()?;
+                continue;
+            }
             let facts = self.facts(abbrev)?;
-            let new = match Kind::of(abbrev.tag()) {
+            let new = match kind {
                 Some(kind) => self.record(found, kind, at, &facts),
                 None => false,
             };
@@ -414,17 +419,13 @@ impl<'s, 'a> Scan<'s, 'a> {
     fn record(&self, found: &mut Found<'a>, kind: Kind, at: UnitOffset, facts: &Facts<'a>) -> bool {
         let Some(local) = self.local(at) else { return false };
         if kind == Kind::Variable && facts.defined && !facts.declaration {
-            let declared = facts.specification.filter(|_| facts.name.is_none());
-            let declared = declared.and_then(|at| self.units.entry(self.local(at)?));
-            let external =
-                facts.external || declared.as_ref().is_some_and(|(_, entry)| entry.flag(gimli::DW_AT_external));
-            let name = match (facts.name, &declared) {
-                (Some(name), _) => self.units.text(self.unit, name),
-                (None, Some((unit, entry))) => self.units.name(unit, entry),
-                (None, None) => None,
-            };
+            // `extern int x; int x = 1;` is a declaration, and a definition that refers to it for all but the place
+            let declared = facts.specification.and_then(|at| self.unit.header.entry(self.abbreviations, at).ok());
+            let from = |name| declared.as_ref().and_then(|d| d.attr_value(name));
+            let external = facts.external || from(gimli::DW_AT_external).is_some();
+            let name = facts.name.or_else(|| from(gimli::DW_AT_name)).and_then(|name| self.units.text(self.unit, name));
             if let Some(name) = name {
-                found.variables.push(Row { hash: 0, name, kind, rank: u8::from(!external), count: 1, local });
+                found.variables.push(Row { name, kind, rank: u8::from(!external), count: 1, local });
             }
             return false;
         }
@@ -461,10 +462,10 @@ impl<'s, 'a> Scan<'s, 'a> {
         };
         let what = size << 8 | u64::from(rank) << 4 | kind as u64;
         let mut new = false;
-        names.entry(Key { name: place, what, line }).and_modify(|known| known.add(1, local)).or_insert_with(|| {
+        names.entry(fingerprint([place, what, line])).and_modify(|known| known.add(1, local)).or_insert_with(|| {
             new = true;
             let name = self.units.text(self.unit, name).unwrap_or_default();
-            Row { hash: 0, name, kind, rank, count: 1, local }
+            Row { name, kind, rank, count: 1, local }
         });
         new
     }
