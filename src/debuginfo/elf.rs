@@ -10,6 +10,7 @@
 //! Opening maps the file and reads its section headers; a section is decompressed, and a module's relocated, when it
 //! is first asked for.
 
+mod debuglink;
 mod inflate;
 mod relocate;
 mod symtab;
@@ -22,6 +23,7 @@ use std::sync::OnceLock;
 use bytes::Bytes;
 use object::{Object, ObjectKind, ObjectSection, SectionFlags, elf};
 
+pub use debuglink::DebugLink;
 pub use symtab::Symtab;
 
 use crate::fan;
@@ -44,6 +46,16 @@ pub enum Error {
         path: PathBuf,
         /// what is wrong
         why: String,
+    },
+    /// It is of another build than the dump.
+    #[error("{path}: build-id differs: dump {dump}, file {file}")]
+    BuildId {
+        /// as it was given
+        path: PathBuf,
+        /// hex digits
+        dump: String,
+        /// hex digits
+        file: String,
     },
     /// A section that is needed is not there.
     #[error("{path}: no {section} section: {hint}")]
@@ -126,10 +138,11 @@ impl DebugFile {
     pub fn open(path: impl AsRef<Path>) -> Result<DebugFile, Error> {
         let path = path.as_ref();
         let io = |e: std::io::Error| Error::Io { path: path.to_owned(), why: e.to_string() };
-        let file = File::open(path).map_err(io)?;
-        if !file.metadata().map_err(io)?.is_file() {
+        // before it is opened, as opening a pipe waits for somebody to write to it
+        if !std::fs::metadata(path).map_err(io)?.is_file() {
             return Err(Error::Io { path: path.to_owned(), why: "not a regular file".into() });
         }
+        let file = File::open(path).map_err(io)?;
         // SAFETY: the mapping is private and read-only. A file that is truncated or rewritten meanwhile ends in SIGBUS
         // or in bytes that change; no decoder here relies on reading the same byte twice.
         #[allow(unsafe_code)]

@@ -9,6 +9,7 @@ pub mod catalog;
 pub mod dwarf;
 pub mod elf;
 mod fan;
+pub mod find;
 pub mod holes;
 pub mod kallsyms;
 pub mod modsyms;

@@ -118,6 +118,9 @@ struct Found<'a> {
     damaged: u32,
 }
 
+/// Expressions that begin with one of these give an address.
+const ADDRESS: [gimli::DwOp; 3] = [gimli::DW_OP_addr, gimli::DW_OP_addrx, gimli::DW_OP_GNU_addr_index];
+
 /// Units are handed to threads in runs of this many: neighbours share abbreviations in some compilers' output.
 const RUN: usize = 8;
 
@@ -290,8 +293,10 @@ struct Facts<'a> {
     line: u64,
     declaration: bool,
     external: bool,
-    /// has a place, a constant value or code
+    /// has a constant value, a register or code
     defined: bool,
+    /// has an address of its own
+    placed: bool,
     language: Option<gimli::DwLang>,
 }
 
@@ -385,16 +390,13 @@ impl<'s, 'a> Scan<'s, 'a> {
                     | gimli::DW_AT_declaration
                     | gimli::DW_AT_external
                     | gimli::DW_AT_specification
+                    | gimli::DW_AT_location
                     | gimli::DW_AT_language
             );
             if !wanted {
                 facts.defined |= matches!(
                     spec.name(),
-                    gimli::DW_AT_location
-                        | gimli::DW_AT_const_value
-                        | gimli::DW_AT_low_pc
-                        | gimli::DW_AT_ranges
-                        | gimli::DW_AT_inline
+                    gimli::DW_AT_const_value | gimli::DW_AT_low_pc | gimli::DW_AT_ranges | gimli::DW_AT_inline
                 );
                 self.raw.skip_attributes(std::slice::from_ref(spec)).ok()?;
                 continue;
@@ -407,6 +409,10 @@ impl<'s, 'a> Scan<'s, 'a> {
                 (gimli::DW_AT_declaration, AttributeValue::Flag(flag)) => facts.declaration = flag,
                 (gimli::DW_AT_external, AttributeValue::Flag(flag)) => facts.external = flag,
                 (gimli::DW_AT_language, AttributeValue::Language(language)) => facts.language = Some(language),
+                (gimli::DW_AT_location, AttributeValue::Exprloc(expr)) => {
+                    facts.defined = true;
+                    facts.placed = expr.0.slice().first().is_some_and(|&op| ADDRESS.contains(&gimli::DwOp(op)));
+                }
                 (gimli::DW_AT_byte_size, value) => facts.size = value.udata_value().unwrap_or(0),
                 (gimli::DW_AT_decl_line, value) => facts.line = value.udata_value().unwrap_or(0),
                 _ => {}
@@ -418,7 +424,7 @@ impl<'s, 'a> Scan<'s, 'a> {
     /// Notes an outermost entry. Returns whether it is one that this thread sees for the first time.
     fn record(&self, found: &mut Found<'a>, kind: Kind, at: UnitOffset, facts: &Facts<'a>) -> bool {
         let Some(local) = self.local(at) else { return false };
-        if kind == Kind::Variable && facts.defined && !facts.declaration {
+        if kind == Kind::Variable && facts.placed {
             // `extern int x; int x = 1;` is a declaration, and a definition that refers to it for all but the place
             let declared = facts.specification.and_then(|at| self.unit.header.entry(self.abbreviations, at).ok());
             let from = |name| declared.as_ref().and_then(|d| d.attr_value(name));
@@ -431,10 +437,9 @@ impl<'s, 'a> Scan<'s, 'a> {
         }
         let rank = match kind {
             _ if facts.declaration => 2,
-            Kind::Variable => 2,
             // a prototype by an older compiler, without the flag
-            Kind::Function if !facts.defined => 2,
-            Kind::Function => u8::from(!facts.external),
+            Kind::Variable | Kind::Function if !facts.defined => 2,
+            Kind::Variable | Kind::Function => u8::from(!facts.external),
             _ => 0,
         };
         match facts.name {

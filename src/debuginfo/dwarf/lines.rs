@@ -51,6 +51,7 @@ impl Dwarf {
     fn look_up(&self, context: &Context<'_>, addr: u64) -> Result<Vec<Frame>, String> {
         let unit = context.find_dwarf_and_unit(addr).skip_all_loads();
         let start = unit.and_then(|u| u.header.debug_info_offset()).map(|at| at.0);
+        let tree = unit.and_then(|u| u.comp_dir).map(|dir| decode::text(dir.slice()));
         let mut frames = context.find_frames(addr).skip_all_loads().map_err(|e| e.to_string())?;
         let mut out: Vec<Frame> = Vec::new();
         while let Some(frame) = frames.next().map_err(|e| e.to_string())? {
@@ -62,7 +63,7 @@ impl Dwarf {
             out.push(Frame {
                 function: frame.function.map(|f| decode::text(f.name.slice()).to_string()),
                 ty: die.map(|local| self.id(local)),
-                file: place.as_ref().and_then(|p| p.file).map(str::to_owned),
+                file: place.as_ref().and_then(|p| p.file).map(|file| relative(file, tree.as_deref()).to_owned()),
                 line: place.as_ref().and_then(|p| p.line),
                 column: place.as_ref().and_then(|p| p.column).filter(|&column| column > 0),
                 inlined: false,
@@ -74,4 +75,11 @@ impl Dwarf {
 
 fn context<'a>(units: &Units<'a>) -> Result<Mutex<Context<'a>>, String> {
     Context::from_arc_dwarf(units.dwarf.clone()).map(Mutex::new).map_err(|e| e.to_string())
+}
+
+/// The kernel is compiled in the top directory of its tree, so that names of files there need not say where it was.
+fn relative<'p>(file: &'p str, tree: Option<&str>) -> &'p str {
+    let inside = tree.and_then(|tree| file.strip_prefix(tree)).and_then(|rest| rest.strip_prefix('/'));
+    let file = inside.unwrap_or(file);
+    file.strip_prefix("./").unwrap_or(file)
 }

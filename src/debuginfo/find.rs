@@ -1,0 +1,240 @@
+//! Files with debug information for a dump: where distributions put them, and whether they are of the same build.
+//!
+//! ```text
+//! let search = Search::new(Some("6.12.0-1-amd64"), &roots);
+//! let found = search.vmlinux(Some("7f76f39f…"));       // hex, as in VMCOREINFO's BUILD-ID
+//! for why in &found.rejected { warn(why) }             // "…: build-id differs: dump 7f76…, file 3b43…"
+//! ```
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
+
+use crate::elf::{DebugFile, Error};
+
+/// Directories entered below `lib/modules/RELEASE`; the kernel's own tree is 8 deep.
+const MAX_DEPTH: usize = 16;
+
+/// Files looked at there; a distribution's kernel has 4 500 modules.
+const MAX_FILES: usize = 200_000;
+
+/// Ways in which a file may be packed or renamed.
+const SUFFIXES: [&str; 5] = ["", ".debug", ".xz", ".zst", ".gz"];
+
+/// A search for files that belong to one kernel.
+pub struct Search {
+    release: Option<String>,
+    roots: Vec<PathBuf>,
+    modules: OnceLock<HashMap<String, Vec<PathBuf>>>,
+}
+
+/// What a search came to.
+#[derive(Debug, Default)]
+pub struct Found {
+    /// the file; of several, one with DWARF
+    pub file: Option<DebugFile>,
+    /// whether its build-id was compared and is the dump's
+    pub verified: bool,
+    /// files in the right place that would not do, with the reason
+    pub rejected: Vec<Error>,
+}
+
+impl Search {
+    /// A search for the kernel of that release (`uname -r`) in the usual places, and before in `roots`: each may be a
+    /// directory laid out like `/`, like `/usr/lib/debug`, or one that simply holds the files.
+    pub fn new(release: Option<&str>, roots: &[PathBuf]) -> Search {
+        Search::within(release, roots.iter().cloned().chain([PathBuf::from("/")]).collect())
+    }
+
+    fn within(release: Option<&str>, roots: Vec<PathBuf>) -> Search {
+        // it came from a dump: a name, not a path to elsewhere
+        let plain = |r: &&str| !r.is_empty() && *r != "." && *r != ".." && !r.contains(['/', '\0']);
+        Search { release: release.filter(plain).map(str::to_owned), roots, modules: OnceLock::new() }
+    }
+
+    /// The vmlinux with that build-id.
+    pub fn vmlinux(&self, build_id: Option<&str>) -> Found {
+        let named = self.roots.iter().flat_map(|root| self.vmlinux_names(root));
+        pick(self.by_build_id(build_id).into_iter().chain(named), build_id)
+    }
+
+    /// The debug file of the module called `name` in the kernel. Its build-id is in the dump too
+    /// (`/sys/module/NAME/notes`, `struct module_notes_attrs`).
+    pub fn module(&self, name: &str, build_id: Option<&str>) -> Found {
+        let named = self.modules.get_or_init(|| self.module_files()).get(&plain_name(name)).cloned();
+        pick(self.by_build_id(build_id).into_iter().chain(named.unwrap_or_default()), build_id)
+    }
+
+    /// `.build-id/7f/76f39f….debug`, and the cache of debuginfod's client.
+    fn by_build_id(&self, build_id: Option<&str>) -> Vec<PathBuf> {
+        let Some(id) = build_id.filter(|id| id.len() > 2 && id.bytes().all(|b| b.is_ascii_hexdigit())) else {
+            return Vec::new();
+        };
+        let id = id.to_ascii_lowercase();
+        let (dir, rest) = id.split_at(2);
+        let name = format!(".build-id/{dir}/{rest}.debug");
+        let trees = self.roots.iter().flat_map(|root| [root.join("usr/lib/debug"), root.clone()]);
+        let mut out: Vec<_> = trees.map(|tree| tree.join(&name)).collect();
+        let env = |name| std::env::var_os(name).filter(|v| !v.is_empty()).map(PathBuf::from);
+        let cache = env("DEBUGINFOD_CACHE_PATH")
+            .or_else(|| env("XDG_CACHE_HOME").map(|dir| dir.join("debuginfod_client")))
+            .or_else(|| env("HOME").map(|dir| dir.join(".cache/debuginfod_client")));
+        out.extend(cache.map(|dir| dir.join(&id).join("debuginfo")));
+        out
+    }
+
+    fn vmlinux_names(&self, root: &Path) -> Vec<PathBuf> {
+        let mut names = Vec::new();
+        if let Some(release) = &self.release {
+            names = vec![
+                // Debian, Ubuntu, SUSE
+                format!("usr/lib/debug/boot/vmlinux-{release}"),
+                // Fedora, Red Hat
+                format!("usr/lib/debug/lib/modules/{release}/vmlinux"),
+                format!("usr/lib/debug/usr/lib/modules/{release}/vmlinux"),
+                // a kernel built here
+                format!("lib/modules/{release}/build/vmlinux"),
+                format!("usr/lib/modules/{release}/build/vmlinux"),
+                format!("boot/vmlinux-{release}"),
+                // a root like /usr/lib/debug, or a plain directory
+                format!("lib/modules/{release}/vmlinux"),
+                format!("vmlinux-{release}"),
+                format!("{release}/vmlinux"),
+            ];
+        }
+        if root != Path::new("/") {
+            names.push("vmlinux".to_owned());
+        }
+        names.iter().flat_map(|name| SUFFIXES.map(|suffix| root.join(format!("{name}{suffix}")))).collect()
+    }
+
+    /// All module files of the release, by name; debug files first.
+    fn module_files(&self) -> HashMap<String, Vec<PathBuf>> {
+        let mut out = HashMap::new();
+        let mut left = MAX_FILES;
+        for root in &self.roots {
+            if let Some(release) = &self.release {
+                for tree in ["usr/lib/debug/lib/modules", "usr/lib/debug/usr/lib/modules", "lib/modules"] {
+                    collect(&root.join(tree).join(release), MAX_DEPTH, &mut left, &mut out);
+                }
+            }
+            if root != Path::new("/") {
+                collect(root, 1, &mut left, &mut out);
+            }
+        }
+        out
+    }
+}
+
+/// Compares a file's build-id with the dump's, in hex. `Ok(false)` if one of them has none to compare.
+pub fn check_build_id(file: &DebugFile, dump: Option<&str>) -> Result<bool, Error> {
+    let (Some(ours), Some(theirs)) = (dump, file.build_id().map(hex)) else { return Ok(false) };
+    if ours.eq_ignore_ascii_case(&theirs) {
+        return Ok(true);
+    }
+    Err(Error::BuildId { path: file.path().to_owned(), dump: ours.to_owned(), file: theirs })
+}
+
+/// Opens a file that the user named; if it was stripped, the one that it refers to, where that is found.
+///
+/// A stripped file may name its other half (`.gnu_debuglink`), which lies beside it, in `.debug` beside it, or under
+/// `/usr/lib/debug`.
+pub fn open(path: impl AsRef<Path>) -> Result<DebugFile, Error> {
+    let file = DebugFile::open(path)?;
+    if file.has_dwarf() {
+        return Ok(file);
+    }
+    let Some(link) = file.debuglink() else { return Ok(file) };
+    let dir = file.path().parent().unwrap_or(Path::new(""));
+    let absolute = std::path::absolute(dir).unwrap_or_default();
+    let global = Path::new("/usr/lib/debug").join(absolute.strip_prefix("/").unwrap_or(&absolute));
+    for place in [dir.to_owned(), dir.join(".debug"), global] {
+        if let Ok(other) = DebugFile::open(place.join(&link.name))
+            && other.has_dwarf()
+            && other.matches(&file, &link)
+        {
+            return Ok(other);
+        }
+    }
+    Ok(file)
+}
+
+/// Bytes as hex digits.
+pub fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|b| format!("{b:02x}")).collect()
+}
+
+/// Takes the first file of the right build that has DWARF, or else the first of the right build.
+fn pick(candidates: impl Iterator<Item = PathBuf>, build_id: Option<&str>) -> Found {
+    let mut found = Found::default();
+    for path in candidates.filter(|path| path.is_file()) {
+        let checked = open(&path).and_then(|file| Ok((check_build_id(&file, build_id)?, file)));
+        match checked {
+            Ok((verified, file)) if file.has_dwarf() => {
+                return Found { file: Some(file), verified, rejected: found.rejected };
+            }
+            Ok((verified, file)) if found.file.is_none() => (found.file, found.verified) = (Some(file), verified),
+            Ok(_) => {}
+            Err(why) => found.rejected.push(why),
+        }
+    }
+    found
+}
+
+/// Gathers module files below `dir`.
+fn collect(dir: &Path, depth: usize, left: &mut usize, out: &mut HashMap<String, Vec<PathBuf>>) {
+    let Ok(entries) = std::fs::read_dir(dir) else { return };
+    for entry in entries.flatten() {
+        let Some(less) = left.checked_sub(1) else { return };
+        *left = less;
+        let Ok(kind) = entry.file_type() else { continue };
+        // links to directories are not followed: `build` and `source` lead out of the tree, and links may be loops
+        if kind.is_dir() {
+            if depth > 1 {
+                collect(&entry.path(), depth - 1, left, out);
+            }
+        } else if let Some(name) = entry.file_name().to_str().and_then(module_name) {
+            out.entry(name).or_default().push(entry.path());
+        }
+    }
+}
+
+/// The module's name if `file` is a module's file: `virtio-rng.ko.debug` is `virtio_rng`.
+fn module_name(file: &str) -> Option<String> {
+    let (stem, rest) = file.split_once(".ko")?;
+    (SUFFIXES.contains(&rest) || rest == ".debug.xz").then(|| plain_name(stem))
+}
+
+/// The kernel's names have `_` where file names may have `-`.
+fn plain_name(name: &str) -> String {
+    name.replace('-', "_")
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn names_of_module_files() {
+        assert_eq!(module_name("virtio-rng.ko.debug").as_deref(), Some("virtio_rng"));
+        assert_eq!(module_name("ext4.ko.xz").as_deref(), Some("ext4"));
+        assert_eq!(module_name("modules.dep"), None);
+        assert_eq!(module_name("a.kobj"), None);
+    }
+
+    #[test]
+    fn a_release_is_a_name() {
+        assert!(Search::within(Some("../../etc"), Vec::new()).release.is_none());
+        assert!(Search::within(Some(".."), Vec::new()).release.is_none());
+        assert_eq!(Search::within(Some("6.1.0-37-amd64"), Vec::new()).release.as_deref(), Some("6.1.0-37-amd64"));
+    }
+
+    #[test]
+    fn an_id_that_is_no_hex_names_no_file() {
+        let search = Search::within(None, vec![PathBuf::from("/r")]);
+        assert!(search.by_build_id(Some("ab/../../x")).is_empty());
+        let paths = search.by_build_id(Some("ABCDEF"));
+        assert!(paths.contains(&PathBuf::from("/r/usr/lib/debug/.build-id/ab/cdef.debug")), "{paths:?}");
+    }
+}
