@@ -6,9 +6,11 @@
 //!
 //! BTF has the kernel's per-CPU variables, and its functions' prototypes, but no other variable's type.
 //!
-//! **Holes.** A missing page of strings loses names (they read `?`), one of members loses those types, one that hides
-//! where the next type starts loses everything after it: [`Btf::damaged_after`] says from where on.
+//! **Holes.** A missing page of strings loses names (they read `?`), one of types loses what lies in it
+//! ([`Btf::lost`]). Where damage leaves no way to tell which types follow, those are lost too, and
+//! [`Btf::damaged_after`] says from where on.
 
+mod index;
 mod record;
 
 use std::cmp::Reverse;
@@ -20,6 +22,7 @@ use bytes::Bytes;
 use crate::holes::{Holes, Patchy};
 use crate::names::{NameHash, NameIndex};
 use crate::types::{SourceId, Tag, Type, TypeId, TypeSource};
+use index::Index;
 use record::{Record, kind};
 
 const MAGIC: u16 = 0xeb9f;
@@ -53,16 +56,6 @@ pub struct Btf {
     index: OnceLock<Index>,
     names: OnceLock<NameIndex>,
     enumerators: OnceLock<(Vec<(u32, u32)>, NameIndex)>,
-}
-
-/// Where each type starts.
-struct Index {
-    /// positions in the blob
-    at: Vec<u32>,
-    /// whether the list ends before the type section does
-    damaged: bool,
-    /// whether the encoder marked signed enums: pahole does since 1.24, and before it left the flag clear for all
-    marks_signed: bool,
 }
 
 impl Btf {
@@ -112,9 +105,14 @@ impl Btf {
         Ok(Btf { source, bytes, holes, types, strings, layout, base, start, index, names, enumerators })
     }
 
-    /// Number of types of its own that can be decoded.
+    /// Number of types of its own, with those that are [`lost`](Btf::lost) in holes between others.
     pub fn len(&self) -> usize {
-        self.index().at.len()
+        self.index().len()
+    }
+
+    /// Types that lie in holes; those behind [`damaged_after`](Btf::damaged_after) are not counted.
+    pub fn lost(&self) -> usize {
+        self.index().lost
     }
 
     /// Whether it has no types.
@@ -136,20 +134,7 @@ impl Btf {
     }
 
     fn index(&self) -> &Index {
-        self.index.get_or_init(|| {
-            let mut index = Index { at: Vec::new(), damaged: false, marks_signed: false };
-            let mut at = self.types.start;
-            while at < self.types.end {
-                let Some(record) = Record::read(self, at).filter(|_| !self.holes.hit(at..at + Record::SIZE)) else {
-                    index.damaged = true;
-                    break;
-                };
-                index.marks_signed |= record.is_enum() && record.flag;
-                index.at.push(at as u32);
-                at = record.end;
-            }
-            index
-        })
+        self.index.get_or_init(|| Index::build(self))
     }
 
     /// The blob, this one or a base, that owns type `id`.
@@ -163,8 +148,7 @@ impl Btf {
 
     fn record(&self, id: u32) -> Option<(&Btf, Record)> {
         let owner = self.owner(id)?;
-        let at = *owner.index().at.get((id - owner.start.id) as usize)?;
-        Some((owner, Record::read(owner, at as usize)?))
+        Some((owner, owner.item((id - owner.start.id) as usize)?))
     }
 
     /// A type id of this blob, for the world.
@@ -215,7 +199,7 @@ impl Btf {
 
     /// A type by its place among the blob's own.
     fn item(&self, item: usize) -> Option<Record> {
-        Record::read(self, *self.index().at.get(item)? as usize)
+        Record::read(self, self.index().get(item)?)
     }
 
     /// The blob's own types of that name, in order.

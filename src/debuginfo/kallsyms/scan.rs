@@ -7,7 +7,7 @@
 use std::ops::Range;
 
 use super::Addresses;
-use super::tables::{GOOD, Values, word};
+use super::tables::{BLOCK_BYTES, GOOD, Values, word};
 use crate::Reader;
 use crate::holes::Patchy;
 
@@ -16,9 +16,6 @@ const CHUNK: u64 = 1 << 20;
 
 /// How far before the token table the names may start.
 const REACH: u64 = 32 << 20;
-
-/// Bytes that 256 symbols take: at least a length and a token each; at most 130 on average.
-const BLOCK_BYTES: std::ops::RangeInclusive<u32> = 512..=256 * 130;
 
 pub(super) fn locate(reader: &dyn Reader, image: Range<u64>) -> Result<Addresses, String> {
     let mut why = "no token table in the kernel image".to_owned();

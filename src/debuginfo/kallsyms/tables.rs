@@ -11,6 +11,9 @@ use crate::holes::Patchy;
 /// Symbols from one marker to the next.
 const BLOCK: usize = 256;
 
+/// Bytes that a block takes: at least a length and a token each; at most 130 on average.
+pub(super) const BLOCK_BYTES: std::ops::RangeInclusive<u32> = 512..=256 * 130;
+
 /// Longest symbol, with letter and NUL: KSYM_NAME_LEN + 1.
 const TEXT_LEN: usize = 513;
 
@@ -95,17 +98,8 @@ impl Names {
         self.bytes.holes.is_empty()
     }
 
-    /// Finds the markers behind the names by what the first ones must say. Returns where they end.
+    /// Finds the markers behind the names. Returns where they end.
     fn take_markers(&mut self) -> Option<usize> {
-        let mut expected = vec![0u32];
-        let mut at = 0;
-        for index in 1..=(4 * BLOCK).min(self.count) {
-            at = self.entry(at)?.end;
-            if index % BLOCK == 0 && index < self.count {
-                expected.push(at as u32);
-            }
-        }
-        let pattern: Vec<u8> = expected.iter().flat_map(|m| m.to_le_bytes()).collect();
         let size = self.blocks.len() * 4;
         // They end where the token table starts, or where the by-name order does, both aligned to 8; the search is for
         // kernels that are laid out otherwise.
@@ -114,23 +108,51 @@ impl Names {
             let last = end.checked_sub(back + size);
             (0..8).step_by(4).filter_map(move |pad| last?.checked_sub(pad))
         });
-        let searched = std::iter::once_with(|| memchr::memmem::rfind(&self.bytes.bytes, &pattern)).flatten();
-        let from = direct.chain(searched).find(|&from| self.are_markers(from, &pattern))?;
-        for (nth, block) in self.blocks.iter_mut().enumerate() {
-            let at = from + nth * 4;
-            let marker = word(&self.bytes.bytes, at).filter(|_| !self.bytes.holes.hit(at..at + 4));
-            *block = marker.filter(|&m| (m as usize) < from).unwrap_or(UNKNOWN);
+        let searched = std::iter::once_with(|| memchr::memmem::rfind(&self.bytes.bytes, &self.first_markers()?));
+        let from = direct.chain(searched.flatten()).find(|&from| self.are_markers(from))?;
+        for nth in 0..self.blocks.len() {
+            self.blocks[nth] = self.marker(from, nth).unwrap_or(UNKNOWN);
         }
         Some(from + size)
     }
 
-    fn are_markers(&self, from: usize, pattern: &[u8]) -> bool {
-        let bytes = &self.bytes.bytes;
-        let starts = |at: usize| bytes.get(at..).is_some_and(|b| b.starts_with(pattern));
-        // a last marker, unless it is lost, in the last block's reach
-        let last = from + (self.blocks.len() - 1) * 4;
-        let in_reach = word(bytes, last).is_some_and(|m| (m as usize) < from);
-        starts(from) && in_reach
+    fn marker(&self, from: usize, nth: usize) -> Option<u32> {
+        let at = from + nth * 4;
+        word(&self.bytes.bytes, at).filter(|_| !self.bytes.holes.hit(at..at + 4))
+    }
+
+    /// Whether what lies at `from` starts with 0 and rises as markers do.
+    fn are_markers(&self, from: usize) -> bool {
+        let known = (0..self.blocks.len()).filter_map(|nth| Some((nth, self.marker(from, nth)?)));
+        let (mut before, mut seen) = (None, 0);
+        for (nth, marker) in known {
+            let fits = match before {
+                _ if nth == 0 => marker == 0,
+                Some((last, value)) if last + 1 == nth => {
+                    marker.checked_sub(value).is_some_and(|step| BLOCK_BYTES.contains(&step))
+                }
+                _ => before.is_none_or(|(_, value)| marker > value),
+            };
+            if !fits || marker as usize >= from {
+                return false;
+            }
+            before = Some((nth, marker));
+            seen += 1;
+        }
+        seen * 2 >= self.blocks.len()
+    }
+
+    /// The first few markers as the names tell them.
+    fn first_markers(&self) -> Option<Vec<u8>> {
+        let mut out = vec![0u8; 4];
+        let mut at = 0;
+        for index in 1..=3 * BLOCK {
+            at = self.entry(at)?.end;
+            if index % BLOCK == 0 {
+                out.extend((at as u32).to_le_bytes());
+            }
+        }
+        Some(out)
     }
 
     /// Finds blocks whose marker is missing by walking the block before.
