@@ -10,10 +10,14 @@ use debuginfo::{
     btf::Btf,
     dwarf::Dwarf,
     elf::{DebugFile, Placement, Symtab},
+    find::{self, Search},
     holes::Patchy,
     kallsyms::{Addresses, Kallsyms},
 };
-use std::{path::PathBuf, sync::Arc};
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 use targets::{Space, Target};
 
 /// Where else to look for meaning.
@@ -168,39 +172,34 @@ fn btf_len(header: &[u8]) -> Option<u64> {
 
 /// The vmlinux that the user named or that the usual places have, if its build-id is the dump's.
 fn vmlinux(target: &Target, sources: &Sources, warnings: &mut Vec<String>) -> Option<Arc<DebugFile>> {
-    let path = match &sources.vmlinux {
-        Some(path) => path.clone(),
+    let info = target.info();
+    let file = match &sources.vmlinux {
+        Some(path) => named(path, info.build_id.as_deref(), sources.force, warnings)?,
         None if sources.search => {
-            return None;
+            let found = Search::new(info.release.as_deref(), &sources.roots).vmlinux(info.build_id.as_deref());
+            // files of other builds in the usual places concern only those who named a place to look in
+            if !sources.roots.is_empty() {
+                warnings.extend(found.rejected.iter().map(ToString::to_string));
+            }
+            found.file.filter(|_| found.verified)?
         }
         None => return None,
     };
-    let file = match DebugFile::open(&path) {
-        Ok(file) => file,
-        Err(e) => {
-            warnings.push(e.to_string());
-            return None;
-        }
-    };
-    let ours = target.info().build_id;
-    let theirs = file.build_id().map(hex);
-    match (&ours, &theirs) {
-        (Some(ours), Some(theirs)) if ours != theirs => {
-            let what = format!("{}: build-id differs: dump {ours}, file {theirs}", path.display());
-            if !sources.force {
-                warnings.push(format!("{what}; going on without it (`--force` takes it all the same)"));
-                return None;
-            }
-            warnings.push(format!("{what}; taken because of `--force`"));
-        }
-        (Some(_), Some(_)) => {}
-        _ => warnings
-            .push(format!("{}: cannot tell whether it is this dump's kernel: no build-id to compare", path.display())),
-    }
     let slide = target.kernel_layout().ok().and_then(|l| l.kaslr_offset).unwrap_or(0);
     Some(Arc::new(file.placed(Placement::Slide(slide))))
 }
 
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|b| format!("{b:02x}")).collect()
+/// Opens a vmlinux that the user named.
+fn named(path: &Path, dump: Option<&str>, force: bool, warnings: &mut Vec<String>) -> Option<DebugFile> {
+    let file = find::open(path).map_err(|e| warnings.push(e.to_string())).ok()?;
+    match find::check_build_id(&file, dump) {
+        Ok(true) => {}
+        Ok(false) => warnings.push(format!("{}: no build-id to compare: may be another kernel's", path.display())),
+        Err(e) if force => warnings.push(format!("{e}; taken because of `--force`")),
+        Err(e) => {
+            warnings.push(format!("{e}; going on without it (`--force` takes it all the same)"));
+            return None;
+        }
+    }
+    Some(file)
 }
