@@ -9,7 +9,7 @@
 //! ```
 
 use engine::prelude::*;
-use std::{ops::Range, sync::Arc};
+use std::{collections::HashMap, ops::Range, sync::Arc};
 
 /// Bytes of an object's share of the pool: its page and a guard page.
 const STRIDE: u64 = 2 * PAGE;
@@ -104,6 +104,31 @@ impl Pool {
 }
 
 struct Kept(Option<Arc<Pool>>);
+
+/// What KFENCE holds, by cache.
+#[derive(Debug, Default)]
+pub struct Held(HashMap<u64, Vec<(u64, State)>>);
+
+impl Held {
+    /// The session's.
+    pub fn of(session: &Session) -> Result<Arc<Held>> {
+        session.once(|| {
+            let mut held = Held::default();
+            if let Some(pool) = Pool::of(session)? {
+                pool.each(session, &mut |record| {
+                    held.0.entry(record.cache).or_default().push((record.addr, record.state(session)));
+                    Ok(())
+                })?;
+            }
+            Ok(held)
+        })
+    }
+
+    /// The objects of the cache at an address, and what they are.
+    pub fn of_cache(&self, cache: u64) -> &[(u64, State)] {
+        self.0.get(&cache).map_or(&[], Vec::as_slice)
+    }
+}
 
 /// What an object of the pool is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

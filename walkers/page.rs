@@ -253,39 +253,47 @@ fn direct_map(session: &Session) -> Option<u64> {
     told.or_else(|| session.target.kernel_layout().ok()?.direct_map)
 }
 
-/// Reads `mem_section`.
+/// Where the kernel says that there are `struct page`s.
 fn sections(session: &Session, page_struct: u64, shift: u32) -> Result<Vec<Section>> {
-    let table = session
-        .kernel_symbol("mem_section")
-        .ok_or_else(|| Error::Unavailable("the kernel has no `mem_section`: it was built without SPARSEMEM".into()))?;
-    let bits = session.target.vmcoreinfo().and_then(|v| v.number("SECTION_SIZE_BITS")).unwrap_or(SECTION_BITS as i64);
-    let bits = u64::try_from(bits).ok().filter(|b| (u64::from(shift) + 1..40).contains(b)).unwrap_or(SECTION_BITS);
-    let size = session.size_of("mem_section")?;
+    let bits = session.target.vmcoreinfo().and_then(|v| v.number("SECTION_SIZE_BITS"));
+    let bits = bits.and_then(|b| u64::try_from(b).ok()).filter(|b| (u64::from(shift) + 1..40).contains(b));
+    let frames = 1 << (bits.unwrap_or(SECTION_BITS) - u64::from(shift));
+    let found = match session.kernel_symbol("mem_section") {
+        Some(table) => sparse(session, table, frames, page_struct, shift)?,
+        None => flat(session, frames, page_struct, shift)?,
+    };
+    if found.is_empty() {
+        return Err(Error::Unavailable("the kernel does not say where its `struct page`s are".into()));
+    }
+    Ok(distinct(session, found, page_struct))
+}
+
+/// Reads `mem_section`. With SPARSEMEM_EXTREME it is a pointer to pointers to pages of sections, since Linux 4.15
+/// (83e3c48729d9); without, it holds the sections themselves.
+fn sparse(session: &Session, table: u64, frames: u64, page_struct: u64, shift: u32) -> Result<Vec<Section>> {
+    let size = session.size_of("mem_section")?.max(8);
     let member = session.offset("mem_section", "section_mem_map")?;
-    let per_root = ((1u64 << shift) / size.max(8)).max(1);
-    let highest = highest_section(session, bits)?;
-    // SPARSEMEM_EXTREME: a pointer to pointers to pages of sections; without it, the sections themselves
-    let declared = session.symbols.kernel().and_then(|k| k.by_name("mem_section").first().map(|s| s.size));
-    let extreme = declared.is_none_or(|size| size <= 64);
+    let per_root = ((1u64 << shift) / size).max(1);
+    let highest = highest_section(session, frames, shift)?;
+    let extreme = symbol_size(session, "mem_section").is_none_or(|size| size <= 64);
     let roots = if extreme { session.u64(table).doing(|| "reading mem_section".into())? } else { table };
     let mut out = Vec::new();
     for root in 0..=highest / per_root {
-        let at = if extreme {
-            match session.u64(roots.wrapping_add(root * 8)) {
-                Ok(0) => continue,
-                Ok(pointer) => pointer,
-                Err(e) if e.is_control() => return Err(e),
-                Err(e) => {
-                    session.notes.add(roots.wrapping_add(root * 8), format!("table of memory sections: {}", e.kind()));
-                    break;
-                }
-            }
-        } else {
-            roots.wrapping_add(root * per_root * size)
+        let at = match extreme {
+            true => session.u64(roots.wrapping_add(root * 8)),
+            false => Ok(roots.wrapping_add(root * per_root * size)),
         };
-        for i in 0..per_root {
-            let number = root * per_root + i;
-            let word = match session.u64(at.wrapping_add(i * size + member)) {
+        let at = match at {
+            Ok(0) => continue,
+            Ok(at) => at,
+            Err(e) if e.is_control() => return Err(e),
+            Err(e) => {
+                session.notes.add(roots.wrapping_add(root * 8), format!("memory sections: {}", e.kind()));
+                break;
+            }
+        };
+        for number in (root * per_root..(root + 1) * per_root).take_while(|n| *n <= highest) {
+            let word = match session.u64(at.wrapping_add(number % per_root * size + member)) {
                 Ok(word) => word,
                 Err(e) if e.is_control() => return Err(e),
                 Err(e) => {
@@ -293,26 +301,52 @@ fn sections(session: &Session, page_struct: u64, shift: u32) -> Result<Vec<Secti
                     break;
                 }
             };
-            let first = number << (bits - u64::from(shift));
-            if word & HAS_MEM_MAP != 0 && number <= highest {
-                let map = (word & !FLAGS).wrapping_add(first.wrapping_mul(page_struct));
-                out.push(Section { frames: first..first + (1 << (bits - u64::from(shift))), map });
+            if word & HAS_MEM_MAP != 0 {
+                out.push(section(number * frames, frames, word & !FLAGS, page_struct));
             }
         }
     }
-    Ok(distinct(session, out, page_struct))
+    Ok(out)
+}
+
+/// A section whose `struct page`s are counted from frame 0 at `base`.
+fn section(first: u64, frames: u64, base: u64, page_struct: u64) -> Section {
+    Section { frames: first..first + frames, map: base.wrapping_add(first.wrapping_mul(page_struct)) }
+}
+
+/// Without `mem_section`: one array for all frames, of which there are as many as the dump's memory has.
+fn flat(session: &Session, frames: u64, page_struct: u64, shift: u32) -> Result<Vec<Section>> {
+    // FLATMEM has a pointer to it; a dump whose symbols are incomplete may still know vmemmap
+    let pointer = ["mem_map", "vmemmap_base"].iter().find_map(|name| session.kernel_symbol(name));
+    let base = match pointer {
+        Some(at) => session.u64(at).doing(|| "reading where the struct pages are".into())?,
+        None => session.target.vmcoreinfo().and_then(|v| v.symbol("vmemmap")).unwrap_or(0),
+    };
+    let bytes = frames << shift;
+    let mut numbers: Vec<u64> = Vec::new();
+    for range in session.target.ranges().iter().filter(|_| base != 0) {
+        numbers.extend(range.start / bytes..range.end.div_ceil(bytes));
+    }
+    numbers.dedup();
+    Ok(numbers.into_iter().map(|n| section(n * frames, frames, base, page_struct)).collect())
 }
 
 /// Number of the last section, bounded by what an address can have.
-fn highest_section(session: &Session, bits: u64) -> Result<u64> {
-    let most = (1u64 << (MAX_PHYS_BITS - bits)) - 1;
-    let at = session
-        .kernel_symbol("__highest_present_section_nr")
-        .ok_or_else(|| Error::Unavailable("the kernel does not say how many memory sections it has".into()))?;
-    let size = session.symbols.kernel().and_then(|k| k.by_name("__highest_present_section_nr").first().map(|s| s.size));
+fn highest_section(session: &Session, frames: u64, shift: u32) -> Result<u64> {
+    let most = (1u64 << MAX_PHYS_BITS >> shift) / frames;
+    let name = "__highest_present_section_nr";
+    let Some(at) = session.kernel_symbol(name) else {
+        let end = session.target.ranges().last().map_or(0, |r| r.end);
+        return Ok(((end >> shift) / frames).min(most));
+    };
     // an int before Linux 4.20
-    let bytes = if size == Some(4) { 4 } else { 8 };
-    Ok(session.uint(at, bytes).doing(|| "reading __highest_present_section_nr".into())?.min(most))
+    let bytes = if symbol_size(session, name) == Some(4) { 4 } else { 8 };
+    Ok(session.uint(at, bytes).doing(|| format!("reading {name}"))?.min(most))
+}
+
+/// Bytes from a symbol to the next.
+fn symbol_size(session: &Session, name: &str) -> Option<u64> {
+    session.symbols.kernel()?.by_name(name).first().map(|s| s.size).filter(|size| *size > 0)
 }
 
 /// Drops sections whose `struct page`s would lie where another's do: only damage makes such.

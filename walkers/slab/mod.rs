@@ -133,13 +133,9 @@ impl Slabs {
             let first = slab.base.wrapping_add(pad);
             free.each(number, slab.objects, state, &mut |i| visit(first.wrapping_add(u64::from(i) * size)))?;
         }
-        match kfence::Pool::of(session)? {
-            Some(pool) => pool.each(session, &mut |record| {
-                let here = record.cache == view.addr && of_kfence(record.state(session)) == state;
-                if here { visit(record.addr) } else { Ok(()) }
-            }),
-            None => Ok(()),
-        }
+        let held = kfence::Held::of(session)?;
+        let here = held.of_cache(view.addr).iter().filter(|(_, s)| of_kfence(*s) == state);
+        here.map(|(addr, _)| *addr).try_for_each(visit)
     }
 }
 
