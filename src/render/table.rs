@@ -73,6 +73,10 @@ impl<'a> Table<'a> {
         }
         let bold = anstyle::Style::new().bold();
         let line = line.trim_end();
+        if line.is_empty() {
+            // sentences are rows, too, and have no heading
+            return Ok(());
+        }
         written(if self.style.color {
             writeln!(self.out, "{bold}{line}{bold:#}")
         } else {

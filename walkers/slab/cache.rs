@@ -1,6 +1,6 @@
 //! Slab caches: `struct kmem_cache`, all of them in the list `slab_caches` (mm/slab_common.c).
 
-use crate::list;
+use crate::{list, percpu::Percpu};
 use engine::prelude::*;
 use std::{collections::HashMap, sync::Arc};
 
@@ -90,6 +90,25 @@ impl Cache {
         4096u64.checked_shl(self.oo >> 16).unwrap_or(0)
     }
 
+    /// How many allocations the cache has answered; `None` unless the kernel counts them (CONFIG_SLUB_STATS).
+    pub fn allocations(&self, session: &Session) -> Result<Option<u64>> {
+        // a struct of its own since Linux 7.0, as there is no kmem_cache_cpu any more
+        let (stats, place) = match (session.place("kmem_cache_cpu", "stat"), session.place("kmem_cache", "cpu_stats")) {
+            (Some(place), _) => (self.cpu_slab, place.bit_offset / 8),
+            (None, Some(place)) => (session.u64(self.addr.wrapping_add(place.bit_offset / 8)).map(Some)?, 0),
+            (None, None) => return Ok(None),
+        };
+        let Some(stats) = stats else { return Ok(None) };
+        let mut sum = 0u64;
+        for item in ["ALLOC_FASTPATH", "ALLOC_SLOWPATH", "ALLOC_PCS"] {
+            let Some(index) = session.enumerator(item).and_then(|i| u64::try_from(i).ok()) else { continue };
+            for (_, at) in Percpu::of(session)?.copies(stats.wrapping_add(place).wrapping_add(index * 4)) {
+                sum += u64::from(session.u32(at)?);
+            }
+        }
+        Ok(Some(sum))
+    }
+
     /// The cache's lists on each memory node.
     pub fn nodes(&self, session: &Session) -> Result<Vec<Node>> {
         let count = match session.kernel_symbol("nr_node_ids") {
@@ -175,13 +194,7 @@ pub struct Flags {
 
 impl Flags {
     fn of(session: &Session) -> Flags {
-        // enumerators with new values since Linux 6.9 (cc61eb851461), macros before
-        let enumerated = session.enumerator("_SLAB_POISON").is_some();
-        let mask = |name: &str, before: u32| match session.enumerator(name) {
-            Some(bit) => u32::try_from(bit).ok().and_then(|bit| 1u32.checked_shl(bit)).unwrap_or(0),
-            None if enumerated => 0,
-            None => before,
-        };
+        let mask = |name, before| mask(session, name, before);
         Flags {
             red_zone: mask("_SLAB_RED_ZONE", 0x400),
             poison: mask("_SLAB_POISON", 0x800),
@@ -191,6 +204,44 @@ impl Flags {
             reclaim: mask("_SLAB_RECLAIM_ACCOUNT", 0x2_0000),
             typesafe_by_rcu: mask("_SLAB_TYPESAFE_BY_RCU", 0x8_0000),
         }
+    }
+}
+
+/// Names of the flags that `::kmem_cache` spells out, with their masks before they became enumerators.
+const NAMED: &[(&str, u32)] = &[
+    ("CONSISTENCY_CHECKS", 0x100),
+    ("RED_ZONE", 0x400),
+    ("POISON", 0x800),
+    ("KMALLOC", 0x1000),
+    ("HWCACHE_ALIGN", 0x2000),
+    ("CACHE_DMA", 0x4000),
+    ("CACHE_DMA32", 0x8000),
+    ("STORE_USER", 0x1_0000),
+    ("RECLAIM_ACCOUNT", 0x2_0000),
+    ("PANIC", 0x4_0000),
+    ("TYPESAFE_BY_RCU", 0x8_0000),
+    ("TRACE", 0x20_0000),
+    ("NOLEAKTRACE", 0x80_0000),
+    ("NO_MERGE", 0x100_0000),
+    ("ACCOUNT", 0x400_0000),
+    ("KASAN", 0x800_0000),
+    ("OBJECT_POISON", 0x8000_0000),
+    ("CMPXCHG_DOUBLE", 0x4000_0000),
+    ("NO_OBJ_EXT", 0),
+];
+
+/// The names of the flags that are set in `flags`, without `SLAB_`.
+pub fn flag_names(session: &Session, flags: u32) -> Vec<&'static str> {
+    let set = |(name, before): &&(&str, u32)| flags & mask(session, &format!("_SLAB_{name}"), *before) != 0;
+    NAMED.iter().filter(set).map(|(name, _)| *name).collect()
+}
+
+/// The mask of a flag: enumerators with new values since Linux 6.9 (cc61eb851461), macros before.
+fn mask(session: &Session, name: &str, before: u32) -> u32 {
+    match session.enumerator(name) {
+        Some(bit) => u32::try_from(bit).ok().and_then(|bit| 1u32.checked_shl(bit)).unwrap_or(0),
+        None if session.enumerator("_SLAB_POISON").is_some() => 0,
+        None => before,
     }
 }
 

@@ -331,6 +331,10 @@ pub const DYNAMIC: DynamicWalkers = DynamicWalkers {
     walk: |cx, key, visit| {
         let slabs = Slabs::of(cx)?;
         let Some(cache) = slabs.caches.at(key).and_then(|i| slabs.caches.get(i)) else { return Ok(()) };
+        if let others @ 2.. = cache.refcount {
+            let what = format!("{} is {others} caches in one: its objects are of several types", cache.name());
+            cx.notes.once(key, what);
+        }
         // two caches may have one name: both are meant
         slabs.caches.named(cache.name()).try_for_each(|i| slabs.each(cx, i, State::Allocated, visit))
     },

@@ -94,11 +94,14 @@ const ENDINGS: &[&str] = &["_cachep", "_cache", "_jar", "_slab", "_pool", "s"];
 /// Endings of struct names that are not the cache's.
 const STRUCTS: &[&str] = &["", "_struct", "_info", "_node", "_t", "_entry"];
 
+/// Structs that are allocated without all of their tail.
+const CUT: &[&str] = &["kmem_cache", "task_struct"];
+
 /// The type of a cache's objects, if its name and its size tell.
 pub fn object_type(session: &Session, cache: &Cache) -> Option<TypeId> {
     let name = cache.name();
-    // the general caches hold anything
-    if name.contains("kmalloc") {
+    // the general caches hold anything, merged ones one of several types
+    if name.contains("kmalloc") || cache.refcount > 1 {
         return None;
     }
     let size = u64::from(cache.object_size);
@@ -130,11 +133,12 @@ fn guess(session: &Session, name: &str, object: u64) -> Option<TypeId> {
 }
 
 /// The struct of the cache's own name, if it is the only one. Its size may differ: `mm_struct` and `pid` have a tail of
-/// variable length, and `task_struct` ends with a register area that is cut to what the CPU has.
+/// variable length; `task_struct` ends with a register area that is cut to what the CPU has, `kmem_cache` with an array
+/// that is cut to the number of nodes.
 fn namesake(session: &Session, name: &str, object: u64) -> Option<TypeId> {
     let stem = name.rsplit_once('_').filter(|(_, n)| n.parse::<u32>().is_ok()).map_or(name, |(stem, _)| stem);
     match structs(session, stem)[..] {
-        [id] => session.types.size_of(id).filter(|size| name == "task_struct" || *size <= object).map(|_| id),
+        [id] => session.types.size_of(id).filter(|size| CUT.contains(&name) || *size <= object).map(|_| id),
         _ => None,
     }
 }
