@@ -125,6 +125,22 @@ impl Btf {
         self.index().damaged.then(|| self.end().id - 1)
     }
 
+    /// What is missing or damaged, in a sentence; `None` if nothing is.
+    pub fn damage(&self) -> Option<String> {
+        let names: usize = self.holes.slice(self.strings.clone()).ranges().iter().map(|hole| hole.len()).sum();
+        let mut parts = Vec::new();
+        if self.lost() > 0 {
+            parts.push(format!("{} of {} types are not in the dump", self.lost(), self.len()));
+        }
+        if let Some(last) = self.damaged_after() {
+            parts.push(format!("the types behind number {last} cannot be told"));
+        }
+        if names > 0 {
+            parts.push(format!("{names} bytes of names are not in the dump and read `{LOST}`"));
+        }
+        (!parts.is_empty()).then(|| format!("BTF: {}", parts.join("; ")))
+    }
+
     /// Where BTF on top of this one starts.
     fn end(&self) -> Start {
         Start {

@@ -152,6 +152,13 @@ impl Kallsyms {
         })
     }
 
+    /// What missing pages cost, in a sentence; `None` if all pages are there.
+    pub fn damage(&self) -> Option<String> {
+        let holed = !self.names.is_whole() || !self.values.is_whole();
+        let lost = if holed { self.lost() } else { 0 };
+        (lost > 0).then(|| format!("{lost} of the kernel's {} symbols are not in the dump", self.names.count))
+    }
+
     /// Where per-CPU variables lie, in terms of [`Symbol::addr`]: offsets from 0, or since 7.x link addresses, which
     /// serve as offsets just as well (`__per_cpu_offset[cpu]` is biased to match).
     pub fn per_cpu(&self) -> Range<u64> {

@@ -52,9 +52,13 @@ pub fn open(target: Arc<Target>, sources: &Sources, registry: &'static Registry)
     let file = vmlinux(&target, sources, &mut warnings);
     let kernel = symbols(&target, &memory, file.as_deref(), &mut warnings);
     let types = Types::new();
-    if let Err(why) = add_btf(&target, &memory, kernel.as_deref(), &types) {
-        let way_on = if file.is_some() { "types come from the vmlinux" } else { "give the kernel's vmlinux for types" };
-        warnings.push(format!("no BTF in the dump ({why}): {way_on}"));
+    match add_btf(&target, &memory, kernel.as_deref(), &types) {
+        Ok(damage) => warnings.extend(damage),
+        Err(why) => {
+            let file = file.is_some();
+            let way_on = if file { "types come from the vmlinux" } else { "give the kernel's vmlinux for types" };
+            warnings.push(format!("no BTF in the dump ({why}): {way_on}"));
+        }
     }
     let dwarf = file.and_then(|file| add_dwarf(&file, &types).map_err(|e| warnings.push(e.to_string())).ok());
     let base = kernel.as_ref().and_then(|k| k.by_name("page_offset_base").first().map(|s| s.addr));
@@ -101,7 +105,10 @@ fn symbols(
     warnings: &mut Vec<String>,
 ) -> Option<Arc<dyn SymbolSource>> {
     match kallsyms(target, memory) {
-        Ok(table) => return Some(Arc::new(table)),
+        Ok(table) => {
+            warnings.extend(table.damage());
+            return Some(Arc::new(table));
+        }
         Err(why) => warnings.push(format!("no kernel symbols in the dump: {why}")),
     }
     match Symtab::new(file?, None) {
@@ -123,7 +130,13 @@ fn kallsyms(target: &Target, memory: &Memory) -> Result<Kallsyms, String> {
     Kallsyms::open(&Addresses::scan(memory, layout.image)?, memory)
 }
 
-fn add_btf(target: &Target, memory: &Memory, kernel: Option<&dyn SymbolSource>, types: &Types) -> Result<(), String> {
+/// Returns what of the types is lost.
+fn add_btf(
+    target: &Target,
+    memory: &Memory,
+    kernel: Option<&dyn SymbolSource>,
+    types: &Types,
+) -> Result<Option<String>, String> {
     let address = |name: &str| kernel.and_then(|k| k.by_name(name).first().map(|s| s.addr));
     let (start, len) = match (address("__start_BTF"), address("__stop_BTF")) {
         (Some(start), Some(stop)) if stop > start => (start, stop - start),
@@ -131,7 +144,13 @@ fn add_btf(target: &Target, memory: &Memory, kernel: Option<&dyn SymbolSource>, 
     };
     let len = usize::try_from(len).ok().filter(|len| *len <= MAX_BTF).ok_or("its size is absurd")?;
     let blob = Patchy::read(memory, start, len)?;
-    types.add(|id| Ok::<_, String>(Arc::new(Btf::new(blob, id)?))).map(drop)
+    let mut damage = None;
+    types.add(|id| {
+        let btf = Btf::new(blob, id)?;
+        damage = btf.damage();
+        Ok::<Arc<dyn TypeSource>, String>(Arc::new(btf))
+    })?;
+    Ok(damage)
 }
 
 /// Larger than any kernel's by a factor of ten.

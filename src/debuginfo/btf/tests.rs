@@ -221,6 +221,9 @@ fn holes_lose_what_lies_in_them() {
     assert!(matches!(lost.get(7), Some(Type::Struct { name: Some(n), .. }) if &*n == "?"));
     assert_eq!(lost.find(Tag::Struct, "foo"), [id(8)], "the other one of that name");
     assert_eq!(lost.get(9), blob.btf().get(9));
+    assert_eq!(lost.damage().as_deref(), Some("BTF: 1 bytes of names are not in the dump and read `?`"));
+    assert_eq!(head.damage().as_deref(), Some("BTF: the types behind number 6 cannot be told"));
+    assert_eq!(blob.btf().damage(), None);
 }
 
 #[test]

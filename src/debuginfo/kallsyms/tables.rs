@@ -332,6 +332,11 @@ impl Values {
         if in_image * 2 < all || too_dense { 0 } else { (good * 1000).checked_div(all).unwrap_or(0) }
     }
 
+    /// Whether no page is missing.
+    pub(super) fn is_whole(&self) -> bool {
+        self.bytes.holes.is_empty()
+    }
+
     pub(super) fn get(&self, index: usize) -> Option<u64> {
         let width = self.encoding.width();
         let at = index.checked_mul(width)?;
