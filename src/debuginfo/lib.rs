@@ -10,6 +10,7 @@ pub mod dwarf;
 pub mod elf;
 mod fan;
 pub mod find;
+pub mod globals;
 pub mod holes;
 pub mod kallsyms;
 pub mod modsyms;
