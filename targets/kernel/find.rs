@@ -24,11 +24,15 @@ struct Candidate {
 }
 
 /// What the page tables say to a candidate.
-#[derive(PartialEq, Eq, PartialOrd, Ord, Clone, Copy)]
+#[derive(PartialEq, Eq, Clone, Copy)]
 enum Verdict {
+    /// They say otherwise.
     Contradicted,
-    /// The tables are not in the dump.
+    /// They are at a place where the dump has no memory.
     Unknown,
+    /// They were left out, or cut off.
+    Lost,
+    /// They agree.
     Confirmed,
 }
 
@@ -41,12 +45,16 @@ impl Kernel {
         options: &OpenOptions,
     ) -> Result<Kernel, Reason> {
         let mut doubts = Vec::new();
+        // Taken if no better is found.
+        let mut spare = None;
         if let Some(note) = note {
-            match Candidate::described(arch, note, Evidence::Note).map(|c| (c.verdict(image), c)) {
-                Some((Verdict::Contradicted, _)) => {
-                    doubts.push("VMCOREINFO in the dump's headers does not fit its memory and was not used".into());
+            let candidate = Candidate::described(arch, note, Evidence::Note);
+            match candidate.map(|c| (c.verdict(image), c)) {
+                Some((Verdict::Confirmed | Verdict::Lost, candidate)) => return Ok(candidate.accept(image, 0, doubts)),
+                Some((verdict, candidate)) => {
+                    doubts.push("VMCOREINFO in the dump's headers does not fit its memory".into());
+                    spare = Some(candidate).filter(|_| verdict == Verdict::Unknown);
                 }
-                Some((_, candidate)) => return Ok(candidate.accept(image, 0, doubts)),
                 None => doubts.push("VMCOREINFO in the dump's headers does not say where the kernel is".into()),
             }
         }
@@ -66,7 +74,7 @@ impl Kernel {
         let others = found.len().saturating_sub(1);
         // Where there is but one, how much it maps need not be measured.
         let best = if others == 0 { found.pop() } else { found.into_iter().max_by_key(|c| reach(image, c.paging)) };
-        best.map(|c| c.accept(image, others, doubts)).ok_or_else(|| {
+        best.or(spare).map(|c| c.accept(image, others, doubts)).ok_or_else(|| {
             Reason::NoKernel("neither VMCOREINFO nor a kernel's level3_kernel_pgt is in the dump".into())
         })
     }
@@ -89,7 +97,10 @@ impl Candidate {
         let top = self.paging.root.wrapping_add_signed(-self.phys_base).wrapping_add(IMAGE_BASE);
         match self.paging.walk(image, top) {
             Ok(to) if to.pa == self.paging.root => Verdict::Confirmed,
-            Err(Reason::PageTable(_)) => Verdict::Unknown,
+            Err(Reason::PageTable(table)) => match image.state(table).0 {
+                Some(Reason::NotInDump) => Verdict::Unknown,
+                _ => Verdict::Lost,
+            },
             _ => Verdict::Contradicted,
         }
     }

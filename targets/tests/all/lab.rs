@@ -1,8 +1,6 @@
 //! Real dumps: everything that can be asked of a target without knowing a C type, checked against the dump itself.
 //!
 //! Runs where the environment variable `KMDB_LAB` names a directory with `dumps/*/vmcore*`; is skipped elsewhere.
-#![allow(clippy::unwrap_used, clippy::print_stderr)]
-
 use std::path::PathBuf;
 
 use targets::{Evidence, OpenOptions, Space, Target};
@@ -18,7 +16,11 @@ fn dumps() -> Vec<PathBuf> {
         for dir in [dir.as_ref().unwrap().path(), dir.unwrap().path().join("v")] {
             let Ok(files) = std::fs::read_dir(dir) else { continue };
             let files = files.map(|f| f.unwrap().path());
-            out.extend(files.filter(|f| f.file_name().unwrap().to_string_lossy().starts_with("vmcore")));
+            out.extend(
+                files.filter(|f| {
+                    f.file_name().unwrap().to_string_lossy().starts_with("vmcore") || f.ends_with("split.0")
+                }),
+            );
         }
     }
     out.retain(|path| path.to_string_lossy().contains(&only));

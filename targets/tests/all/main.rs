@@ -1,0 +1,8 @@
+//! Tests of the target layer from outside: synthetic dumps of every format, damaged ones, and the lab's real ones.
+#![allow(clippy::unwrap_used, clippy::print_stderr)]
+
+mod formats;
+mod hostile;
+mod kernel;
+mod lab;
+mod synth;
