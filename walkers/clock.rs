@@ -16,6 +16,7 @@
 //! ```
 
 use crate::percpu::Percpu;
+use engine::ViewEntry;
 use engine::prelude::*;
 use std::sync::Arc;
 
@@ -135,6 +136,9 @@ fn noted(session: &Session) -> Option<i64> {
     let last = all.filter(|n| n.tick_gtod != 0).max_by_key(|n| n.tick_gtod)?;
     Some(last.tick_raw.wrapping_sub(last.tick_gtod) as i64)
 }
+
+/// The views of this file, to be held against every kernel.
+pub static VIEWS: &[ViewEntry] = &[ViewEntry::of::<Noted>()];
 
 #[cfg(test)]
 mod tests {

@@ -8,6 +8,7 @@
 //! > ::msgbuf
 //! ```
 
+use engine::ViewEntry;
 use engine::prelude::*;
 
 /// `struct printk_ringbuffer`. The ids are `atomic_long_t`.
@@ -166,3 +167,6 @@ pub static WALKERS: &[WalkerEntry] = &[WalkerEntry {
     address: Address::None,
     walk: |cx, _, visit| records(cx, &mut |record| visit(record.info.addr)),
 }];
+
+/// The views of this file, to be held against every kernel.
+pub static VIEWS: &[ViewEntry] = &[ViewEntry::of::<Ring>(), ViewEntry::of::<Desc>(), ViewEntry::of::<Info>()];

@@ -8,15 +8,16 @@
 //! > ::walk ring_buffer_event | ::head -n 2
 //! ```
 
-mod comm;
-mod ring;
-mod types;
+pub(crate) mod comm;
+pub(crate) mod ring;
+pub(crate) mod types;
 
 pub use comm::Comms;
 pub use ring::{SubBuffer, Window};
 pub use types::{EventField, EventType, EventTypes};
 
 use crate::list;
+use engine::ViewEntry;
 use engine::prelude::*;
 use ring::{Cursor, Shape};
 use std::{cmp::Reverse, collections::BinaryHeap};
@@ -195,3 +196,6 @@ pub static WALKERS: &[WalkerEntry] = &[
         walk: walk_events,
     },
 ];
+
+/// The views of this file, to be held against every kernel.
+pub static VIEWS: &[ViewEntry] = &[ViewEntry::of::<TraceArray>(), ViewEntry::of::<Buffer>()];

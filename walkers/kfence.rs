@@ -8,6 +8,7 @@
 //! > ::walk kfence | ::print struct kfence_metadata addr size state
 //! ```
 
+use engine::ViewEntry;
 use engine::prelude::*;
 use std::{collections::HashMap, ops::Range, sync::Arc};
 
@@ -242,3 +243,6 @@ pub static WALKERS: &[WalkerEntry] = &[WalkerEntry {
         None => Err(Error::Unavailable("the kernel has no KFENCE, or has not started it".into())),
     },
 }];
+
+/// The views of this file, to be held against every kernel.
+pub static VIEWS: &[ViewEntry] = &[ViewEntry::of::<Record>()];

@@ -17,7 +17,7 @@ pub mod slab;
 pub mod stackdepot;
 pub mod task;
 
-use engine::{DynamicWalkers, WalkerEntry};
+use engine::{DynamicWalkers, ViewEntry, WalkerEntry};
 
 /// Every walker, by family.
 #[rustfmt::skip] // one a line: branches that add some do not meet
@@ -35,3 +35,21 @@ pub static WALKERS: &[&[WalkerEntry]] = &[
 
 /// Families of walkers that the target brings along.
 pub static DYNAMIC: &[DynamicWalkers] = &[slab::DYNAMIC];
+
+/// Every view, by file: `tests/views.rs` resolves them against the types of every kernel in the corpus.
+#[rustfmt::skip]
+pub static VIEWS: &[&[ViewEntry]] = &[
+    clock::VIEWS,
+    dmesg::VIEWS,
+    ftrace::VIEWS,
+    ftrace::comm::VIEWS,
+    ftrace::ring::VIEWS,
+    ftrace::types::VIEWS,
+    kfence::VIEWS,
+    module::VIEWS,
+    slab::cache::VIEWS,
+    slab::free::VIEWS,
+    slab::track::VIEWS,
+    stackdepot::VIEWS,
+    task::VIEWS,
+];

@@ -8,6 +8,7 @@
 //! ```
 
 use crate::list;
+use engine::ViewEntry;
 use engine::{
     Module as Loaded,
     debuginfo::{
@@ -287,3 +288,13 @@ pub static WALKERS: &[WalkerEntry] = &[WalkerEntry {
     address: Address::None,
     walk: |cx, _, visit| each(cx, visit),
 }];
+
+/// The views of this file, to be held against every kernel.
+pub static VIEWS: &[ViewEntry] = &[
+    ViewEntry::of::<Module>(),
+    ViewEntry::of::<Memory>(),
+    ViewEntry::of::<OldMemory>(),
+    ViewEntry::of::<Kallsyms>(),
+    ViewEntry::of::<BtfModule>(),
+    ViewEntry::of::<BtfBlob>(),
+];

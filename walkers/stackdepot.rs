@@ -4,6 +4,7 @@
 //! or 1, changed several times; the types tell. Each record carries its own handle: that it is the one that was looked
 //! for proves that all this was understood.
 
+use engine::ViewEntry;
 use engine::prelude::*;
 use std::sync::Arc;
 
@@ -116,3 +117,6 @@ pub fn stack(session: &Session, handle: u32) -> Result<Vec<u64>> {
     }
     Err(Error::Corrupt { addr: handle.into(), what: "stack depot handle without a record".into() })
 }
+
+/// The views of this file, to be held against every kernel.
+pub static VIEWS: &[ViewEntry] = &[ViewEntry::of::<Record>()];

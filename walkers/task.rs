@@ -9,6 +9,7 @@
 //! ```
 
 use crate::{list, percpu::Percpu};
+use engine::ViewEntry;
 use engine::prelude::*;
 use std::sync::Arc;
 
@@ -278,6 +279,9 @@ pub static WALKERS: &[WalkerEntry] = &[
         },
     },
 ];
+
+/// The views of this file, to be held against every kernel.
+pub static VIEWS: &[ViewEntry] = &[ViewEntry::of::<Task>(), ViewEntry::of::<Worker>()];
 
 #[cfg(test)]
 mod tests {

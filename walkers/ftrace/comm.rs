@@ -1,5 +1,6 @@
 //! Names of threads that have ended since: what ftrace saved of them (`struct saved_cmdlines_buffer`).
 
+use engine::ViewEntry;
 use engine::{Result, Session, Type, View};
 use std::sync::Arc;
 
@@ -77,3 +78,6 @@ impl Table {
         session.cstr(self.names.wrapping_add(NAME * slot), NAME as usize).ok()
     }
 }
+
+/// The views of this file, to be held against every kernel.
+pub static VIEWS: &[ViewEntry] = &[ViewEntry::of::<Saved>()];

@@ -8,6 +8,7 @@
 
 use super::Event;
 use bytes::Bytes;
+use engine::ViewEntry;
 use engine::{Doing, Error, Result, Session, View};
 use std::collections::HashSet;
 
@@ -376,3 +377,6 @@ impl Iterator for SubBuffer {
         None
     }
 }
+
+/// The views of this file, to be held against every kernel.
+pub static VIEWS: &[ViewEntry] = &[ViewEntry::of::<PerCpu>(), ViewEntry::of::<BufferPage>()];

@@ -1,6 +1,7 @@
 //! What records mean: the event types of `ftrace_events`, and the fields of each.
 
 use crate::list;
+use engine::ViewEntry;
 use engine::{Error, Result, Session, View};
 use std::{
     collections::HashMap,
@@ -188,3 +189,6 @@ fn read_type(session: &Session, addr: u64, tracepoint: u32) -> Result<Option<Eve
         fields: OnceLock::new(),
     }))
 }
+
+/// The views of this file, to be held against every kernel.
+pub static VIEWS: &[ViewEntry] = &[ViewEntry::of::<Call>(), ViewEntry::of::<Class>(), ViewEntry::of::<Field>()];

@@ -1,6 +1,7 @@
 //! Slab caches: `struct kmem_cache`, all of them in the list `slab_caches` (mm/slab_common.c).
 
 use crate::{list, percpu::Percpu};
+use engine::ViewEntry;
 use engine::prelude::*;
 use std::{collections::HashMap, sync::Arc};
 
@@ -321,3 +322,6 @@ impl Caches {
         self.list.iter().enumerate().filter(move |(_, c)| c.name() == name).map(|(i, _)| i)
     }
 }
+
+/// The views of this file, to be held against every kernel.
+pub static VIEWS: &[ViewEntry] = &[ViewEntry::of::<Cache>(), ViewEntry::of::<Node>()];

@@ -19,6 +19,7 @@ use super::{
     scan::Slab,
 };
 use crate::{list, percpu::Percpu};
+use engine::ViewEntry;
 use engine::prelude::*;
 
 /// What becomes of an object's memory.
@@ -455,3 +456,6 @@ struct Sheaf {
     size: u32,
     objects: At,
 }
+
+/// The views of this file, to be held against every kernel.
+pub static VIEWS: &[ViewEntry] = &[ViewEntry::of::<CpuSlab>(), ViewEntry::of::<CpuSheaves>(), ViewEntry::of::<Sheaf>()];

@@ -3,6 +3,7 @@
 
 use super::{Found, Slabs, State, cache::Cache};
 use crate::stackdepot;
+use engine::ViewEntry;
 use engine::{FieldReader, Layout, prelude::*};
 use std::sync::Arc;
 
@@ -196,3 +197,6 @@ pub fn object_of_track(session: &Session, addr: u64) -> Result<Option<(Found, Wh
     let which = u64::try_from(found.offset).ok().and_then(|offset| tracks.at(cache, offset));
     Ok(which.map(|which| (found, which)))
 }
+
+/// The views of this file, to be held against every kernel.
+pub static VIEWS: &[ViewEntry] = &[ViewEntry::of::<Raw>()];
