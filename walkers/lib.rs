@@ -9,6 +9,7 @@ pub mod cpu;
 pub mod dmesg;
 pub mod ftrace;
 pub mod kfence;
+pub mod kmem_log;
 pub mod list;
 pub mod module;
 pub mod page;
@@ -25,6 +26,7 @@ pub static WALKERS: &[&[WalkerEntry]] = &[
     dmesg::WALKERS,
     ftrace::WALKERS,
     kfence::WALKERS,
+    kmem_log::WALKERS,
     list::WALKERS,
     module::WALKERS,
     page::WALKERS,

@@ -6,13 +6,18 @@ use walkers::ftrace::{self, Comms, Event, EventTypes};
 
 /// A line of ftrace's text.
 #[derive(Debug, PartialEq)]
-struct Line {
+pub struct Line {
     comm: String,
     pid: i32,
     cpu: u32,
-    micros: u64,
-    name: String,
-    rest: String,
+    pub micros: u64,
+    pub name: String,
+    pub rest: String,
+}
+
+/// The lines of a text.
+pub fn lines(text: &str) -> impl Iterator<Item = Line> {
+    text.lines().filter(|l| !l.starts_with('#')).filter_map(parse)
 }
 
 fn parse(line: &str) -> Option<Line> {

@@ -4,6 +4,7 @@
 //! `dumps/NAME/truth/`; `KMDB_ONLY` picks dumps by a part of their name. Is skipped elsewhere.
 #![allow(clippy::unwrap_used, clippy::print_stderr)]
 
+mod kmem_log;
 mod log;
 mod system;
 
