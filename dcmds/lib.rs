@@ -8,6 +8,7 @@ pub mod dis;
 pub mod dump;
 pub mod filter;
 pub mod help;
+pub mod kmem_log;
 pub mod nm;
 pub mod print;
 pub mod regs;
@@ -24,6 +25,7 @@ pub static DCMDS: &[&[DcmdEntry]] = &[
     dump::DCMDS,
     filter::DCMDS,
     help::DCMDS,
+    kmem_log::DCMDS,
     nm::DCMDS,
     print::DCMDS,
     regs::DCMDS,

@@ -19,7 +19,10 @@
 //! was off.
 //!
 //! ```console
-//! > ::walk kmem_log | ::head -n 3 | ::bufctl
+//! > ::walk kmem_log | ::bufctl -c lab_open | ::head -2
+//! ADDR             BUFADDR          TIMESTAMP THREAD OP    WITNESS      CALLER
+//! ff2b352c10570550 ff2b352c10570520 1c82aa925    281 alloc track+ftrace labmod`lab_open+0x2d
+//! ff2b352c10570f50 ff2b352c10570f20 1c82a6d36    281 alloc track+ftrace labmod`lab_alloc_node+0x5e
 //! ```
 
 mod caller;
@@ -201,6 +204,14 @@ impl Log {
         self.by_addr.get(place).filter(|(a, _)| *a == addr).and_then(|(_, i)| self.records.get(*i as usize))
     }
 
+    /// [`at`](Self::at), or the reason why there is none.
+    pub fn expect(&self, addr: u64) -> Result<&Transaction> {
+        self.at(addr).ok_or_else(|| {
+            Error::Usage(format!("{addr:#x} is no record of the transaction log"))
+                .hint("`::walk kmem_log` has them all, `BUFFER::walk bufctl` those of a buffer")
+        })
+    }
+
     /// The transactions on a buffer that starts at an address, newest first.
     pub fn on(&self, buffer: u64) -> impl Iterator<Item = &Transaction> {
         let start = self.by_buffer.partition_point(|(b, _)| *b < buffer);
@@ -226,6 +237,24 @@ impl Log {
     pub fn last(&self) -> impl Iterator<Item = &Transaction> {
         // chunks start with the newest
         self.by_buffer.chunk_by(|a, b| a.0 == b.0).filter_map(|same| self.records.get(same.first()?.1 as usize))
+    }
+
+    /// Whether a buffer is still what its last known transaction made it: a later one may have left no trace.
+    fn holds(&self, session: &Session, t: &Transaction) -> Result<bool> {
+        let found = slab::find(session, t.buffer)?.filter(|f| f.offset == 0);
+        Ok(match (found.map(|f| f.state), t.kind) {
+            (Some(slab::State::Allocated), kind) => kind == Kind::Alloc,
+            (Some(slab::State::Free | slab::State::RcuPending), kind) => kind == Kind::Free,
+            (Some(slab::State::Unknown), _) => true,
+            // no object starts there now: a large kmalloc(), or a slab that was given back
+            (None, kind) => kind == Kind::Free || t.bytes.is_some_and(|(_, bytes)| bytes > LARGEST_OBJECT),
+        })
+    }
+
+    /// The last transaction of each buffer that is allocated.
+    fn allocated<'a>(&'a self, session: &'a Session) -> impl Iterator<Item = Result<&'a Transaction>> {
+        let allocations = self.last().filter(|t| t.kind == Kind::Alloc);
+        allocations.filter_map(|t| self.holds(session, t).map(|holds| holds.then_some(t)).transpose())
     }
 
     /// The code that a transaction was made for: the first frame outside of the allocator, or what the ring has.
@@ -257,7 +286,7 @@ impl Log {
         };
         let mut found = Vec::new();
         for t in self.last().filter(|t| t.kind == kind && t.pid == pid) {
-            if !is_task || self.task(session, t)? == Some(thread) {
+            if (!is_task || self.task(session, t)? == Some(thread)) && self.holds(session, t)? {
                 found.push(t);
             }
         }
@@ -279,29 +308,31 @@ impl Log {
             );
             return;
         }
-        let span = |w: &Window| {
-            let (first, last) = w.span?;
-            let s = |ns: u64| ns as f64 / 1e9;
-            Some(format!("{:.3}-{:.3} s on CPU {}", s(first), s(last), w.cpu))
+        let s = |ns: u64| ns as f64 / 1e9;
+        let spans: Vec<(u32, u64, u64)> =
+            self.windows.iter().filter_map(|w| w.span.map(|(first, last)| (w.cpu, first, last))).collect();
+        let text = match &spans[..] {
+            few if few.len() <= 4 => {
+                let one =
+                    |(cpu, first, last): &(u32, u64, u64)| format!("{:.3}-{:.3} s on CPU {cpu}", s(*first), s(*last));
+                few.iter().map(one).collect::<Vec<_>>().join(", ")
+            }
+            many => {
+                let first = many.iter().map(|w| w.1);
+                let (all, any) = (first.clone().max().unwrap_or(0), first.min().unwrap_or(0));
+                let last = many.iter().map(|w| w.2).max().unwrap_or(0);
+                format!("{:.3}-{:.3} s on some CPU, from {:.3} s on all {}", s(any), s(last), s(all), many.len())
+            }
         };
-        let spans: Vec<String> = self.windows.iter().filter_map(span).collect();
-        session.notes.add(
-            0,
-            format!("ftrace's events cover {}; kfree_rcu() and bulk calls leave no event", spans.join(", ")),
-        );
+        session.notes.add(0, format!("ftrace's events cover {text}; kfree_rcu() and bulk calls leave no event"));
     }
 }
 
+/// `KMALLOC_MAX_CACHE_SIZE`: larger ones are pages, not objects.
+const LARGEST_OBJECT: u64 = 8192;
+
 fn needed(at: Option<Object>, what: &str) -> Result<u64> {
     at.map(|o| o.addr).ok_or_else(|| Error::Usage(format!("this walk starts from {what}")))
-}
-
-/// A record for an address, or the reason why there is none.
-pub fn expect<'a>(log: &'a Log, addr: u64) -> Result<&'a Transaction> {
-    log.at(addr).ok_or_else(|| {
-        Error::Usage(format!("{addr:#x} is no record of the transaction log"))
-            .hint("`::walk kmem_log` has them all, `BUFFER::walk bufctl` those of a buffer")
-    })
 }
 
 fn walk_log(cx: &Cx<'_>, _: Option<Object>, visit: Visit<'_>) -> Result<()> {
@@ -317,15 +348,13 @@ fn walk_log(cx: &Cx<'_>, _: Option<Object>, visit: Visit<'_>) -> Result<()> {
 /// Records of a buffer; without one, or of a cache, those of allocated buffers that made them so.
 fn walk_bufctl(cx: &Cx<'_>, at: Option<Object>, visit: Visit<'_>) -> Result<()> {
     let log = Log::of(cx)?;
-    let Some(at) = at else { return log.last().filter(|t| t.kind == Kind::Alloc).try_for_each(|t| visit(t.addr)) };
-    let caches = slab::Caches::of(cx)?;
-    if let Some(cache) = caches.at(at.addr) {
-        for t in log.last().filter(|t| t.kind == Kind::Alloc) {
-            if slab::find(cx, t.buffer)?.is_some_and(|found| found.cache == cache) {
-                visit(t.addr)?;
-            }
-        }
-        return Ok(());
+    let Some(at) = at else { return log.allocated(cx).try_for_each(|t| visit(t?.addr)) };
+    if let Some(cache) = slab::Caches::of(cx)?.at(at.addr) {
+        return log.allocated(cx).try_for_each(|t| {
+            let t = t?;
+            let found = slab::find(cx, t.buffer)?;
+            if found.is_some_and(|f| f.cache == cache) { visit(t.addr) } else { Ok(()) }
+        });
     }
     match log.buffer_around(cx, at.addr)? {
         Some(buffer) => log.on(buffer).try_for_each(|t| visit(t.addr)),
@@ -335,7 +364,7 @@ fn walk_bufctl(cx: &Cx<'_>, at: Option<Object>, visit: Visit<'_>) -> Result<()> 
 
 fn walk_history(cx: &Cx<'_>, at: Option<Object>, visit: Visit<'_>) -> Result<()> {
     let log = Log::of(cx)?;
-    let record = expect(&log, needed(at, "a record, as `::walk kmem_log` has them")?)?;
+    let record = log.expect(needed(at, "a record, as `::walk kmem_log` has them")?)?;
     log.history(record).try_for_each(|t| visit(t.addr))
 }
 

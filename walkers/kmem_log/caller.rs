@@ -82,14 +82,29 @@ mod tests {
 
     #[test]
     fn the_allocator_is_told_from_those_who_allocate() {
-        for name in ["kmalloc_trace", "__kmalloc_node_track_caller", "krealloc_noprof", "kfree", "mempool_alloc",
-            "kmem_cache_create_usercopy", "alloc_slab_obj_exts", "kvfree_rcu_bulk", "kmemdup_noprof", "kstrdup"]
-        {
+        for name in [
+            "kmalloc_trace",
+            "__kmalloc_node_track_caller",
+            "krealloc_noprof",
+            "kfree",
+            "mempool_alloc",
+            "kmem_cache_create_usercopy",
+            "alloc_slab_obj_exts",
+            "kvfree_rcu_bulk",
+            "kmemdup_noprof",
+            "kstrdup",
+        ] {
             assert!(of_allocator(name), "{name}");
         }
-        for name in ["__alloc_file", "__alloc_skb", "kfree_skb_reason", "slab_debug_trace_open", "d_alloc",
-            "kernfs_new_node", "pcpu_get_vm_areas"]
-        {
+        for name in [
+            "__alloc_file",
+            "__alloc_skb",
+            "kfree_skb_reason",
+            "slab_debug_trace_open",
+            "d_alloc",
+            "kernfs_new_node",
+            "pcpu_get_vm_areas",
+        ] {
             assert!(!of_allocator(name), "{name}");
         }
     }
