@@ -9,8 +9,10 @@ pub mod dump;
 pub mod filter;
 pub mod help;
 pub mod kmem_log;
+pub mod msgbuf;
 pub mod nm;
 pub mod print;
+pub mod ps;
 pub mod regs;
 pub mod sort;
 pub mod types;
@@ -26,8 +28,10 @@ pub static DCMDS: &[&[DcmdEntry]] = &[
     filter::DCMDS,
     help::DCMDS,
     kmem_log::DCMDS,
+    msgbuf::DCMDS,
     nm::DCMDS,
     print::DCMDS,
+    ps::DCMDS,
     regs::DCMDS,
     sort::DCMDS,
     types::DCMDS,
