@@ -154,17 +154,31 @@ pub fn disassemble(session: &Session, addr: u64) -> Option<(String, usize)> {
         let engine = engine.get_or_init(|| new_engine(session.target.arch())).as_ref()?;
         let all = engine.disasm_count(&code[..len], addr, 1).ok()?;
         let one = all.iter().next()?;
-        Some((one.mnemonic()?.to_owned(), one.op_str().unwrap_or_default().to_owned(), one.bytes().len()))
+        Some((one.mnemonic()?.to_owned(), hex_immediates(one.op_str().unwrap_or_default()), one.bytes().len()))
     })?;
     let next = addr.wrapping_add(len as u64);
-    let text = match target(&mnemonic, &operands, next).and_then(|t| session.symbolize(t)) {
+    // literals have no symbols: what is found for an immediate is only the last one before it
+    let literal = |s: &String| operands.contains('$') && !operands.contains("(%rip") && s.contains('+');
+    let text = match target(&mnemonic, &operands, next).and_then(|t| session.symbolize(t)).filter(|s| !literal(s)) {
         Some(symbol) => format!("{mnemonic:<7} {operands} <{symbol}>"),
         None => format!("{mnemonic:<7} {operands}"),
     };
     Some((text.trim_end().to_owned(), len))
 }
 
-/// The address that an instruction refers to: where a call or jump goes, or what lies relative to `%rip`.
+/// Capstone writes an address that is an immediate in decimal: `$18446744071659366400`.
+fn hex_immediates(operands: &str) -> String {
+    let Some((before, after)) = operands.split_once('$') else { return operands.to_owned() };
+    let digits = after.find(|c: char| !c.is_ascii_digit()).unwrap_or(after.len());
+    let (number, rest) = after.split_at(digits);
+    match number.parse::<u64>() {
+        Ok(value) if value > 9 => format!("{before}${value:#x}{}", hex_immediates(rest)),
+        _ => format!("{before}${number}{}", hex_immediates(rest)),
+    }
+}
+
+/// The address that an instruction refers to: where a call or jump goes, an immediate in the kernel's half, or what lies
+/// relative to `%rip`.
 fn target(mnemonic: &str, operands: &str, next: u64) -> Option<u64> {
     let hex = |text: &str| u64::from_str_radix(text.strip_prefix("0x")?, 16).ok();
     if let Some((before, _)) = operands.split_once("(%rip") {
@@ -175,6 +189,12 @@ fn target(mnemonic: &str, operands: &str, next: u64) -> Option<u64> {
             None => Some(next.wrapping_add(hex(offset)?)),
         };
     }
+    if let Some(value) = operands.split_once("$0x").and_then(|(_, v)| {
+        let digits = v.find(|c: char| !c.is_ascii_hexdigit()).unwrap_or(v.len());
+        u64::from_str_radix(&v[..digits], 16).ok()
+    }) {
+        return (value >> 63 == 1).then_some(value);
+    }
     let branch = mnemonic.starts_with('j') || mnemonic.starts_with("call") || mnemonic.starts_with("loop");
     if branch { hex(operands) } else { None }
 }
@@ -184,7 +204,7 @@ pub static DCMDS: &[DcmdEntry] = &[DcmdEntry::of::<Dis>()];
 
 #[cfg(test)]
 mod tests {
-    use super::target;
+    use super::{hex_immediates, target};
 
     #[test]
     fn targets() {
@@ -194,5 +214,9 @@ mod tests {
         assert_eq!(target("leaq", "(%rip), %rax", 0x1000), Some(0x1000));
         assert_eq!(target("jmpq", "*%rax", 0), None);
         assert_eq!(target("movl", "$0x10, %eax", 0), None);
+        let operands = hex_immediates("$18446744071659366400, %rdi");
+        assert_eq!(operands, "$0xffffffff85cca800, %rdi");
+        assert_eq!(target("movq", &operands, 0), Some(0xffff_ffff_85cc_a800));
+        assert_eq!(hex_immediates("$8, $0x30, $12"), "$8, $0x30, $0xc");
     }
 }

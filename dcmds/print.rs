@@ -24,7 +24,7 @@ use crate::words;
 use engine::{
     Type, TypeId,
     cprint::{
-        self, Immediate, Limits, Memory, SpaceMemory,
+        self, Immediate, Limits, Memory, Nowhere, SpaceMemory,
         path::{self, Found, Path},
         scalar,
     },
@@ -125,18 +125,11 @@ impl Dcmd for Print {
             None => Object::untyped(if self.immediate { cx.env.dot.get() } else { 0 }),
         };
         let plan = self.plan(cx, object, layout)?;
-        let space = if self.physical { Space::Phys } else { cx.env.space.get() };
-        let behind = SpaceMemory { session: cx, space: if self.physical { Space::Kernel } else { space } };
-        let memory: Box<dyn Memory> = match self.immediate {
-            true => {
-                Box::new(Immediate { value: object.addr, behind: SpaceMemory { session: cx, space: behind.space } })
-            }
-            false => Box::new(SpaceMemory { session: cx, space }),
-        };
+        let (memory, behind) = self.memory(cx, object, layout);
         let start = Found::start(if self.immediate { 0 } else { object.addr }, plan.ty);
         for part in &plan.parts {
-            let (found, name) = part.find(cx, start, &*memory, &behind)?;
-            let memory: &dyn Memory = if found.followed { &behind } else { &*memory };
+            let (found, name) = part.find(cx, start, &*memory, &*behind)?;
+            let memory = if found.followed { &*behind } else { &*memory };
             if out.piped {
                 out.object(self.value(cx, found, memory)?)?;
                 continue;
@@ -157,6 +150,20 @@ impl Dcmd for Print {
 }
 
 impl Print {
+    /// Where the object's bytes come from, and those that its pointers lead to.
+    fn memory<'a>(&self, cx: &Cx<'a>, object: Object, layout: bool) -> (Box<dyn Memory + 'a>, Box<dyn Memory + 'a>) {
+        if layout {
+            return (Box::new(Nowhere), Box::new(Nowhere));
+        }
+        let within = |space| SpaceMemory { session: cx.session, space };
+        let space = cx.env.space.get();
+        match (self.immediate, self.physical) {
+            (true, _) => (Box::new(Immediate { value: object.addr, behind: within(space) }), Box::new(within(space))),
+            (_, true) => (Box::new(within(Space::Phys)), Box::new(within(Space::Kernel))),
+            _ => (Box::new(within(space)), Box::new(within(space))),
+        }
+    }
+
     fn plan(&self, cx: &Cx<'_>, object: Object, layout: bool) -> Result<Rc<Plan>> {
         if let Some(plan) = self.plan.borrow().as_ref()
             && plan.of == object.ctype
@@ -185,7 +192,7 @@ impl Print {
             known => match words::take_type(cx, &self.words) {
                 Ok((ty, _, rest)) => (ty, rest),
                 // mdb's rule: what is no type is a member of the type that is known
-                Err(e) => (known.ok_or(e)?, &self.words[..]),
+                Err(e) => (known.ok_or_else(|| unknown_type(e, &self.words))?, &self.words[..]),
             },
         };
         let part = |word: &String| match word.as_bytes() {
@@ -235,6 +242,17 @@ impl Print {
             Some((value, pointee)) => Object { addr: value, ctype: pointee },
             None => whole,
         })
+    }
+}
+
+/// The error for a first word that is no type, where no type is known that it could be a member of.
+fn unknown_type(error: Error, words: &[String]) -> Error {
+    match words.first() {
+        Some(word) if word.contains(['.', '>']) => {
+            Error::Usage(format!("`{word}` is a member, but of what type is not known"))
+                .hint(format!("`::print struct foo {word}`"))
+        }
+        _ => error,
     }
 }
 

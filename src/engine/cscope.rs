@@ -36,15 +36,7 @@ struct Cache {
 impl Question {
     /// Parses an expression.
     pub fn parse(text: &str) -> Result<Question> {
-        let expr = cexpr::parse(text).map_err(|e| {
-            let e: Error = e.into();
-            let hint = e.advice().map(str::to_owned);
-            let error = Error::Usage(format!("in `{text}`: {e}"));
-            match hint {
-                Some(hint) => error.hint(hint),
-                None => error,
-            }
-        })?;
+        let expr = cexpr::parse(text).map_err(|e| Error::from(e).nested_in(text))?;
         Ok(Question { text: text.to_owned(), expr, cache: Cache::default() })
     }
 

@@ -55,6 +55,16 @@ pub enum Error {
         message: String,
         /// what to write instead
         hint: Option<String>,
+        /// the reason, if it is memory that cannot be read
+        unreadable: Option<String>,
+    },
+    /// An error in a text of the language that is an argument of another: its places are not those of the typed line.
+    #[error("in `{text}`: {source}")]
+    Nested {
+        /// the argument
+        text: String,
+        /// what is wrong with it
+        source: Box<Error>,
     },
     /// A dcmd called with arguments that it does not take.
     #[error("{0}")]
@@ -117,8 +127,17 @@ impl Error {
         match self {
             Error::Hinted { hint, .. } => Some(hint),
             Error::Syntax { hint, .. } | Error::Value { hint, .. } => hint.as_deref(),
-            Error::While { source, .. } => source.advice(),
+            Error::While { source, .. } | Error::Nested { source, .. } => source.advice(),
             _ => None,
+        }
+    }
+
+    /// Says that the error is about `text`, if it points into it.
+    #[must_use]
+    pub fn nested_in(self, text: &str) -> Error {
+        match self.span() {
+            Some(_) => Error::Nested { text: text.to_owned(), source: Box::new(self) },
+            None => self,
         }
     }
 
@@ -136,7 +155,8 @@ impl Error {
         match self {
             Error::Read(e) => e.reason.to_string(),
             Error::Corrupt { what, .. } => what.clone(),
-            Error::While { source, .. } | Error::Hinted { source, .. } => source.kind(),
+            Error::Value { unreadable: Some(reason), .. } => reason.clone(),
+            Error::While { source, .. } | Error::Hinted { source, .. } | Error::Nested { source, .. } => source.kind(),
             e => e.to_string(),
         }
     }
@@ -144,8 +164,10 @@ impl Error {
     /// Whether the reason, at bottom, is memory that cannot be read: a fact about the dump, not about the question.
     pub fn is_unreadable(&self) -> bool {
         match self {
-            Error::Read(_) | Error::Corrupt { .. } => true,
-            Error::While { source, .. } | Error::Hinted { source, .. } => source.is_unreadable(),
+            Error::Read(_) | Error::Corrupt { .. } | Error::Value { unreadable: Some(_), .. } => true,
+            Error::While { source, .. } | Error::Hinted { source, .. } | Error::Nested { source, .. } => {
+                source.is_unreadable()
+            }
             _ => false,
         }
     }
@@ -178,6 +200,10 @@ impl From<SyntaxError> for Error {
 
 impl From<EvalError> for Error {
     fn from(e: EvalError) -> Error {
-        Error::Value { span: e.span().clone(), message: e.to_string(), hint: e.hint() }
+        let unreadable = match &e {
+            EvalError::Read { reason, .. } => Some(reason.clone()),
+            _ => None,
+        };
+        Error::Value { span: e.span().clone(), message: e.to_string(), hint: e.hint(), unreadable }
     }
 }

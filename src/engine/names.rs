@@ -62,7 +62,9 @@ pub fn explain(cx: &Cx<'_>, error: EvalError) -> Error {
         _ => None,
     };
     match (Error::from(error), hint) {
-        (Error::Value { span, message, .. }, Some(hint)) => Error::Value { span, message, hint: Some(hint) },
+        (Error::Value { span, message, unreadable, .. }, Some(hint)) => {
+            Error::Value { span, message, hint: Some(hint), unreadable }
+        }
         (error, _) => error,
     }
 }

@@ -33,10 +33,13 @@ pub fn run(cx: &Cx<'_>, text: &str) -> Result<()> {
 pub fn run_into(cx: &Cx<'_>, text: &str, out: &mut Out<'_>) -> Result<()> {
     nested(cx, || {
         let mut statements = lang::Statements::new(text);
-        while let Some(statement) = statements.next(cx.env.radix.get())? {
-            run_statement(cx, &statement, Some(&mut *out))?;
-        }
-        Ok(())
+        let mut rest = || -> Result<()> {
+            while let Some(statement) = statements.next(cx.env.radix.get())? {
+                run_statement(cx, &statement, Some(&mut *out))?;
+            }
+            Ok(())
+        };
+        rest().map_err(|e| e.nested_in(text))
     })
 }
 
@@ -116,7 +119,8 @@ pub fn eval(cx: &Cx<'_>, expr: &Expr) -> Result<u64> {
 
 /// Parses and evaluates an expression: a dcmd's argument, a line of a shell's output.
 pub fn eval_text(cx: &Cx<'_>, text: &str) -> Result<u64> {
-    eval(cx, &lang::parse_expr(text, cx.env.radix.get())?.node)
+    let expr = lang::parse_expr(text, cx.env.radix.get()).map_err(Error::from);
+    expr.and_then(|expr| eval(cx, &expr.node)).map_err(|e| e.nested_in(text))
 }
 
 fn run_stages(

@@ -38,7 +38,7 @@ impl Scope for CxScope<'_, '_> {
     fn read(&self, _object: bool, addr: u64, size: u8) -> Result<u64, String> {
         let mut buf = [0; 8];
         let size = usize::from(size).clamp(1, 8);
-        self.0.read_in(self.0.env.space.get(), addr, &mut buf[..size]).map_err(|e| e.to_string())?;
+        self.0.read_in(self.0.env.space.get(), addr, &mut buf[..size]).map_err(|e| e.kind())?;
         Ok(u64::from_le_bytes(buf))
     }
 }

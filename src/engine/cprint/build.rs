@@ -192,6 +192,8 @@ impl<'a> Builder<'a> {
                     .string(to, MAX_POINTED)
                     .ok()
                     .and_then(|bytes| scalar::pointed_text(&bytes, MAX_POINTED, chars));
+                // literals have no symbols: what is found is only the last one before them
+                symbol = symbol.filter(|s| text.is_none() || !s.contains('+'));
             }
         }
         Value::Pointer { to, symbol, text }
