@@ -14,7 +14,7 @@ mod parse;
 mod spell;
 
 use std::collections::{HashMap, HashSet};
-use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use crate::types::{SourceId, Tag, Type, TypeId, TypeSource};
 
@@ -47,6 +47,8 @@ impl Place {
 #[derive(Default)]
 pub struct Types {
     sources: RwLock<Vec<Arc<dyn TypeSource>>>,
+    /// held while a source is made, so that its number stays free
+    adding: Mutex<()>,
     made: RwLock<Made>,
     cache: [RwLock<HashMap<TypeId, Arc<Type>>>; SHARDS],
 }
@@ -79,13 +81,17 @@ impl Types {
         Types::default()
     }
 
-    /// Adds the source that `make` builds for the number it is given. Earlier sources are asked first.
+    /// Adds the source that `make` builds for the number it is given. Earlier sources are asked first. `make` may
+    /// ask for types, but must not add any.
     pub fn add<E>(&self, make: impl FnOnce(SourceId) -> Result<Arc<dyn TypeSource>, E>) -> Result<SourceId, E> {
-        let mut sources = write(&self.sources);
-        // A kernel has a few hundred modules; the sentinel of made types is never reached.
-        let id = SourceId::try_from(sources.len()).unwrap_or(TypeId::BUILTIN - 1).min(TypeId::BUILTIN - 1);
+        let _alone = self.adding.lock().unwrap_or_else(PoisonError::into_inner);
+        // The last number before BUILTIN stands for "too many": a source that gets it is not kept.
+        let full = TypeId::BUILTIN - 1;
+        let id = SourceId::try_from(read(&self.sources).len()).unwrap_or(full).min(full);
         let source = make(id)?;
-        sources.push(source);
+        if id < full {
+            write(&self.sources).push(source);
+        }
         Ok(id)
     }
 

@@ -99,3 +99,47 @@ impl From<Bytes> for Patchy {
         Patchy { bytes, holes: Holes::default() }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    /// Four pages from 0x1000 on, each full of its own number; the third is missing.
+    struct Pages;
+
+    impl Reader for Pages {
+        fn read(&self, addr: u64, buf: &mut [u8]) -> Result<(), String> {
+            for (byte, at) in buf.iter_mut().zip(addr..) {
+                *byte = match at / PAGE {
+                    page @ (1 | 2 | 4) => page as u8,
+                    _ => return Err(format!("{at:x} is missing")),
+                };
+            }
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn missing_pages_read_as_zero() {
+        let whole = Patchy::read(&Pages, 0x1800, 0x1000).unwrap();
+        assert_eq!((whole.bytes[0], whole.bytes[0x800], whole.holes.is_empty()), (1, 2, true));
+        let holed = Patchy::read(&Pages, 0x2ff0, 0x1020).unwrap();
+        assert_eq!(holed.holes.ranges(), std::slice::from_ref(&(0x10..0x1010)));
+        assert_eq!((holed.bytes[0xf], holed.bytes[0x10], holed.bytes[0x1010]), (2, 0, 4));
+        assert!(Patchy::read(&Pages, 0x3000, 0x800).is_err());
+        assert!(Patchy::read(&Pages, u64::MAX - 8, 64).is_err());
+    }
+
+    #[test]
+    fn ranges_are_joined_cut_and_met() {
+        let holes = Holes::new(vec![30..40, 10..20, 20..25, 50..50]);
+        assert_eq!(holes.ranges(), [10..25, 30..40]);
+        let hit = |range| holes.hit(range);
+        assert_eq!(
+            [hit(0..10), hit(9..11), hit(25..30), hit(24..25), hit(39..99), hit(40..50), hit(12..12)],
+            [false, true, false, true, true, false, false]
+        );
+        assert_eq!(holes.slice(20..35).ranges(), [0..5, 10..15]);
+    }
+}

@@ -41,7 +41,7 @@ pub struct Addresses {
     pub token_index: Option<u64>,
     /// `kallsyms_offsets`
     pub offsets: Option<u64>,
-    /// `kallsyms_relative_base`: gone in 7.x
+    /// `kallsyms_relative_base`: gone in 7.0 (a081b5789255)
     pub relative_base: Option<u64>,
     /// `kallsyms_addresses`: instead of offsets in kernels that are not position-independent
     pub addresses: Option<u64>,
@@ -117,8 +117,8 @@ impl Kallsyms {
         Ok(kallsyms)
     }
 
-    /// The by-name table follows the markers or, since 6.4, the addresses. It is taken only if it does order the names:
-    /// it came with 6.2 (60443c88f3a8), but was ported back too.
+    /// The by-name table follows the markers or, since 6.4 (404bad70fcf7), the addresses. It is taken only if it does
+    /// order the names: it came with 6.2 (60443c88f3a8), but was ported back too.
     fn find_order(&self, reader: &dyn Reader, places: [Option<u64>; 2]) -> Option<Order> {
         let aligned = |to: u64| places.into_iter().flatten().map(move |at| at.next_multiple_of(to));
         aligned(8).chain(aligned(4)).find_map(|at| {
@@ -159,8 +159,8 @@ impl Kallsyms {
         (lost > 0).then(|| format!("{lost} of the kernel's {} symbols are not in the dump", self.names.count))
     }
 
-    /// Where per-CPU variables lie, in terms of [`Symbol::addr`]: offsets from 0, or since 7.x link addresses, which
-    /// serve as offsets just as well (`__per_cpu_offset[cpu]` is biased to match).
+    /// Where per-CPU variables lie, in terms of [`Symbol::addr`]: offsets from 0 on x86 up to 6.14, link addresses
+    /// since (9d7de2aa8b41) and elsewhere. `addr + __per_cpu_offset[cpu]` is right for both.
     pub fn per_cpu(&self) -> Range<u64> {
         self.landmarks().per_cpu.clone()
     }

@@ -95,8 +95,8 @@ impl Record {
         if self.flag || btf.marks_signed() {
             return self.flag;
         }
-        // Pahole before 1.24 wrote 32 bits and did not say. What is a little below zero, or the least of all, is meant to
-        // be negative; what is far below is a mask or a magic number of an unsigned enum.
+        // Pahole before 1.24 wrote 32 bits and did not say. What is a little below zero, or the least of all, is
+        // meant to be negative; what is far below is a mask or a magic number of an unsigned enum.
         let mut values = (0..self.vlen).filter_map(|nth| self.enumerator(btf, nth, true));
         values.any(|(_, value)| (-0x10000..0).contains(&value) || value == i64::from(i32::MIN))
     }

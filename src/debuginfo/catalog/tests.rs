@@ -56,7 +56,7 @@ fn int() -> Type {
     Type::Int { name: "long unsigned int".into(), size: 8, signed: false, char: false, boolean: false }
 }
 
-/// `struct foo { unsigned long a; struct { unsigned long b; bar c[4]; }; unsigned long f:3; }`, `typedef struct bar bar`
+/// `struct foo { unsigned long a; struct { unsigned long b; bar_t c[4]; }; unsigned long f:3; }`
 fn sample() -> Types {
     types(|_| {
         vec![

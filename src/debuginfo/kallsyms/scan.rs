@@ -93,7 +93,8 @@ fn tables(reader: &dyn Reader, tokens: &Tokens, image: &Range<u64>) -> Result<Ad
     best.map(|(_, place)| place).ok_or_else(|| "no kallsyms addresses beside the names".to_owned())
 }
 
-/// Where the table of addresses may be: before the count of symbols (up to 6.3), or after the token index.
+/// Where the table of addresses may be: before the count of symbols or, since 6.4 (404bad70fcf7),
+/// after the token index.
 fn value_tables(at: &Addresses, num_syms: u64, after_index: u64, count: u64) -> Vec<Addresses> {
     let offsets = (count * 4).next_multiple_of(8);
     let mut out = Vec::new();

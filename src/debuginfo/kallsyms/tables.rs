@@ -246,11 +246,11 @@ fn tokens(reader: &dyn Reader, table: u64, index: u64) -> Result<(Bytes, Vec<Ran
 /// How an entry of the table of addresses becomes an address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Encoding {
-    /// below 0: `base - 1 - entry`; else itself, for per-CPU variables (CONFIG_KALLSYMS_ABSOLUTE_PERCPU)
+    /// below 0: `base - 1 - entry`; else itself, for per-CPU variables: x86 up to 6.14 (01157ddc58dc removed it)
     AbsolutePerCpu { base: u64 },
-    /// `base` + entry, unsigned
+    /// `base` + entry, unsigned: other architectures, and x86 from 6.15 on
     Relative { base: u64 },
-    /// address of the entry + entry: since 7.x
+    /// address of the entry + entry: since 7.0 (a081b5789255)
     PcRelative { table: u64 },
     /// 8 bytes each, as they are
     Absolute,
@@ -290,8 +290,8 @@ impl Values {
         Ok((values, base.unwrap_or(end)))
     }
 
-    /// The reading of the tables at `at` that makes most sense, with its score from 0 to 1000. Of equals the first: where
-    /// there is a base, it is used.
+    /// The reading of the tables at `at` that makes most sense, with its score from 0 to 1000. Of equals the first:
+    /// where there is a base, it is used.
     pub(super) fn best(at: &Addresses, reader: &dyn Reader, count: usize) -> Option<(u32, Values)> {
         let base = at.relative_base.and_then(|base| reader.bytes(base, 8).ok());
         let base = base.and_then(|b| Some(u64::from_le_bytes(*b.first_chunk()?)));
