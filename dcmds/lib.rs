@@ -8,6 +8,7 @@ pub mod dis;
 pub mod dump;
 pub mod filter;
 pub mod help;
+pub mod kmem;
 pub mod kmem_log;
 pub mod msgbuf;
 pub mod nm;
@@ -27,6 +28,7 @@ pub static DCMDS: &[&[DcmdEntry]] = &[
     dump::DCMDS,
     filter::DCMDS,
     help::DCMDS,
+    kmem::DCMDS,
     kmem_log::DCMDS,
     msgbuf::DCMDS,
     nm::DCMDS,

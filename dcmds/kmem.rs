@@ -1,0 +1,351 @@
+//! Slab caches and what they hold: `::kmem_cache`, `::kmastat`, `::kmem_slabs`.
+//!
+//! ```console
+//! > ::kmem_cache -n inode_cache
+//! > ::kmastat -m
+//! > ::kmem_slabs -n dentry -v
+//! ```
+//!
+//! To walk the objects themselves, see `::walkers kmem` and the walkers that bear the caches' names: `::walk dentry`.
+
+use engine::{IntoRow, Schema, prelude::*};
+use walkers::{
+    kfence,
+    slab::{self, Cache, Caches, Slabs, State, cache},
+};
+
+/// The caches to look at: the one at `at`, or those whose name passes.
+fn chosen(caches: &Caches, at: Option<Object>, passes: impl Fn(&str) -> bool) -> Result<Vec<usize>> {
+    match at {
+        Some(object) => Ok(vec![caches.expect(object.addr)?]),
+        None => Ok(caches.iter().enumerate().filter(|(_, c)| passes(c.name())).map(|(i, _)| i).collect()),
+    }
+}
+
+/// Tells if slabs that the kernel counts were not found, as in a dump that lacks pages.
+fn check_counters(cx: &Cx<'_>, slabs: &Slabs, number: usize, cache: &Cache) -> Result<()> {
+    let nodes = match cache.nodes(cx) {
+        Err(e) if e.is_unreadable() => {
+            cx.notes.add(cache.addr, format!("memory nodes of a slab cache: {}", e.kind()));
+            return Ok(());
+        }
+        nodes => nodes?,
+    };
+    let counted: Option<u64> = nodes.iter().map(|node| node.nr_slabs).sum();
+    let found = slabs.of_cache(number).len() as u64;
+    if let Some(counted) = counted.filter(|counted| *counted != found) {
+        cx.notes.add(cache.addr, format!("{}: {counted} slabs by the kernel's count, {found} found", cache.name()));
+    }
+    Ok(())
+}
+
+// ---- ::kmem_cache -----------------------------------------------------------------------------------------------
+
+/// Show slab caches: all, or the one at the address.
+#[derive(Args)]
+pub struct KmemCache {
+    /// only caches whose name contains this
+    #[arg(short = 'n', value_name = "NAME")]
+    name: Option<String>,
+}
+
+/// A slab cache.
+#[derive(Row)]
+pub struct CacheRow {
+    /// address of its struct kmem_cache
+    addr: Object,
+    /// its name
+    name: String,
+    /// its SLAB_… flags; what the bits mean differs between kernels, so see the names of the flags in JSON
+    flag: Hex,
+    /// the names of its flags
+    #[hidden]
+    flags: Vec<&'static str>,
+    /// bytes that its user asked for
+    objsize: u32,
+    /// bytes from one object to the next, with all that the allocator keeps beside it
+    bufsize: u32,
+    /// objects in use; those of KFENCE are not counted
+    inuse: u64,
+    /// objects, free ones too
+    buftotl: u64,
+    /// how many caches are merged in it; 1 if it is its own
+    #[hidden]
+    refcount: i32,
+    /// its constructor
+    #[hidden]
+    ctor: Option<String>,
+    /// C type of its objects, if its name tells
+    #[hidden]
+    ctype: Option<String>,
+}
+
+impl Dcmd for KmemCache {
+    const NAME: &'static str = "kmem_cache";
+    const ROWS: &'static [&'static Schema] = &[CacheRow::SCHEMA];
+
+    fn run(&self, cx: &Cx<'_>, at: Option<Object>, out: &mut Out<'_>) -> Result<()> {
+        let slabs = Slabs::of(cx)?;
+        let wanted = self.name.as_deref().unwrap_or_default();
+        for number in chosen(&slabs.caches, at, |name| name.contains(wanted))? {
+            let Some(cache) = slabs.caches.get(number) else { continue };
+            let counts = slabs.free(cx, number)?.counts;
+            out.row(CacheRow {
+                addr: cx.object("kmem_cache", cache.addr),
+                name: cache.name().to_owned(),
+                flag: Hex(cache.flags.into()),
+                flags: cache::flag_names(cx, cache.flags),
+                objsize: cache.object_size,
+                bufsize: cache.size,
+                inuse: counts.in_use,
+                buftotl: counts.total,
+                refcount: cache.refcount,
+                ctor: (cache.ctor != 0).then(|| cx.sym(cache.ctor)),
+                ctype: slab::names::object_type(cx, cache).map(|t| cx.types.spell(t)),
+            })?;
+        }
+        Ok(())
+    }
+}
+
+// ---- ::kmastat --------------------------------------------------------------------------------------------------
+
+/// Show how much memory each slab cache has, and how much of it is in use.
+///
+/// Sizes are in bytes. What KFENCE holds for its caches is a row of its own. The number of allocations is known if the
+/// kernel counts them (CONFIG_SLUB_STATS).
+#[derive(Args)]
+pub struct Kmastat {
+    /// memory in kilobytes
+    #[arg(short = 'k', group = "unit")]
+    kilo: bool,
+    /// memory in megabytes
+    #[arg(short = 'm', group = "unit")]
+    mega: bool,
+    /// memory in gigabytes
+    #[arg(short = 'g', group = "unit")]
+    giga: bool,
+}
+
+/// A cache's memory.
+#[derive(Row)]
+pub struct StatRow {
+    /// address of the struct kmem_cache
+    #[hidden]
+    addr: Option<Object>,
+    /// its name
+    cache: String,
+    /// bytes from one object to the next
+    #[heading("BUFSIZE")]
+    size: Option<u64>,
+    /// objects in use
+    inuse: u64,
+    /// objects, free ones too
+    total: u64,
+    /// memory of its slabs
+    memory: String,
+    /// that memory in bytes
+    #[hidden]
+    bytes: u64,
+    /// allocations since boot
+    alloc: Option<Result<u64>>,
+}
+
+impl Kmastat {
+    fn memory(&self, bytes: u64) -> String {
+        match () {
+            () if self.kilo => format!("{}K", bytes >> 10),
+            () if self.mega => format!("{}M", bytes >> 20),
+            () if self.giga => format!("{}G", bytes >> 30),
+            () => format!("{bytes}B"),
+        }
+    }
+
+    fn row(&self, cx: &Cx<'_>, slabs: &Slabs, number: usize, cache: &Cache) -> Result<StatRow> {
+        let counts = slabs.free(cx, number)?.counts;
+        let bytes = slabs.of_cache(number).iter().map(|s| u64::from(s.bytes)).sum();
+        let alloc = match cache.allocations(cx) {
+            Err(e) if e.is_control() => return Err(e),
+            alloc => alloc.transpose(),
+        };
+        Ok(StatRow {
+            addr: Some(cx.object("kmem_cache", cache.addr)),
+            cache: cache.name().to_owned(),
+            size: Some(cache.size.into()),
+            inuse: counts.in_use,
+            total: counts.total,
+            memory: self.memory(bytes),
+            bytes,
+            alloc,
+        })
+    }
+
+    /// KFENCE's share, which is in no slab.
+    fn kfence(&self, cx: &Cx<'_>) -> Result<Option<StatRow>> {
+        let Some(pool) = kfence::Pool::of(cx)? else { return Ok(None) };
+        let mut inuse = 0;
+        pool.each(cx, &mut |record| {
+            inuse += u64::from(record.state(cx) == kfence::State::Allocated);
+            Ok(())
+        })?;
+        let bytes = pool.range().end - pool.range().start;
+        Ok(Some(StatRow {
+            addr: None,
+            cache: "[kfence]".into(),
+            size: Some(cx.target.arch().page_size()),
+            inuse,
+            total: pool.count,
+            memory: self.memory(bytes),
+            bytes,
+            alloc: None,
+        }))
+    }
+}
+
+impl Dcmd for Kmastat {
+    const NAME: &'static str = "kmastat";
+    const ADDRESS: Address = Address::None;
+    const ROWS: &'static [&'static Schema] = &[StatRow::SCHEMA];
+
+    fn run(&self, cx: &Cx<'_>, _: Option<Object>, out: &mut Out<'_>) -> Result<()> {
+        let slabs = Slabs::of(cx)?;
+        slabs.free_all(cx)?;
+        let (mut inuse, mut total, mut bytes, mut alloc) = (0, 0, 0, None);
+        let mut add = |row: StatRow, out: &mut Out<'_>| {
+            inuse += row.inuse;
+            total += row.total;
+            bytes += row.bytes;
+            if let Some(Ok(n)) = row.alloc {
+                alloc = Some(alloc.unwrap_or(0) + n);
+            }
+            out.row(row)
+        };
+        for (number, cache) in slabs.caches.iter().enumerate() {
+            check_counters(cx, &slabs, number, cache)?;
+            add(self.row(cx, &slabs, number, cache)?, out)?;
+        }
+        if let Some(row) = self.kfence(cx)? {
+            add(row, out)?;
+        }
+        if out.piped {
+            return Ok(());
+        }
+        out.row(StatRow {
+            addr: None,
+            cache: "Total".into(),
+            size: None,
+            inuse,
+            total,
+            memory: self.memory(bytes),
+            bytes,
+            alloc: alloc.map(Ok),
+        })
+    }
+}
+
+// ---- ::kmem_slabs -----------------------------------------------------------------------------------------------
+
+/// Show how well the slabs of each cache are filled.
+///
+/// Memory that free objects hold back is wasted: a slab can be given back only when all of its objects are free.
+#[derive(Args)]
+pub struct KmemSlabs {
+    /// how many slabs are full, and how many objects each partly filled one has in use, fullest first
+    #[arg(short = 'v')]
+    verbose: bool,
+    /// only caches whose name contains this
+    #[arg(short = 'n', value_name = "NAME", conflicts_with = "exact")]
+    name: Option<String>,
+    /// only the cache of this name
+    #[arg(short = 'N', value_name = "NAME")]
+    exact: Option<String>,
+}
+
+/// A cache's slabs.
+#[derive(Row)]
+pub struct SlabsRow {
+    /// address of the struct kmem_cache
+    #[hidden]
+    addr: Object,
+    /// its name
+    cache: String,
+    /// its slabs
+    slabs: u64,
+    /// of them those that have both free and used objects
+    partial: u64,
+    /// objects of all slabs
+    buffers: u64,
+    /// of them those not in use
+    unused: u64,
+    /// the share of them
+    waste: String,
+    /// full and partly filled slabs
+    #[detail]
+    fill: Vec<String>,
+}
+
+impl KmemSlabs {
+    /// `10 complete, 3 partial (8): 7 3 1`, as mdb has it: objects of a slab in parentheses, then those in use.
+    fn fill(&self, complete: u64, objects: u32, mut partial: Vec<u32>) -> Vec<String> {
+        if !self.verbose {
+            return Vec::new();
+        }
+        partial.sort_unstable_by(|a, b| b.cmp(a));
+        let mut text = format!("{complete} complete, {} partial ({objects})", partial.len());
+        for (i, used) in partial.iter().enumerate() {
+            text.push_str(if i == 0 { ": " } else { " " });
+            text.push_str(&used.to_string());
+        }
+        vec![text]
+    }
+}
+
+impl Dcmd for KmemSlabs {
+    const NAME: &'static str = "kmem_slabs";
+    const ROWS: &'static [&'static Schema] = &[SlabsRow::SCHEMA];
+
+    fn run(&self, cx: &Cx<'_>, at: Option<Object>, out: &mut Out<'_>) -> Result<()> {
+        let slabs = Slabs::of(cx)?;
+        let passes = |name: &str| match (&self.name, &self.exact) {
+            (Some(part), _) => name.contains(part.as_str()),
+            (None, Some(exact)) => name == exact,
+            (None, None) => true,
+        };
+        for number in chosen(&slabs.caches, at, passes)? {
+            let Some(cache) = slabs.caches.get(number) else { continue };
+            let free = slabs.free(cx, number)?;
+            let (mut complete, mut objects, mut partial) = (0, 0, Vec::new());
+            for (i, slab) in slabs.of_cache(number).iter().enumerate() {
+                let mut unused = 0;
+                free.each(i, slab.objects, State::Free, &mut |_| {
+                    unused += 1;
+                    Ok(())
+                })?;
+                objects = objects.max(slab.objects);
+                match slab.objects - unused {
+                    used if used == slab.objects => complete += 1,
+                    0 => {}
+                    used => partial.push(used),
+                }
+            }
+            let counts = free.counts;
+            let unused = counts.total - counts.in_use.min(counts.total);
+            let waste = (unused * 1000).checked_div(counts.total).unwrap_or(0);
+            out.row(SlabsRow {
+                addr: cx.object("kmem_cache", cache.addr),
+                cache: cache.name().to_owned(),
+                slabs: slabs.of_cache(number).len() as u64,
+                partial: partial.len() as u64,
+                buffers: counts.total,
+                unused,
+                waste: format!("{}.{}%", waste / 10, waste % 10),
+                fill: self.fill(complete, objects, partial),
+            })?;
+        }
+        Ok(())
+    }
+}
+
+/// The dcmds of this file.
+pub static DCMDS: &[DcmdEntry] =
+    &[DcmdEntry::of::<KmemCache>(), DcmdEntry::of::<Kmastat>(), DcmdEntry::of::<KmemSlabs>()];
