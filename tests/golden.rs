@@ -3,22 +3,37 @@
 //! `corpus/NAME/expected.md` holds sections of a command (`> ::status`) and its output. The test runs each command in
 //! a fresh process, as a user would with `-e`, and compares. `UPDATE=1 cargo test --test golden` rewrites the outputs,
 //! which are then to be read, and held against the oracles in `corpus/NAME/truth`, before they are committed:
-//! `tests/oracle.rs` does that for whatever an oracle exists for.
+//! `tests/oracle.rs` does that for whatever an oracle exists for. The sessions in `docs/` and `README.md` that name their
+//! dump (`<!-- dump: k612-uaf -->`) are held to the same.
 
 #![allow(clippy::unwrap_used)]
 
-use std::{fmt::Write, fs, path::Path, process::Command};
+use std::{
+    fmt::Write,
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+};
 
-fn dumps() -> Vec<String> {
-    let corpus = Path::new(env!("CARGO_MANIFEST_DIR")).join("corpus");
-    let mut names: Vec<String> = fs::read_dir(corpus)
-        .unwrap()
-        .map(|e| e.unwrap())
-        .filter(|e| e.path().join("expected.md").exists())
-        .map(|e| e.file_name().into_string().unwrap())
-        .collect();
-    names.sort();
-    names
+/// Files with sessions, and the dump that each is about.
+fn texts() -> Vec<(PathBuf, String)> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut found = Vec::new();
+    for entry in fs::read_dir(root.join("corpus")).unwrap().map(|e| e.unwrap()) {
+        let path = entry.path().join("expected.md");
+        if path.exists() {
+            found.push((path, entry.file_name().into_string().unwrap()));
+        }
+    }
+    let docs = fs::read_dir(root.join("docs")).unwrap().map(|e| e.unwrap().path());
+    for path in docs.chain([root.join("README.md")]).filter(|p| p.extension().is_some_and(|e| e == "md")) {
+        let text = fs::read_to_string(&path).unwrap();
+        if let Some((dump, _)) = text.split_once("<!-- dump: ").and_then(|(_, rest)| rest.split_once(" -->")) {
+            found.push((path, dump.to_owned()));
+        }
+    }
+    found.sort();
+    found
 }
 
 fn run(dump: &str, command: &str) -> String {
@@ -48,13 +63,17 @@ fn replay(dump: &str, expected: &str) -> String {
         if line != "```console" {
             continue;
         }
-        let command = lines.next().unwrap();
-        fresh.push_str(command);
-        fresh.push('\n');
-        fresh.push_str(&run(dump, command.strip_prefix("> ").expect("a block starts with `> command`")));
+        let mut ours = false;
+        // a block may hold several commands; what is no kmdb session (`$ …`) stays as it is
         for line in lines.by_ref() {
-            if line == "```" {
-                break;
+            match line.strip_prefix("> ") {
+                Some(command) => {
+                    fresh.push_str(&format!("{line}\n{}", run(dump, command)));
+                    ours = true;
+                }
+                None if line == "```" => break,
+                None if ours => {}
+                None => fresh.push_str(&format!("{line}\n")),
             }
         }
         fresh.push_str("```\n");
@@ -64,23 +83,20 @@ fn replay(dump: &str, expected: &str) -> String {
 
 #[test]
 fn outputs_are_as_expected() {
-    let dumps = dumps();
-    assert!(!dumps.is_empty(), "no corpus dump has an expected.md");
+    let texts = texts();
+    assert!(!texts.is_empty(), "no corpus dump has an expected.md");
     let mut wrong = String::new();
-    for dump in dumps {
-        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("corpus").join(&dump).join("expected.md");
+    for (path, dump) in texts {
         let expected = fs::read_to_string(&path).unwrap();
         let fresh = replay(&dump, &expected);
         if std::env::var_os("UPDATE").is_some() {
             fs::write(&path, &fresh).unwrap();
         } else if fresh != expected {
+            let name = path.display();
             for (n, (a, b)) in expected.lines().zip(fresh.lines()).enumerate().filter(|(_, (a, b))| a != b).take(8) {
-                writeln!(wrong, "{dump}:{}\n  expected {a}\n  got      {b}", n + 1).unwrap();
+                writeln!(wrong, "{name}:{}\n  expected {a}\n  got      {b}", n + 1).unwrap();
             }
-            if expected.lines().count() != fresh.lines().count() {
-                writeln!(wrong, "{dump}: {} lines expected, got {}", expected.lines().count(), fresh.lines().count())
-                    .unwrap();
-            }
+            writeln!(wrong, "{name}: {} lines, got {}", expected.lines().count(), fresh.lines().count()).unwrap();
         }
     }
     assert!(wrong.is_empty(), "{wrong}");
