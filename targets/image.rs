@@ -19,7 +19,7 @@ pub(crate) struct Fault {
 pub(crate) struct Missing {
     /// Bytes past the end of the file.
     pub truncated: u64,
-    /// Pages left out on purpose, where the format tells.
+    /// Bytes left out on purpose, where the format tells.
     pub excluded: Option<u64>,
 }
 
@@ -161,7 +161,7 @@ impl Image for Pieces {
             let pieces = self.pieces.iter().filter(|p| p.kind == kind);
             pieces.map(|p| p.end - p.start).fold(0u64, u64::saturating_add)
         };
-        let excluded = sum(Kind::Excluded) / 4096;
+        let excluded = sum(Kind::Excluded);
         Missing { truncated: sum(Kind::Truncated), excluded: (excluded > 0).then_some(excluded) }
     }
 }

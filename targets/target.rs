@@ -32,7 +32,6 @@ impl Target {
         let cpus = regs::from_notes(&opened.notes);
         let note = opened.vmcoreinfo.as_ref().map(|text| VmCoreInfo::parse(text, None));
         let time = |seconds| SystemTime::UNIX_EPOCH.checked_add(Duration::from_secs(seconds));
-        let told = |key| note.as_ref().and_then(|v| v.get(key)).map(str::to_owned);
         let info = Info {
             format: opened.format,
             arch: opened.arch,
@@ -40,9 +39,9 @@ impl Target {
             file_size,
             page_size: opened.arch.page_size(),
             cpus: cpus.len(),
-            release: told("OSRELEASE"),
-            build_id: told("BUILD-ID"),
-            crash_time: note.as_ref().and_then(VmCoreInfo::crash_time).and_then(time),
+            release: None,
+            build_id: None,
+            crash_time: None,
             dump_time: opened.dump_time.and_then(time),
             dump_level: opened.dump_level,
             incomplete: opened.incomplete,
@@ -61,17 +60,21 @@ impl Target {
         self.info.arch
     }
 
-    /// What the target is, and what is missing from it.
+    /// What the target is, and what is missing from it. Counts what is missing, so it may take a while on a dump that
+    /// is cut off.
     pub fn info(&self) -> Info {
-        let present = self.ranges().iter().map(|r| r.end - r.start).sum();
         let missing = self.image.missing();
-        let (truncated, excluded) = (missing.truncated, missing.excluded);
-        let mut info = Info { present, truncated, excluded, ..self.info.clone() };
-        if let Some(found) = self.vmcoreinfo() {
-            info.release = info.release.or_else(|| found.get("OSRELEASE").map(str::to_owned));
-            info.build_id = info.build_id.or_else(|| found.get("BUILD-ID").map(str::to_owned));
+        let told = |key| self.vmcoreinfo().and_then(|v| v.get(key)).map(str::to_owned);
+        let crashed = self.vmcoreinfo().and_then(VmCoreInfo::crash_time).map(Duration::from_secs);
+        Info {
+            release: told("OSRELEASE"),
+            build_id: told("BUILD-ID"),
+            crash_time: crashed.and_then(|time| SystemTime::UNIX_EPOCH.checked_add(time)),
+            present: self.ranges().iter().map(|r| r.end - r.start).sum(),
+            truncated: missing.truncated,
+            excluded: missing.excluded.map(|bytes| bytes / self.info.page_size),
+            ..self.info.clone()
         }
-        info
     }
 
     /// Registers of each CPU that the dump has registers of.
@@ -79,11 +82,13 @@ impl Target {
         &self.cpus
     }
 
-    /// The kernel's description of itself, from the dump's headers or, failing that, from memory.
+    /// The kernel's description of itself, from the dump's headers or, failing that, from memory. `None` if there is
+    /// none, or if the one in the headers is another kernel's.
     pub fn vmcoreinfo(&self) -> Option<&VmCoreInfo> {
-        match &self.note {
-            Some(note) => Some(note),
-            None => self.kernel().ok()?.vmcoreinfo.as_ref(),
+        match self.kernel() {
+            Ok(kernel) if kernel.vmcoreinfo.is_some() => kernel.vmcoreinfo.as_ref(),
+            Ok(kernel) if kernel.note_is_false => None,
+            _ => self.note.as_ref(),
         }
     }
 

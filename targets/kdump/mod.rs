@@ -268,7 +268,7 @@ impl Image for Kdump {
     fn missing(&self) -> Missing {
         let excluded = self.exists.as_ref().map(|exists| {
             let words = 0..exists.words();
-            words.map(|i| u64::from((exists.word(i) & !self.dumped.word(i)).count_ones())).sum()
+            words.map(|i| u64::from((exists.word(i) & !self.dumped.word(i)).count_ones())).sum::<u64>() * self.page_size
         });
         Missing { truncated: self.truncated(), excluded }
     }

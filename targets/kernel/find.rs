@@ -47,12 +47,14 @@ impl Kernel {
         let mut doubts = Vec::new();
         // Taken if no better is found.
         let mut spare = None;
+        let mut note_is_false = false;
         if let Some(note) = note {
             let candidate = Candidate::described(arch, note, Evidence::Note);
             match candidate.map(|c| (c.verdict(image), c)) {
                 Some((Verdict::Confirmed | Verdict::Lost, candidate)) => return Ok(candidate.accept(image, 0, doubts)),
                 Some((verdict, candidate)) => {
                     doubts.push("VMCOREINFO in the dump's headers does not fit its memory".into());
+                    note_is_false = true;
                     spare = Some(candidate).filter(|_| verdict == Verdict::Unknown);
                 }
                 None => doubts.push("VMCOREINFO in the dump's headers does not say where the kernel is".into()),
@@ -66,7 +68,9 @@ impl Kernel {
                 };
                 found.extend(Candidate::described(arch, &info, Evidence::Memory(at)));
             }
-            found.retain(|c| c.verdict(image) == Verdict::Confirmed);
+            let lost = found.extract_if(.., |c| c.verdict(image) != Verdict::Confirmed);
+            let lost: Vec<Candidate> = lost.filter(|c| c.verdict(image) == Verdict::Lost).collect();
+            spare = spare.or(lost.into_iter().next());
         }
         if found.is_empty() && options.kernel_at.is_none() {
             found = by_shape(image, arch);
@@ -74,7 +78,11 @@ impl Kernel {
         let others = found.len().saturating_sub(1);
         // Where there is but one, how much it maps need not be measured.
         let best = if others == 0 { found.pop() } else { found.into_iter().max_by_key(|c| reach(image, c.paging)) };
-        best.or(spare).map(|c| c.accept(image, others, doubts)).ok_or_else(|| {
+        let kernel = match best {
+            Some(best) => Some(Kernel { note_is_false, ..best.accept(image, others, doubts) }),
+            None => spare.map(|spare| spare.accept(image, others, doubts)),
+        };
+        kernel.ok_or_else(|| {
             Reason::NoKernel("neither VMCOREINFO nor a kernel's level3_kernel_pgt is in the dump".into())
         })
     }
@@ -110,6 +118,7 @@ impl Candidate {
             runs: runs(image, self.paging, self.phys_base),
             paging: self.paging,
             vmcoreinfo: self.vmcoreinfo,
+            note_is_false: false,
             phys_base: self.phys_base,
             kaslr_offset: self.kaslr_offset,
             evidence: self.evidence,

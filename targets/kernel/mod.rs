@@ -72,6 +72,8 @@ pub(crate) struct Kernel {
     pub paging: Paging,
     /// Found in memory; what the headers brought is kept by the target.
     pub vmcoreinfo: Option<VmCoreInfo>,
+    /// What the headers brought does not fit this kernel.
+    pub note_is_false: bool,
     phys_base: i64,
     kaslr_offset: Option<u64>,
     evidence: Evidence,

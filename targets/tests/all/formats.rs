@@ -115,6 +115,40 @@ fn the_bitmaps_tell_excluded_from_missing() {
 }
 
 #[test]
+fn parts_of_a_split_dump_are_one_dump() {
+    use std::io::Write;
+    let memory = Memory::new(4);
+    let part = |start: u64, end: u64| {
+        let mut file = synth::kdump(&memory, 1, &[]);
+        let sub = PAGE;
+        file[sub + 12] = 1;
+        file[sub + 80..sub + 88].copy_from_slice(&start.to_le_bytes());
+        file[sub + 88..sub + 96].copy_from_slice(&end.to_le_bytes());
+        // The descriptors of the part's own pages are the first ones.
+        let descs = 4 * PAGE;
+        file.copy_within(descs + 24 * start as usize..descs + 24 * 24, descs);
+        let mut out = tempfile::NamedTempFile::new().unwrap();
+        out.write_all(&file).unwrap();
+        out
+    };
+    let files = [part(0, 12), part(12, 64)];
+    let paths: Vec<_> = files.iter().map(|f| f.path().to_owned()).collect();
+    for (first, second) in [(0, 1), (1, 0)] {
+        let parts = vec![paths[second].clone()];
+        let target = Target::open(&paths[first], &OpenOptions { parts, ..Default::default() }).unwrap();
+        same(&target, &memory);
+        assert_eq!((target.info().damage.len(), target.info().paths.len()), (0, 2));
+        let alone = Target::open(&paths[first], &OpenOptions::default()).unwrap();
+        assert_eq!(alone.u64(Space::Phys, (12 * second as u64 + 3) << 12).unwrap_err().reason, Reason::OtherPart);
+        assert_eq!(
+            alone.u64(Space::Phys, (12 * first as u64 + 3) << 12),
+            Ok(memory.u64((12 * first as u64 + 3) << 12))
+        );
+        assert!(alone.info().damage[0].contains("parts"));
+    }
+}
+
+#[test]
 fn a_page_that_does_not_decompress_is_damaged_and_no_other_is() {
     let memory = Memory::new(4);
     let mut file = synth::kdump(&memory, 1, &[]);

@@ -35,11 +35,13 @@ fn is_found_by_note_by_memory_and_by_shape() {
 #[test]
 fn a_note_that_does_not_fit_is_doubted() {
     let mut memory = Memory::new(4);
-    memory.note = memory.note.replace("NUMBER(phys_base)=-", "NUMBER(phys_base)=");
+    memory.note = memory.note.replace("NUMBER(phys_base)=-", "NUMBER(phys_base)=").replace("6.1.0", "6.2.0");
     let target = synth::open(&synth::elf(&memory, true, true), &OpenOptions::default()).unwrap();
     let layout = target.kernel_layout().unwrap();
     assert_eq!(layout.evidence, Evidence::Memory(22 << 12));
     assert_eq!(layout.doubts.len(), 1);
+    assert_eq!(target.vmcoreinfo().unwrap().get("OSRELEASE"), Some("6.1.0-synthetic"));
+    assert_eq!(target.info().release.as_deref(), Some("6.1.0-synthetic"));
 }
 
 #[test]

@@ -156,3 +156,34 @@ fn every_format_of_a_dump_has_the_same_pages() {
         }
     }
 }
+
+/// The guest wrote down its own symbols, and its kernel its own layout.
+#[test]
+fn the_layout_is_what_the_guest_knew() {
+    use std::io::{BufRead, BufReader};
+    for path in dumps().into_iter().filter(|p| p.ends_with("vmcore.elf")) {
+        let Ok(file) = std::fs::File::open(path.parent().unwrap().join("truth/kallsyms.gz")) else { continue };
+        let lines = BufReader::new(flate2::read::GzDecoder::new(file)).lines();
+        let wanted = ["_text", "_end", "page_offset_base", "phys_base", "init_top_pgt"];
+        let symbols: std::collections::HashMap<String, u64> = lines
+            .map_while(Result::ok)
+            .filter_map(|line| {
+                let mut words = line.split_whitespace();
+                let addr = u64::from_str_radix(words.next()?, 16).ok()?;
+                let name = words.nth(1)?;
+                wanted.contains(&name).then(|| (name.to_owned(), addr))
+            })
+            .collect();
+        for ignore_vmcoreinfo in [false, true] {
+            let target = Target::open(&path, &OpenOptions { ignore_vmcoreinfo, ..Default::default() }).unwrap();
+            let layout = target.kernel_layout().unwrap();
+            assert_eq!(layout.image.start, symbols["_text"], "{path:?}");
+            assert_eq!(layout.image.end, symbols["_end"].next_multiple_of(0x20_0000), "{path:?}");
+            let value = |name| target.u64(Space::Kernel, symbols[name]).unwrap();
+            assert_eq!(layout.direct_map, Some(value("page_offset_base")), "{path:?}");
+            assert_eq!(layout.phys_base as u64, value("phys_base"), "{path:?}");
+            assert_eq!(layout.pgd, target.translate(Space::Kernel, symbols["init_top_pgt"]).unwrap().pa, "{path:?}");
+        }
+        eprintln!("{path:?}: {symbols:x?}");
+    }
+}
