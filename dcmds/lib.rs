@@ -10,6 +10,7 @@ pub mod filter;
 pub mod help;
 pub mod kmem;
 pub mod kmem_log;
+pub mod modules;
 pub mod msgbuf;
 pub mod nm;
 pub mod print;
@@ -30,6 +31,7 @@ pub static DCMDS: &[&[DcmdEntry]] = &[
     help::DCMDS,
     kmem::DCMDS,
     kmem_log::DCMDS,
+    modules::DCMDS,
     msgbuf::DCMDS,
     nm::DCMDS,
     print::DCMDS,

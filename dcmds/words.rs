@@ -21,6 +21,10 @@ pub fn split_type(words: &[String]) -> Result<(String, &[String])> {
 
 /// A type by its spelling; if there is none, the error names its neighbours.
 pub fn find_type(cx: &Cx<'_>, spelling: &str) -> Result<TypeId> {
+    // a module's types count too
+    if let Ok(ctype) = cx.ctype(spelling) {
+        return Ok(ctype);
+    }
     cx.types.parse(spelling).map_err(|why| {
         if cx.types.is_empty() {
             return Error::Unavailable("no C types are known: neither BTF nor DWARF was found".into())

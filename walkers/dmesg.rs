@@ -99,6 +99,11 @@ const FINALIZED: u64 = 2;
 
 /// Shows every record to `visit`, oldest first.
 pub fn records(session: &Session, visit: &mut dyn FnMut(Record) -> Result<()>) -> Result<()> {
+    tail(session, u64::MAX, visit)
+}
+
+/// Shows the last `most` records to `visit`, oldest first.
+pub fn tail(session: &Session, most: u64, visit: &mut dyn FnMut(Record) -> Result<()>) -> Result<()> {
     let prb = session
         .kernel_symbol("prb")
         .ok_or_else(|| Error::Unavailable("no symbol `prb`: the log of kernels before 5.10 is not supported".into()))?;
@@ -110,7 +115,7 @@ pub fn records(session: &Session, visit: &mut dyn FnMut(Record) -> Result<()>) -
     let (desc_size, info_size) = (session.size_of("prb_desc")?, session.size_of("printk_info")?);
     let mask = (1u64 << ring.count_bits) - 1;
     // ids run on for ever; the ring holds the last 2^count_bits of them
-    let count = (ring.head.wrapping_sub(ring.tail) & ID).min(mask) + 1;
+    let count = ((ring.head.wrapping_sub(ring.tail) & ID).min(mask) + 1).min(most);
     for id in (0..count).rev().map(|back| ring.head.wrapping_sub(back) & ID) {
         let desc_at = ring.descs.wrapping_add((id & mask) * desc_size);
         let desc = match session.view::<Desc>(desc_at) {

@@ -16,6 +16,7 @@ pub mod page;
 pub mod percpu;
 pub mod slab;
 pub mod stackdepot;
+pub mod system;
 pub mod task;
 
 use engine::{DynamicWalkers, ViewEntry, WalkerEntry};

@@ -34,6 +34,8 @@ pub struct Module {
     /// `TAINT_…` bits
     pub taints: u64,
     refcnt: Option<i32>,
+    version: Option<u64>,
+    srcversion: Option<u64>,
     kallsyms: Option<u64>,
     percpu: Option<u64>,
     percpu_size: Option<u32>,
@@ -80,6 +82,17 @@ struct Kallsyms {
     typetab: Option<u64>,
 }
 
+/// `enum mod_mem_type` (include/linux/module.h).
+const KINDS: &[(&str, &str)] = &[
+    ("MOD_TEXT", "text"),
+    ("MOD_DATA", "data"),
+    ("MOD_RODATA", "rodata"),
+    ("MOD_RO_AFTER_INIT", "ro_after_init"),
+    ("MOD_INIT_TEXT", "init text"),
+    ("MOD_INIT_DATA", "init data"),
+    ("MOD_INIT_RODATA", "init rodata"),
+];
+
 /// Larger than any module's, text and data and all.
 const MAX_MEMORY: u64 = 1 << 30;
 /// More symbols than the kernel itself has.
@@ -122,13 +135,23 @@ impl Module {
         Ok(names)
     }
 
-    /// The memory it occupies: text first, then its other parts, those that exist.
-    pub fn memory(&self, session: &Session) -> Result<Vec<Range<u64>>> {
+    /// Its `MODULE_VERSION`.
+    pub fn version(&self, session: &Session) -> Option<String> {
+        session.cstr(self.version.filter(|at| *at != 0)?, 64).ok()
+    }
+
+    /// The checksum of its source files.
+    pub fn srcversion(&self, session: &Session) -> Option<String> {
+        session.cstr(self.srcversion.filter(|at| *at != 0)?, 64).ok()
+    }
+
+    /// The memory it occupies, and what is there: text first, then its other parts, those that exist.
+    pub fn memory(&self, session: &Session) -> Result<Vec<(&'static str, Range<u64>)>> {
         let mut found = Vec::new();
-        let mut add = |base: u64, size: u32| {
+        let mut add = |part, base: u64, size: u32| {
             let size = u64::from(size);
             if base != 0 && size > 0 && size <= MAX_MEMORY {
-                found.extend(base.checked_add(size).map(|end| base..end));
+                found.extend(base.checked_add(size).map(|end| (part, base..end)));
             }
         };
         if session.has_member("module", "mem") {
@@ -137,12 +160,13 @@ impl Module {
             let kinds = session.enumerator("MOD_MEM_NUM_TYPES").unwrap_or(7).clamp(0, 64) as u64;
             for kind in 0..kinds {
                 let memory: Memory = session.view(first.wrapping_add(kind * stride))?;
-                add(memory.base, memory.size);
+                let is = |(name, _): &&(&str, _)| session.enumerator(name) == Some(kind as i64);
+                add(KINDS.iter().find(is).map_or("other", |(_, part)| part), memory.base, memory.size);
             }
         } else {
-            for member in ["core_layout", "init_layout"] {
+            for (member, part) in [("core_layout", "core"), ("init_layout", "init")] {
                 let memory: OldMemory = session.view(self.addr.wrapping_add(session.offset("module", member)?))?;
-                add(memory.base, memory.size);
+                add(part, memory.base, memory.size);
             }
         }
         Ok(found)
@@ -225,10 +249,11 @@ pub fn load(session: &Session) -> Vec<Loaded> {
 }
 
 fn load_one(session: &Session, module: &Module) -> Loaded {
-    let ranges = module.memory(session).unwrap_or_else(|e| {
+    let memory = module.memory(session).unwrap_or_else(|e| {
         session.notes.add(module.addr, format!("memory of a module: {}", e.kind()));
         Vec::new()
     });
+    let ranges: Vec<_> = memory.into_iter().map(|(_, range)| range).collect();
     let symbols = match module.symbols(session, &ranges) {
         Ok(symbols) => Some(Box::new(symbols) as Box<_>),
         Err(why) => {
