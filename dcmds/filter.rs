@@ -9,6 +9,7 @@
 //! `::where` asks in C, about columns and members; `::grep`, `::map` and `::eval` run commands of this debugger with dot at
 //! each item.
 
+use crate::words::row_about;
 use engine::{Sink, cscope::Question, lang::cexpr::Truth, pipeline::run_into, prelude::*};
 use std::collections::VecDeque;
 
@@ -114,10 +115,7 @@ impl Filter for Count {
     }
 
     fn finish(&mut self, _: &Cx<'_>, out: &mut Out<'_>) -> Result<()> {
-        match out.piped {
-            true => out.object(Object::untyped(self.count)),
-            false => out.row(CountRow { count: self.count }),
-        }
+        row_about(out, CountRow { count: self.count }, Object::untyped(self.count))
     }
 }
 

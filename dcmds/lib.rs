@@ -2,6 +2,8 @@
 //!
 //! **Invariant:** a dcmd emits rows; it prints nothing and holds no kernel layout of its own.
 
+#[cfg(test)]
+mod tests;
 mod words;
 
 pub mod dis;

@@ -9,7 +9,10 @@
 //! added mybuf, value=ffff888100321000 size=100
 //! ```
 
-use crate::{types::regex, words::check_variable};
+use crate::{
+    types::regex,
+    words::{check_variable, row_about},
+};
 use engine::{
     IntoRow,
     debuginfo::{Symbol, SymbolKind, SymbolSource},
@@ -229,18 +232,16 @@ impl Nm {
             10 => Cell::Uint(v),
             radix => Cell::Str(digits(v, radix)),
         };
-        let mut row = NmRow {
+        let row = NmRow {
             value: cell(symbol.addr),
             size: cell(symbol.size),
             kind: kind(&symbol),
             bind: bind(&symbol),
             object: symbol.module.as_deref().unwrap_or("vmlinux").to_owned(),
             name: symbol.name.clone(),
-        }
-        .into_row();
+        };
         let ctype = if out.piped { cx.type_of_global(&symbol.name) } else { None };
-        row.subject = Some(Object { addr: symbol.addr, ctype });
-        out.item(Item::Row(row))
+        row_about(out, row, Object { addr: symbol.addr, ctype })
     }
 }
 

@@ -155,12 +155,14 @@ impl Print {
         if layout {
             return (Box::new(Nowhere), Box::new(Nowhere));
         }
-        let within = |space| SpaceMemory { session: cx.session, space };
-        let space = cx.env.space.get();
+        let current = SpaceMemory::current(cx);
         match (self.immediate, self.physical) {
-            (true, _) => (Box::new(Immediate { value: object.addr, behind: within(space) }), Box::new(within(space))),
-            (_, true) => (Box::new(within(Space::Phys)), Box::new(within(Space::Kernel))),
-            _ => (Box::new(within(space)), Box::new(within(space))),
+            (true, _) => (Box::new(Immediate { value: object.addr, behind: current }), Box::new(current)),
+            (_, true) => {
+                let physical = SpaceMemory { space: Space::Phys, ..current };
+                (Box::new(physical), Box::new(physical.behind()))
+            }
+            _ => (Box::new(current), Box::new(current)),
         }
     }
 
@@ -359,7 +361,7 @@ impl Filter for Printf {
             _ => words::take_type(cx, &self.words).map(|(ty, _, rest)| (ty, rest))?,
         };
         let letters: Vec<char> = format.specs().map(|s| s.letter).collect();
-        let memory = SpaceMemory { session: cx, space: cx.env.space.get() };
+        let memory = SpaceMemory::current(cx);
         let mut args = Vec::with_capacity(members.len());
         for (i, member) in members.iter().enumerate() {
             // too many or too few are refused by the format itself
@@ -396,7 +398,7 @@ impl Filter for Printf {
 /// Longest string that `%s` prints.
 const MAX_STRING: usize = 1024;
 
-fn argument(cx: &Cx<'_>, letter: char, path: &str, found: Found, memory: &dyn Memory) -> Result<Arg> {
+fn argument(cx: &Cx<'_>, letter: char, path: &str, found: Found, memory: &SpaceMemory<'_>) -> Result<Arg> {
     let shape = cx.shape(found.place.ty);
     let wrong = |needs: &str| {
         let ctype = cx.types.spell(found.place.ty);
@@ -409,7 +411,7 @@ fn argument(cx: &Cx<'_>, letter: char, path: &str, found: Found, memory: &dyn Me
         }
         ('s', Some(Type::Pointer { .. })) => {
             let (to, _) = number(cx, found, memory)?.unwrap_or_default();
-            Ok(Arg::Str(String::from_utf8_lossy(&memory.string(to, MAX_STRING)?).into_owned()))
+            Ok(Arg::Str(String::from_utf8_lossy(&memory.text(to, MAX_STRING)?).into_owned()))
         }
         ('s', Some(Type::Array { elem, count })) => {
             if cx.types.size_of(*elem) != Some(1) {
@@ -417,7 +419,7 @@ fn argument(cx: &Cx<'_>, letter: char, path: &str, found: Found, memory: &dyn Me
             }
             // an array without a length ends in a NUL
             let most = count.filter(|n| *n > 0).unwrap_or(MAX_STRING as u64).min(MAX_STRING as u64) as usize;
-            Ok(Arg::Str(String::from_utf8_lossy(&memory.string(found.addr, most)?).into_owned()))
+            Ok(Arg::Str(String::from_utf8_lossy(&memory.text(found.addr, most)?).into_owned()))
         }
         ('s', _) => Err(wrong("a string")),
         ('N', Some(Type::Struct { size: 16, .. })) => {

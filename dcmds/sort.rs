@@ -8,6 +8,7 @@
 //! > ::walk dentry | ::quantize d_name.len
 //! ```
 
+use crate::words::row_about;
 use engine::{cscope::Question, prelude::*};
 use std::{
     cmp::Ordering,
@@ -271,12 +272,10 @@ impl Filter for Sum {
 
     fn finish(&mut self, _: &Cx<'_>, out: &mut Out<'_>) -> Result<()> {
         let t = self.total;
-        if out.piped {
-            return out.object(Object::untyped(t.sum as u64));
-        }
         let cell = |v: Option<i128>| v.map_or(Cell::Null, integer);
         let mean = cell(t.sum.checked_div_euclid(t.count.into()));
-        out.row(SumRow { sum: integer(t.sum), count: t.count, min: cell(t.min), max: cell(t.max), mean })
+        let row = SumRow { sum: integer(t.sum), count: t.count, min: cell(t.min), max: cell(t.max), mean };
+        row_about(out, row, Object::untyped(t.sum as u64))
     }
 }
 

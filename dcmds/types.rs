@@ -208,13 +208,11 @@ impl Dcmd for Enum {
 
 impl Enum {
     fn row(&self, out: &mut Out<'_>, values: &[EnumValue], value: i64, name: &str) -> Result<()> {
-        if out.piped {
-            return out.object(Object::untyped(value as u64));
-        }
         let hex = self.hex || enums::is_flags(values);
         let prefix = if self.elide { enums::common_prefix(values) } else { 0 };
-        let value = if hex { Cell::Hex(value as u64) } else { Cell::Int(value) };
-        out.row(EnumRow { value, name: enums::tail(name, prefix).to_owned() })
+        let cell = if hex { Cell::Hex(value as u64) } else { Cell::Int(value) };
+        let row = EnumRow { value: cell, name: enums::tail(name, prefix).to_owned() };
+        words::row_about(out, row, Object::untyped(value as u64))
     }
 }
 

@@ -1,6 +1,6 @@
 //! Words that several commands read alike: types, which may be two words, and names of variables.
 
-use engine::{Cx, Error, Object, Result, TypeId, debuginfo::Types, names};
+use engine::{Cx, Error, IntoRow, Item, Object, Out, Result, TypeId, debuginfo::Types, names};
 
 /// The type at the start of `words` (`struct foo`, `foo_t`, `'struct foo *'`), its spelling, and the words behind it.
 pub fn take_type<'w>(cx: &Cx<'_>, words: &'w [String]) -> Result<(TypeId, String, &'w [String])> {
@@ -59,6 +59,13 @@ pub fn bind(cx: &Cx<'_>, var: Option<&str>, object: Object) {
     if let Some(var) = var {
         cx.env.vars.borrow_mut().insert(var.to_owned(), object.addr);
     }
+}
+
+/// Emits a row whose dot is not one of its cells.
+pub fn row_about(out: &mut Out<'_>, row: impl IntoRow, subject: Object) -> Result<()> {
+    let mut row = row.into_row();
+    row.subject = Some(subject);
+    out.item(Item::Row(row))
 }
 
 /// Refuses a name that no expression could read back.

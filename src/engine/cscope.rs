@@ -4,7 +4,7 @@
 //! members are looked up once for each type, and that reads no more of an item than it needs.
 
 use crate::{
-    cprint::{enums, path, scalar},
+    cprint::{SpaceMemory, enums, path, scalar},
     cx::Cx,
     error::{Error, Result},
     item::{Cell, Item, Object, Row},
@@ -193,9 +193,7 @@ impl ItemScope<'_, '_> {
 
     /// Text up to its NUL, at most `max` bytes.
     fn string(&self, addr: u64, max: u64) -> CValue<Val> {
-        use crate::cprint::{Memory, SpaceMemory};
-        let memory = SpaceMemory { session: self.cx, space: self.cx.env.space.get() };
-        match memory.string(addr, max.min(MAX_TEXT) as usize) {
+        match SpaceMemory::current(self.cx).text(addr, max.min(MAX_TEXT) as usize) {
             Ok(bytes) => CValue::Str(String::from_utf8_lossy(&bytes).into_owned()),
             Err(e) => unreadable(&e),
         }

@@ -25,6 +25,7 @@ pub use json::{integer, signed_integer};
 
 use crate::{
     ctree::{Style, Tree},
+    cx::Cx,
     error::{Error, Result},
     item::Object,
     session::Session,
@@ -63,29 +64,38 @@ pub trait Memory {
     fn symbol(&self, addr: u64) -> Option<String>;
 }
 
-/// Memory of the target, in the space that is being looked at.
+/// Memory of the target.
+#[derive(Clone, Copy)]
 pub struct SpaceMemory<'a> {
     /// the session
     pub session: &'a Session,
     /// where addresses lead
     pub space: Space,
+    /// where pointers lead that are found there: what stands in physical memory points at virtual memory
+    pub behind: Space,
 }
 
-impl Memory for SpaceMemory<'_> {
-    fn read(&self, addr: u64, buf: &mut [u8]) -> Result<()> {
-        self.session.read_in(self.space, addr, buf)
+impl<'a> SpaceMemory<'a> {
+    /// Memory as the verbs and `::print` see it.
+    pub fn current(cx: &Cx<'a>) -> SpaceMemory<'a> {
+        let space = cx.env.space.get();
+        SpaceMemory { session: cx.session, space, behind: space }
     }
 
-    /// What stands in physical memory still points at virtual memory.
-    fn string(&self, addr: u64, max: usize) -> Result<Vec<u8>> {
-        let space = if self.space == Space::Phys { Space::Kernel } else { self.space };
+    /// What pointers lead to.
+    pub fn behind(self) -> SpaceMemory<'a> {
+        SpaceMemory { space: self.behind, ..self }
+    }
+
+    /// Up to `max` bytes before a NUL; what lies before an unreadable page is kept.
+    pub fn text(&self, addr: u64, max: usize) -> Result<Vec<u8>> {
         let mut out = Vec::new();
         while out.len() < max {
             let at = addr.saturating_add(out.len() as u64);
             let mut buf = [0; 64];
             // a read that stays within 64 bytes never crosses into a page that is missing
             let len = (64 - (at % 64) as usize).min(max - out.len());
-            match self.session.read_in(space, at, &mut buf[..len]) {
+            match self.session.read_in(self.space, at, &mut buf[..len]) {
                 Ok(()) => {}
                 Err(e) if out.is_empty() || e.is_control() => return Err(e),
                 Err(_) => break,
@@ -98,7 +108,15 @@ impl Memory for SpaceMemory<'_> {
         }
         Ok(out)
     }
+}
 
+impl Memory for SpaceMemory<'_> {
+    fn read(&self, addr: u64, buf: &mut [u8]) -> Result<()> {
+        self.session.read_in(self.space, addr, buf)
+    }
+    fn string(&self, addr: u64, max: usize) -> Result<Vec<u8>> {
+        self.behind().text(addr, max)
+    }
     fn symbol(&self, addr: u64) -> Option<String> {
         self.session.symbolize(addr)
     }
