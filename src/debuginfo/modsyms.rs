@@ -2,6 +2,8 @@
 //!
 //! Three parallel tables, in the ELF file's order and already relocated: `symtab` (`Elf64_Sym`), the names in `strtab`,
 //! and `typetab` with `nm`'s letters (since 5.2, 1c7651f43777). Whoever knows `struct module` hands over their bytes.
+//!
+//! The letters are small throughout: that `/proc/kallsyms` shows some as capitals is because the module exports them.
 
 use std::cmp::Reverse;
 use std::ops::Range;
