@@ -22,6 +22,7 @@ pub mod sort;
 pub mod types;
 pub mod vars;
 pub mod walk;
+pub mod whatis;
 
 use engine::DcmdEntry;
 
@@ -43,4 +44,5 @@ pub static DCMDS: &[&[DcmdEntry]] = &[
     types::DCMDS,
     vars::DCMDS,
     walk::DCMDS,
+    whatis::DCMDS,
 ];

@@ -8,6 +8,7 @@ pub mod clock;
 pub mod cpu;
 pub mod dmesg;
 pub mod ftrace;
+pub mod image;
 pub mod kfence;
 pub mod kmem_log;
 pub mod list;
@@ -18,6 +19,7 @@ pub mod slab;
 pub mod stackdepot;
 pub mod system;
 pub mod task;
+pub mod task_stack;
 
 use engine::{DynamicWalkers, ViewEntry, WalkerEntry};
 
@@ -50,9 +52,11 @@ pub static VIEWS: &[&[ViewEntry]] = &[
     ftrace::types::VIEWS,
     kfence::VIEWS,
     module::VIEWS,
+    percpu::VIEWS,
     slab::cache::VIEWS,
     slab::free::VIEWS,
     slab::track::VIEWS,
     stackdepot::VIEWS,
     task::VIEWS,
+    task_stack::VIEWS,
 ];

@@ -366,6 +366,135 @@ fn distinct(session: &Session, mut sections: Vec<Section>, page_struct: u64) -> 
     sections
 }
 
+/// How a `struct page` says what its page is used for.
+#[derive(Debug)]
+pub enum PageKind {
+    /// a bit of `flags`
+    Flag {
+        /// offset of the word
+        at: usize,
+        /// number of the bit
+        bit: u32,
+    },
+    /// the masked `page_type` has this value
+    Type {
+        /// offset of the word
+        at: usize,
+        /// the bits that count
+        mask: u32,
+        /// what they must be
+        value: u32,
+    },
+}
+
+impl PageKind {
+    /// The mark of a kind that has one: `slab`, `buddy` (free), `table`, `offline`, `guard`, `hugetlb`.
+    pub fn of(session: &Session, kind: &str) -> Result<PageKind> {
+        let at = || Ok::<_, Error>(session.offset("page", "page_type")? as usize);
+        let base = session.enumerator("PAGE_TYPE_BASE").map_or(0xf000_0000, |v| v as u32);
+        match (session.enumerator(&format!("PGTY_{kind}")), session.enumerator(&format!("PG_{kind}"))) {
+            // a number in the highest byte since Linux 6.12 (4ffca5a96678)
+            (Some(value), _) => Ok(PageKind::Type { at: at()?, mask: 0xff << 24, value: (value as u32) << 24 }),
+            // a flag: PG_slab up to Linux 6.9
+            (None, Some(bit @ 0..64)) => {
+                Ok(PageKind::Flag { at: session.offset("page", "flags")? as usize, bit: bit as u32 })
+            }
+            // a bit that is *zero*: an enumerator in Linux 6.11 (ff202303c398)
+            (None, Some(bit)) => Ok(PageKind::Type { at: at()?, mask: base | bit as u32, value: base }),
+            // before that a macro; PG_slab is one of them in 6.10 only (46df8e73a4a3)
+            (None, None) => {
+                let bit = match kind {
+                    "buddy" => 0x80,
+                    "offline" => 0x100,
+                    "table" => 0x200,
+                    "guard" => 0x400,
+                    "hugetlb" => 0x800,
+                    "slab" => 0x1000,
+                    _ => return Err(Error::Unavailable(format!("the kernel does not mark {kind} pages"))),
+                };
+                Ok(PageKind::Type { at: at()?, mask: base | bit, value: base })
+            }
+        }
+    }
+
+    /// Whether a page, given by the bytes of its struct, is of this kind.
+    #[inline]
+    pub fn is(&self, page: &[u8]) -> bool {
+        match self {
+            PageKind::Flag { at, bit } => word(page, *at) >> bit & 1 == 1,
+            PageKind::Type { at, mask, value } => word(page, *at) as u32 & mask == *value,
+        }
+    }
+}
+
+/// Eight bytes of a struct, as far as it has them.
+#[inline]
+pub(crate) fn word(page: &[u8], at: usize) -> u64 {
+    match page.get(at..at.saturating_add(8)) {
+        Some(bytes) => bytes.try_into().map_or(0, u64::from_le_bytes),
+        None => {
+            let mut last = [0; 8];
+            for (to, from) in last.iter_mut().zip(page.get(at..).unwrap_or_default()) {
+                *to = *from;
+            }
+            u64::from_le_bytes(last)
+        }
+    }
+}
+
+/// What a page frame is used for, as far as its `struct page` tells.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Use {
+    /// in a free block of this order
+    Free {
+        /// the block has two to this power frames
+        order: u32,
+    },
+    /// behind the first page of a larger one
+    Tail {
+        /// address of the first one's `struct page`
+        head: u64,
+    },
+    /// in use by so many
+    Used {
+        /// `_refcount`
+        users: i32,
+    },
+    /// nobody uses it, nor is it in the allocator's lists: a CPU keeps it, or it is on its way
+    Idle,
+}
+
+/// Orders of free blocks: `MAX_ORDER` is 10, and may be larger on other architectures.
+const MAX_BLOCK: u32 = 14;
+
+impl PageMap {
+    /// What a frame is used for.
+    pub fn used(&self, session: &Session, frame: u64) -> Result<Use> {
+        let buddy = PageKind::of(session, "buddy")?;
+        let private = session.offset("page", "private")? as usize;
+        // only the first page of a free block is marked; a block is aligned as it is large
+        for order in 0..=MAX_BLOCK {
+            let Some(first) = self.page(frame >> order << order) else { break };
+            let page = session.bytes(first, self.page_struct as usize)?;
+            let block = word(&page, private);
+            if buddy.is(&page) && (u64::from(order)..=MAX_BLOCK.into()).contains(&block) {
+                return Ok(Use::Free { order: block as u32 });
+            }
+        }
+        let page = self.page(frame).ok_or_else(|| Error::Unavailable("the page frame has no struct page".into()))?;
+        // compound_info since Linux 7.1 (d50569612c29); in both the lowest bit marks a tail
+        let head = session.place("page", "compound_head").or_else(|| session.place("page", "compound_info"));
+        let head = head.map_or(Ok(0), |field| session.u64(page.wrapping_add(field.bit_offset / 8)))?;
+        if head & 1 == 1 {
+            return Ok(Use::Tail { head: head - 1 });
+        }
+        match session.u32(page.wrapping_add(session.offset("page", "_refcount")?))? as i32 {
+            0 => Ok(Use::Idle),
+            users => Ok(Use::Used { users }),
+        }
+    }
+}
+
 /// Walks page frames.
 pub static WALKERS: &[WalkerEntry] = &[WalkerEntry {
     name: "page",

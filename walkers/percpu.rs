@@ -8,11 +8,18 @@
 //! > runqueues::walk percpu | ::print struct rq cpu
 //! ```
 
-use engine::prelude::*;
-use std::sync::Arc;
+use crate::list;
+use engine::{
+    ViewEntry,
+    debuginfo::{Symbol, SymbolKind},
+    prelude::*,
+};
+use std::{ops::Range, sync::Arc};
 
 /// More CPUs than any kernel is built for (`CONFIG_NR_CPUS` ends at 8192 on x86-64).
 const MAX_CPUS: u64 = 8192;
+/// Lists of chunks: one for each doubling of the free space in a unit, and a few for others.
+const MAX_SLOTS: u32 = 64;
 
 /// Where each CPU's copies are.
 #[derive(Debug)]
@@ -81,14 +88,112 @@ impl Percpu {
             .filter_map(move |cpu| Some((*cpu, variable.wrapping_add(*self.offsets.get(*cpu as usize)?))))
     }
 
-    /// The CPU and the variable (as its symbol would have it) of an address among the *static* copies.
-    pub fn static_variable(&self, session: &Session, addr: u64) -> Option<(u32, u64)> {
-        let start = session.kernel_symbol("__per_cpu_start")?;
-        let end = session.kernel_symbol("__per_cpu_end")?;
-        self.possible.iter().find_map(|cpu| {
-            let variable = addr.wrapping_sub(*self.offsets.get(*cpu as usize)?);
-            (start..end).contains(&variable).then_some((*cpu, variable))
+    /// The `__percpu` pointer, or symbol, of what lies at an address of `cpu`'s memory.
+    pub fn variable(&self, addr: u64, cpu: u32) -> Option<u64> {
+        Some(addr.wrapping_sub(*self.offsets.get(cpu as usize)?))
+    }
+}
+
+/// The static per-CPU variables of the kernel, by address.
+#[derive(Debug)]
+pub struct Variables(Vec<Symbol>);
+
+impl Variables {
+    /// The session's.
+    pub fn of(session: &Session) -> Result<Arc<Variables>> {
+        session.once(|| {
+            let mut found = Vec::new();
+            if let Some(kernel) = session.symbols.kernel() {
+                kernel.each(&mut |symbol| {
+                    if symbol.kind == SymbolKind::PerCpu {
+                        found.push(symbol);
+                    }
+                    true
+                });
+            }
+            found.sort_by_key(|symbol| symbol.addr);
+            Ok(Variables(found))
         })
+    }
+
+    /// The CPU and the variable that an address belongs to.
+    pub fn at(&self, session: &Session, addr: u64) -> Result<Option<(u32, &Symbol)>> {
+        let percpu = Percpu::of(session)?;
+        let (Some(start), Some(end)) =
+            (session.kernel_symbol("__per_cpu_start"), session.kernel_symbol("__per_cpu_end"))
+        else {
+            return Ok(None);
+        };
+        for cpu in percpu.cpus() {
+            let Some(variable) = percpu.variable(addr, *cpu).filter(|v| (start..end).contains(v)) else { continue };
+            let next = self.0.partition_point(|symbol| symbol.addr <= variable);
+            return Ok(next.checked_sub(1).and_then(|i| self.0.get(i)).map(|symbol| (*cpu, symbol)));
+        }
+        Ok(None)
+    }
+}
+
+/// Memory that holds the copies of one CPU.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Area {
+    /// its addresses
+    pub range: Range<u64>,
+    /// the CPU
+    pub cpu: u32,
+}
+
+/// A chunk of the per-CPU allocator: `struct pcpu_chunk` (mm/percpu-internal.h). It has one unit for each CPU.
+#[derive(View)]
+#[ctype("pcpu_chunk")]
+struct Chunk {
+    base_addr: u64,
+}
+
+/// All memory that is per CPU.
+#[derive(Debug, Default)]
+pub struct Areas(Vec<Area>);
+
+impl Areas {
+    /// The session's.
+    pub fn of(session: &Session) -> Result<Arc<Areas>> {
+        session.once(|| Areas::read(session))
+    }
+
+    fn read(session: &Session) -> Result<Areas> {
+        let number = |name: &str| session.kernel_symbol(name).map(|at| session.u64(at)).transpose();
+        let (Some(first), Some(table)) = (number("pcpu_base_addr")?, number("pcpu_unit_offsets")?) else {
+            return Ok(Areas::default());
+        };
+        let size = session.kernel_symbol("pcpu_unit_size").map_or(Ok(0), |at| session.u32(at))?;
+        let mut bases = vec![first];
+        let slots = session.kernel_symbol("pcpu_nr_slots").map_or(Ok(0), |at| session.u32(at))?;
+        if let Some(lists) = number("pcpu_chunk_lists")? {
+            let link = session.offset("pcpu_chunk", "list")?;
+            for slot in 0..u64::from(slots.min(MAX_SLOTS)) {
+                list::list(session, lists.wrapping_add(slot * 16), link, &mut |at| {
+                    bases.push(session.view::<Chunk>(at)?.base_addr);
+                    Ok(())
+                })?;
+            }
+        }
+        bases.sort_unstable();
+        bases.dedup();
+        let mut areas = Vec::new();
+        for cpu in Percpu::of(session)?.cpus() {
+            let offset = session.u64(table.wrapping_add(u64::from(*cpu) * 8))?;
+            for base in &bases {
+                let start = base.wrapping_add(offset);
+                areas.push(Area { range: start..start.saturating_add(size.into()), cpu: *cpu });
+            }
+        }
+        areas.sort_unstable_by_key(|area| area.range.start);
+        Ok(Areas(areas))
+    }
+
+    /// The area that an address lies in.
+    pub fn at(&self, addr: u64) -> Option<&Area> {
+        let next = self.0.partition_point(|area| area.range.start <= addr);
+        self.0.get(next.checked_sub(1)?).filter(|area| area.range.contains(&addr))
     }
 }
 
@@ -136,3 +241,6 @@ pub static WALKERS: &[WalkerEntry] = &[WalkerEntry {
         Percpu::of(cx)?.copies(variable).try_for_each(|(_, addr)| visit(addr))
     },
 }];
+
+/// The views of this file, for the test that holds them against kernels.
+pub static VIEWS: &[ViewEntry] = &[ViewEntry::of::<Chunk>()];

@@ -5,7 +5,10 @@
 //! of `slab_caches`, and the number of objects must be one that the cache's slabs have.
 
 use super::cache::{Cache, Caches};
-use crate::{kfence, page::PageMap};
+use crate::{
+    kfence,
+    page::{PageKind, PageMap, word},
+};
 use engine::prelude::*;
 use std::{collections::HashMap, ops::Range};
 
@@ -130,37 +133,10 @@ impl Raw {
     }
 }
 
-/// How a `struct page` says that it is a slab's.
-#[derive(Debug)]
-enum Mark {
-    /// a bit of `flags`: `PG_slab`
-    Flag { at: usize, bit: u32 },
-    /// the masked `page_type` has this value
-    Type { at: usize, mask: u32, value: u32 },
-}
-
-impl Mark {
-    fn of(session: &Session) -> Result<Mark> {
-        let kind = || Ok::<_, Error>(session.offset("page", "page_type")? as usize);
-        let base = session.enumerator("PAGE_TYPE_BASE").map_or(0xf000_0000, |v| v as u32);
-        match (session.enumerator("PGTY_slab"), session.enumerator("PG_slab")) {
-            // a number in the highest byte since Linux 6.12 (4ffca5a96678)
-            (Some(value), _) => Ok(Mark::Type { at: kind()?, mask: 0xff << 24, value: (value as u32) << 24 }),
-            // a flag, up to Linux 6.9
-            (None, Some(bit @ 0..64)) => {
-                Ok(Mark::Flag { at: session.offset("page", "flags")? as usize, bit: bit as u32 })
-            }
-            // a bit that is *zero*, as an enumerator in Linux 6.11, as a macro in 6.10 (46df8e73a4a3)
-            (None, Some(bit)) => Ok(Mark::Type { at: kind()?, mask: base | bit as u32, value: base }),
-            (None, None) => Ok(Mark::Type { at: kind()?, mask: 0xf000_1000, value: 0xf000_0000 }),
-        }
-    }
-}
-
 /// Where the members are that every `struct page` is asked for.
 #[derive(Debug)]
 struct Shape {
-    mark: Mark,
+    kind: PageKind,
     cache: usize,
     freelist: usize,
     inuse: Bits,
@@ -176,7 +152,7 @@ impl Shape {
         let missing =
             |member: &str| Error::NoMember { ctype: format!("struct {slab}"), members: vec![member.to_owned()] };
         Ok(Shape {
-            mark: Mark::of(session)?,
+            kind: PageKind::of(session, "slab")?,
             cache: byte("slab_cache")?,
             freelist: byte("freelist")?,
             inuse: bits("inuse").ok_or_else(|| missing("inuse"))?,
@@ -187,10 +163,7 @@ impl Shape {
 
     #[inline]
     fn is_slab(&self, page: &[u8]) -> bool {
-        match self.mark {
-            Mark::Flag { at, bit } => word(page, at) >> bit & 1 == 1,
-            Mark::Type { at, mask, value } => word(page, at) as u32 & mask == value,
-        }
+        self.kind.is(page)
     }
 
     fn cache(&self, page: &[u8]) -> u64 {
@@ -227,22 +200,6 @@ impl Bits {
 
     fn get(&self, page: &[u8]) -> u32 {
         (word(page, self.at) >> self.shift) as u32 & self.mask
-    }
-}
-
-/// Eight bytes of a struct, as far as it has them.
-#[inline]
-fn word(page: &[u8], at: usize) -> u64 {
-    match page.get(at..at + 8) {
-        Some(bytes) => bytes.try_into().map_or(0, u64::from_le_bytes),
-        None => {
-            let mut last = [0; 8];
-            let tail = page.get(at..).unwrap_or_default();
-            for (to, from) in last.iter_mut().zip(tail) {
-                *to = *from;
-            }
-            u64::from_le_bytes(last)
-        }
     }
 }
 

@@ -1,0 +1,128 @@
+//! Slab memory as `::whatis` sees it: an object, or the space between objects.
+
+use super::{Answer, Source, Want};
+use engine::prelude::*;
+use walkers::{
+    clock::Clocks,
+    kfence,
+    slab::{self, Cache, Found, Home, Slabs, State, Which},
+};
+
+/// Objects that KFENCE holds.
+pub const KFENCE: Source = Source { name: "KFENCE objects", identifiers: false, find: in_pool };
+/// Objects of slab caches.
+pub const OBJECTS: Source = Source { name: "slab objects", identifiers: false, find: in_slab };
+/// Slabs, where no object is.
+pub const SLABS: Source = Source { name: "slabs", identifiers: false, find: beside };
+
+fn state(state: State) -> (&'static str, &'static str) {
+    match state {
+        State::Allocated => ("allocated", "allocated from"),
+        State::Free => ("freed", "freed from"),
+        State::RcuPending => ("rcu", "freed, but not before the end of a grace period, from"),
+        State::Unknown => ("unknown", "allocated or freed, which its damaged or missing free list does not tell, from"),
+    }
+}
+
+/// The sentence about an object, and what its address is typed with.
+fn object(cx: &Cx<'_>, addr: u64, found: &Found, cache: &Cache, size: u64, record: Option<u64>) -> Answer {
+    let (state, verb) = state(found.state);
+    let mut what = format!("{verb} {}", cache.name());
+    if let Some(record) = record {
+        what = format!("bufctl {record:x} {what}");
+    }
+    match u64::try_from(found.offset) {
+        Err(_) => what.push_str(", in front of the object"),
+        Ok(offset) if offset >= size => what.push_str(&format!(", behind the object's {size} bytes")),
+        Ok(_) => {}
+    }
+    let object = Object { addr: found.object, ctype: slab::names::object_type(cx, cache) };
+    Answer { state: Some(state), ..Answer::inside(object, addr, &what) }.named(cache.name())
+}
+
+fn in_slab(cx: &Cx<'_>, addr: u64, want: Want) -> Result<Option<Answer>> {
+    let slabs = Slabs::of(cx)?;
+    let Some(found) = slab::find(cx, addr)? else { return Ok(None) };
+    let (Home::Slab { .. }, Some(cache)) = (found.home, slabs.caches.get(found.cache)) else { return Ok(None) };
+    let alloc = slab::track(cx, found.cache, found.object, Which::Alloc);
+    let free = slab::track(cx, found.cache, found.object, Which::Free);
+    // what happened last comes first; the free record of an object in use tells of its life before
+    let tracks = match found.state {
+        State::Allocated => vec![("allocated", alloc)],
+        _ => vec![("freed", free), ("allocated", alloc)],
+    };
+    let record = match tracks.first() {
+        Some((_, Ok(Some(track)))) if want.bufctl => Some(track.addr),
+        _ => None,
+    };
+    let mut answer = object(cx, addr, &found, cache, cache.object_size.into(), record);
+    for (verb, track) in tracks.into_iter().filter(|_| want.report) {
+        match track {
+            Ok(Some(track)) => {
+                let time = Clocks::of(cx).ok().map(|clocks| clocks.monotonic(track.when));
+                let stack = track.stack(cx);
+                report(cx, verb, track.pid.into(), Some(track.cpu.into()), time, stack, &mut answer.report);
+            }
+            Ok(None) => {}
+            Err(e) if e.is_control() => return Err(e),
+            Err(e) => answer.report.push(format!("{verb}: record unreadable: {}", e.kind())),
+        }
+    }
+    Ok(Some(answer))
+}
+
+/// `allocated by thread 225 on CPU 1, 12.345678901 s after boot`, and the stack below it.
+fn report(
+    cx: &Cx<'_>,
+    verb: &str,
+    pid: i64,
+    cpu: Option<i64>,
+    time: Option<u64>,
+    stack: Result<Vec<u64>>,
+    out: &mut Vec<String>,
+) {
+    let mut line = format!("{verb} by thread {pid}");
+    if let Some(cpu) = cpu {
+        line.push_str(&format!(" on CPU {cpu}"));
+    }
+    if let Some(ns) = time {
+        line.push_str(&format!(", {}.{:09} s after boot", ns / 1_000_000_000, ns % 1_000_000_000));
+    }
+    out.push(line);
+    match stack {
+        Ok(frames) => out.extend(frames.into_iter().map(|frame| format!("    {}", cx.sym(frame)))),
+        Err(e) => out.push(format!("    stack unreadable: {}", e.kind())),
+    }
+}
+
+fn in_pool(cx: &Cx<'_>, addr: u64, want: Want) -> Result<Option<Answer>> {
+    let Some(pool) = kfence::Pool::of(cx)?.filter(|pool| pool.range().contains(&addr)) else { return Ok(None) };
+    let nobody = || Answer::is(Object::untyped(addr), "in KFENCE's pool, where no object ever was".into());
+    let Some(index) = pool.index(addr) else { return Ok(Some(nobody())) };
+    let record = pool.record(cx, index)?;
+    let Some(found) = slab::find(cx, addr)? else { return Ok(Some(nobody())) };
+    let caches = slab::Caches::of(cx)?;
+    let Some(cache) = caches.get(found.cache) else { return Ok(Some(nobody())) };
+    let bufctl = want.bufctl.then_some(record.at);
+    let mut answer = object(cx, addr, &found, cache, record.size, bufctl);
+    answer.text.push_str(", held by KFENCE");
+    if want.report {
+        let freed = record.freed_by(cx)?.filter(|_| found.state != State::Allocated);
+        let tracks = freed.map(|t| ("freed", t)).into_iter().chain([("allocated", record.allocated_by(cx)?)]);
+        for (verb, track) in tracks {
+            let cpu = track.cpu.map(i64::from);
+            report(cx, verb, track.pid.into(), cpu, track.time, Ok(track.stack), &mut answer.report);
+        }
+    }
+    Ok(Some(answer))
+}
+
+fn beside(cx: &Cx<'_>, addr: u64, _: Want) -> Result<Option<Answer>> {
+    let slabs = Slabs::of(cx)?;
+    let Some((_, slab)) = slabs.at(addr) else { return Ok(None) };
+    let name = slabs.caches.get(slab.cache as usize).map_or("?", Cache::name);
+    let ctype = if cx.has_struct("slab") { "slab" } else { "page" };
+    let what = format!("in a slab of {name}: struct {ctype} {:x}", slab.addr);
+    let answer = Answer::inside(Object::untyped(slab.base), addr, &what).named(name);
+    Ok(Some(Answer { object: cx.object(ctype, slab.addr), ..answer }))
+}
