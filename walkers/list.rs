@@ -17,45 +17,103 @@ use std::collections::HashSet;
 /// Visits the struct around each entry of a `struct list_head` ring, in order. `head` is the head's address, `offset`
 /// that of the entry in its struct.
 pub fn list(session: &Session, head: u64, offset: u64, visit: Visit<'_>) -> Result<()> {
-    let (first, last) = links(session, head).doing(|| format!("reading the list head at {head:#x}"))?;
+    ring(session, head, &mut |entry| visit(entry.wrapping_sub(offset)))
+}
+
+/// What walking a list asks of a session: a trait, so that tests can walk lists of their own.
+trait Memory {
+    /// Two pointers: `next` and `prev`, or an `hlist_node`'s `next` and `pprev`.
+    fn links(&self, at: u64) -> Result<(u64, u64)>;
+
+    fn note(&self, at: u64, what: &str);
+
+    /// Where an entry leads; `None`, and a note, if it cannot be read.
+    fn entry(&self, at: u64) -> Result<Option<(u64, u64)>> {
+        match self.links(at) {
+            Ok(links) => Ok(Some(links)),
+            Err(e) if e.is_control() => Err(e),
+            Err(_) => {
+                self.note(at, "list with an unreadable entry");
+                Ok(None)
+            }
+        }
+    }
+
+    /// Whether a pointer could be one to a list entry: the kernel's half, and aligned as pointers are.
+    fn plausible(&self, pointer: u64) -> bool {
+        let yes = pointer >> 63 == 1 && pointer.is_multiple_of(8);
+        if !yes {
+            self.note(pointer, "list with a bad pointer");
+        }
+        yes
+    }
+}
+
+impl Memory for Session {
+    fn links(&self, at: u64) -> Result<(u64, u64)> {
+        let mut both = [0; 16];
+        self.read(at, &mut both)?;
+        let both = u128::from_le_bytes(both);
+        Ok((both as u64, (both >> 64) as u64))
+    }
+
+    fn note(&self, at: u64, what: &str) {
+        self.notes.add(at, what);
+    }
+}
+
+/// A chain whose pointers lie at some offset, and that has none back.
+struct Chain<'a> {
+    session: &'a Session,
+    next: u64,
+}
+
+impl Memory for Chain<'_> {
+    fn links(&self, at: u64) -> Result<(u64, u64)> {
+        Ok((self.session.u64(at.wrapping_add(self.next))?, 0))
+    }
+
+    fn note(&self, at: u64, what: &str) {
+        self.session.note(at, what);
+    }
+}
+
+fn ring(memory: &dyn Memory, head: u64, visit: Visit<'_>) -> Result<()> {
+    let (first, last) = memory.links(head).doing(|| format!("reading the list head at {head:#x}"))?;
     if (first, last) == (0, 0) {
-        session.notes.add(head, "list head that was never initialised");
+        memory.note(head, "list head that was never initialised");
         return Ok(());
     }
     let mut seen: Option<HashSet<u64>> = None;
     let (mut prev, mut at, mut count) = (head, first, 0u64);
-    let trouble = loop {
+    loop {
         if at == head {
-            if last != prev {
-                session.notes.add(head, "list head whose prev is not its last entry");
+            if last == prev {
+                return Ok(());
             }
-            return Ok(());
+            memory.note(head, "list head whose prev is not its last entry");
+            break;
         }
-        if !plausible(at) {
-            break "list with a bad pointer";
+        if !memory.plausible(at) {
+            break;
         }
-        let (next, back) = match links(session, at) {
-            Ok(links) => links,
-            Err(e) if e.is_control() => return Err(e),
-            Err(_) => break "list with an unreadable entry",
-        };
+        let Some((next, back)) = memory.entry(at)? else { break };
         if back != prev && seen.is_none() {
-            session.notes.add(at, "list entry whose prev does not point back");
-            seen = Some(forward(session, first, count)?);
+            memory.note(at, "list entry whose prev does not point back");
+            seen = Some(forward(memory, first, count)?);
         }
         if seen.as_mut().is_some_and(|seen| !seen.insert(at)) {
-            break "list that runs into itself";
+            memory.note(at, "list that runs into itself");
+            break;
         }
-        visit(at.wrapping_sub(offset))?;
+        visit(at)?;
         (prev, at, count) = (at, next, count + 1);
-    };
-    session.notes.add(at, trouble);
+    }
     let known = match seen {
         Some(seen) => seen,
-        None => forward(session, first, count)?,
+        None => forward(memory, first, count)?,
     };
-    let rest = backward(session, head, last, known)?;
-    rest.iter().rev().try_for_each(|entry| visit(entry.wrapping_sub(offset)))
+    backward(memory, head, last, known)?.iter().rev().try_for_each(|entry| visit(*entry))
 }
 
 /// The structs around the entries of a `list_head` ring.
@@ -68,39 +126,25 @@ pub fn entries(session: &Session, head: u64, offset: u64) -> Result<Vec<u64>> {
     Ok(out)
 }
 
-/// `next` and `prev`, or an `hlist_node`'s `next` and `pprev`: in each case two pointers in this order.
-fn links(session: &Session, at: u64) -> Result<(u64, u64)> {
-    let mut both = [0; 16];
-    session.read(at, &mut both)?;
-    let both = u128::from_le_bytes(both);
-    Ok((both as u64, (both >> 64) as u64))
-}
-
-/// Whether a pointer could be one to a list entry: the kernel's half, and aligned as pointers are.
-fn plausible(pointer: u64) -> bool {
-    pointer >> 63 == 1 && pointer.is_multiple_of(8)
-}
-
 /// The `count` entries from `first` on, which have been walked before.
-fn forward(session: &Session, first: u64, count: u64) -> Result<HashSet<u64>> {
+fn forward(memory: &dyn Memory, first: u64, count: u64) -> Result<HashSet<u64>> {
     let (mut at, mut seen) = (first, HashSet::new());
     for _ in 0..count {
         seen.insert(at);
-        at = session.u64(at)?;
+        at = memory.links(at)?.0;
     }
     Ok(seen)
 }
 
 /// The entries from the end of a broken ring, last first, as far as they point at each other and are not `known`.
-fn backward(session: &Session, head: u64, last: u64, mut known: HashSet<u64>) -> Result<Vec<u64>> {
+fn backward(memory: &dyn Memory, head: u64, last: u64, mut known: HashSet<u64>) -> Result<Vec<u64>> {
     let (mut next, mut at, mut out) = (head, last, Vec::new());
-    while at != head && plausible(at) && known.insert(at) {
-        match links(session, at) {
-            Ok((forth, prev)) if forth == next => {
+    while at != head && memory.plausible(at) && known.insert(at) {
+        match memory.entry(at)? {
+            Some((forth, prev)) if forth == next => {
                 out.push(at);
                 (next, at) = (at, prev);
             }
-            Err(e) if e.is_control() => return Err(e),
             _ => break,
         }
     }
@@ -122,31 +166,25 @@ pub enum Hlist {
 /// entry in its struct.
 pub fn hlist(session: &Session, kind: Hlist, head: u64, offset: u64, visit: Visit<'_>) -> Result<()> {
     let first = session.u64(head).doing(|| format!("reading the list head at {head:#x}"))?;
+    line(session, kind, head, first, &mut |entry| visit(entry.wrapping_sub(offset)))
+}
+
+fn line(memory: &dyn Memory, kind: Hlist, head: u64, first: u64, visit: Visit<'_>) -> Result<()> {
+    let first = if kind == Hlist::Locked { first & !1 } else { first };
+    let ends = |at: u64| at == 0 || (kind == Hlist::Nulls && at & 1 == 1);
     let mut seen: Option<HashSet<u64>> = None;
-    let mut at = if kind == Hlist::Locked { first & !1 } else { first };
-    let (start, mut prev, mut count) = (at, head, 0u64);
-    while at != 0 && !(kind == Hlist::Nulls && at & 1 == 1) {
-        if !plausible(at) {
-            session.notes.add(at, "list with a bad pointer");
-            break;
-        }
-        let (next, back) = match links(session, at) {
-            Ok(links) => links,
-            Err(e) if e.is_control() => return Err(e),
-            Err(_) => {
-                session.notes.add(at, "list with an unreadable entry");
-                break;
-            }
-        };
+    let (mut prev, mut at, mut count) = (head, first, 0u64);
+    while !ends(at) && memory.plausible(at) {
+        let Some((next, back)) = memory.entry(at)? else { break };
         if back != prev && seen.is_none() {
-            session.notes.add(at, "list entry whose pprev does not point back");
-            seen = Some(forward(session, start, count)?);
+            memory.note(at, "list entry whose pprev does not point back");
+            seen = Some(forward(memory, first, count)?);
         }
         if seen.as_mut().is_some_and(|seen| !seen.insert(at)) {
-            session.notes.add(at, "list that runs into itself");
+            memory.note(at, "list that runs into itself");
             break;
         }
-        visit(at.wrapping_sub(offset))?;
+        visit(at)?;
         (prev, at, count) = (at, next, count + 1);
     }
     Ok(())
@@ -155,26 +193,19 @@ pub fn hlist(session: &Session, kind: Hlist, head: u64, offset: u64, visit: Visi
 /// Visits each struct of a chain that ends in a null pointer and has no way back. `first` is the first struct's
 /// address, `next` the offset of the pointer to the next one: an `llist` (`next` 0), `file_system_type.next`, ….
 pub fn chain(session: &Session, first: u64, next: u64, visit: Visit<'_>) -> Result<()> {
+    single(&Chain { session, next }, first, visit)
+}
+
+fn single(memory: &dyn Memory, first: u64, visit: Visit<'_>) -> Result<()> {
     let (mut at, mut seen) = (first, HashSet::new());
-    while at != 0 {
-        if !plausible(at) {
-            session.notes.add(at, "list with a bad pointer");
-            break;
-        }
+    while at != 0 && memory.plausible(at) {
         if !seen.insert(at) {
-            session.notes.add(at, "list that runs into itself");
+            memory.note(at, "list that runs into itself");
             break;
         }
-        let following = match session.u64(at.wrapping_add(next)) {
-            Ok(pointer) => pointer,
-            Err(e) if e.is_control() => return Err(e),
-            Err(_) => {
-                session.notes.add(at, "list with an unreadable entry");
-                break;
-            }
-        };
+        let Some((next, _)) = memory.entry(at)? else { break };
         visit(at)?;
-        at = following;
+        at = next;
     }
     Ok(())
 }
@@ -207,3 +238,126 @@ pub static WALKERS: &[WalkerEntry] = &[
         walk: |cx, at, visit| chain(cx, cx.u64(needed(at)?)?, 0, visit),
     },
 ];
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use std::{cell::RefCell, collections::HashMap};
+
+    /// Entries by address, and what was noted.
+    #[derive(Default)]
+    struct Fake {
+        links: HashMap<u64, (u64, u64)>,
+        notes: RefCell<Vec<String>>,
+    }
+
+    impl Memory for Fake {
+        fn links(&self, at: u64) -> Result<(u64, u64)> {
+            self.links.get(&at).copied().ok_or(Error::Corrupt { addr: at, what: "not there".into() })
+        }
+        fn note(&self, _: u64, what: &str) {
+            self.notes.borrow_mut().push(what.to_owned());
+        }
+    }
+
+    const HEAD: u64 = 0xffff_8000_0000_0000;
+
+    /// The address of entry `n`; 0 is the head.
+    fn at(n: u64) -> u64 {
+        HEAD + n * 64
+    }
+
+    /// A ring of `n` entries, all sound.
+    fn sound(n: u64) -> Fake {
+        let all = 0..=n;
+        let links = all.map(|i| (at(i), (at((i + 1) % (n + 1)), at((i + n) % (n + 1))))).collect();
+        Fake { links, ..Fake::default() }
+    }
+
+    fn walked(fake: &Fake) -> Vec<u64> {
+        let mut out = Vec::new();
+        ring(fake, HEAD, &mut |entry| {
+            out.push((entry - HEAD) / 64);
+            Ok(())
+        })
+        .unwrap();
+        out
+    }
+
+    #[test]
+    fn a_sound_ring_is_walked_once_without_a_word() {
+        let fake = sound(5);
+        assert_eq!(walked(&fake), [1, 2, 3, 4, 5]);
+        assert!(fake.notes.borrow().is_empty());
+        assert!(walked(&sound(0)).is_empty());
+    }
+
+    #[test]
+    fn only_a_missing_entry_is_lost() {
+        let mut fake = sound(5);
+        fake.links.remove(&at(3));
+        assert_eq!(walked(&fake), [1, 2, 4, 5]);
+        assert!(!fake.notes.borrow().is_empty());
+    }
+
+    #[test]
+    fn an_overwritten_pointer_loses_nothing() {
+        for bad in [0, 0x6b6b_6b6b_6b6b_6b6b, 0xdead_0000_0000_0100, at(3) + 1] {
+            let mut fake = sound(5);
+            fake.links.get_mut(&at(3)).unwrap().0 = bad;
+            assert_eq!(walked(&fake), [1, 2, 3, 4, 5], "{bad:x}");
+            let mut fake = sound(5);
+            fake.links.get_mut(&at(3)).unwrap().1 = bad;
+            assert_eq!(walked(&fake), [1, 2, 3, 4, 5], "{bad:x}");
+        }
+    }
+
+    #[test]
+    fn no_entry_comes_twice_however_the_ring_is_tied() {
+        for from in 1..=6 {
+            for to in 0..=6 {
+                let mut fake = sound(6);
+                fake.links.get_mut(&at(from)).unwrap().0 = at(to);
+                let mut seen = walked(&fake);
+                assert!(seen.len() <= 6);
+                seen.sort_unstable();
+                seen.dedup();
+                // what a pointer far ahead skips is not found
+                let skipped = to.saturating_sub(from + 1) as usize;
+                assert_eq!(seen.len(), 6 - skipped, "{from} to {to}: {seen:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn lines_end_at_null_at_a_marker_and_where_they_bite_themselves() {
+        let line_of = |end: u64, kind: Hlist, head: u64| {
+            let mut fake = Fake::default();
+            for i in 1..=4 {
+                fake.links.insert(at(i), (if i == 4 { end } else { at(i + 1) }, at(i - 1)));
+            }
+            let mut out = Vec::new();
+            line(&fake, kind, HEAD, head, &mut |entry| {
+                out.push((entry - HEAD) / 64);
+                Ok(())
+            })
+            .unwrap();
+            (out, fake.notes.borrow().len())
+        };
+        assert_eq!(line_of(0, Hlist::Plain, at(1)), (vec![1, 2, 3, 4], 0));
+        assert_eq!(line_of(0, Hlist::Locked, at(1) | 1), (vec![1, 2, 3, 4], 0));
+        assert_eq!(line_of(7, Hlist::Nulls, at(1)), (vec![1, 2, 3, 4], 0));
+        assert_eq!(line_of(at(2), Hlist::Plain, at(1)), (vec![1, 2, 3, 4], 2));
+        let mut fake = Fake::default();
+        fake.links.insert(at(1), (at(2), 0));
+        fake.links.insert(at(2), (at(1), 0));
+        let mut count = 0;
+        single(&fake, at(1), &mut |_| {
+            count += 1;
+            Ok(())
+        })
+        .unwrap();
+        assert_eq!(count, 2);
+    }
+}
