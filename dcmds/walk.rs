@@ -51,6 +51,7 @@ impl Dcmd for Walk {
             }
         };
         let ctype = match found {
+            Found::Static(walker, None) if walker.item.is_empty() => at.and_then(|o| objects_of(cx, o.addr)),
             Found::Static(_, ctype) | Found::Dynamic(_, _, ctype) => *ctype,
         };
         // what fails further down the pipe is not this walk's failure
@@ -78,6 +79,11 @@ impl Dcmd for Walk {
             None => result.doing(|| format!("walking {}", self.name)),
         }
     }
+}
+
+/// The type of what belongs to an address: of the objects of a slab cache.
+fn objects_of(cx: &Cx<'_>, addr: u64) -> Option<TypeId> {
+    cx.registry.dynamic.iter().find_map(|family| (family.objects)(cx, addr))
 }
 
 fn check_address(walker: &WalkerEntry, at: Option<Object>) -> Result<()> {

@@ -206,6 +206,8 @@ pub struct DynamicWalkers {
     pub all: fn(&Session) -> Result<Vec<DynamicWalker>>,
     /// walks
     pub walk: fn(&Cx<'_>, u64, Visit<'_>) -> Result<()>,
+    /// type of what belongs to a key, for other walkers that start from it: `CACHE::walk freemem`
+    pub objects: fn(&Session, u64) -> Option<debuginfo::TypeId>,
 }
 
 /// Everything a session can do.

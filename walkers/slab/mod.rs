@@ -338,6 +338,10 @@ pub const DYNAMIC: DynamicWalkers = DynamicWalkers {
         // two caches may have one name: both are meant
         slabs.caches.named(cache.name()).try_for_each(|i| slabs.each(cx, i, State::Allocated, visit))
     },
+    objects: |session, key| {
+        let caches = Caches::of(session).ok()?;
+        names::object_type(session, caches.get(caches.at(key)?)?)
+    },
 };
 
 fn dynamic(session: &Session, cache: &Cache) -> DynamicWalker {
