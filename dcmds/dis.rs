@@ -1,8 +1,12 @@
 //! Machine code: `::dis`.
 //!
 //! ```console
-//! > ::dis schedule
-//! > <rip::dis -n 3
+//! > <rip::dis -n 2
+//! pv_native_safe_halt+0xd:        sti
+//! pv_native_safe_halt+0xe:        hlt
+//! pv_native_safe_halt+0xf:        retq  <==
+//! pv_native_safe_halt+0x10:       int3
+//! pv_native_safe_halt+0x11:       int3
 //! ```
 //!
 //! The dialect is AT&T's, as in mdb and the kernel. Behind the address that a call or jump leads to, or that an operand
@@ -21,8 +25,8 @@ const WINDOW: u64 = 10;
 
 /// Disassemble a function, or the instructions around an address.
 ///
-/// Exactly at the start of a function all of it is shown, anywhere else ten instructions before and after, with the one at
-/// the address marked. Without an address, disassembly begins at dot.
+/// Exactly at the start of a function all of it is shown, anywhere else ten instructions before and after, with the one
+/// at the address marked. Without an address, disassembly begins at dot.
 #[derive(Args)]
 pub struct Dis {
     /// addresses as numbers, not as symbols
@@ -103,8 +107,8 @@ impl Dis {
     }
 }
 
-/// The instructions from the start of a function up to `addr`, the last `count` of them. If they do not meet `addr`, it is
-/// not the start of an instruction, and there is nothing to show before it.
+/// The instructions from the start of a function up to `addr`, the last `count` of them. If they do not meet `addr`, it
+/// is not the start of an instruction, and there is nothing to show before it.
 fn previous(cx: &Cx<'_>, start: u64, addr: u64, count: u64) -> Vec<(u64, String)> {
     let mut all = std::collections::VecDeque::new();
     let mut at = start;
@@ -177,8 +181,8 @@ fn hex_immediates(operands: &str) -> String {
     }
 }
 
-/// The address that an instruction refers to: where a call or jump goes, an immediate in the kernel's half, or what lies
-/// relative to `%rip`.
+/// The address that an instruction refers to: where a call or jump goes, an immediate in the kernel's half, or what
+/// lies relative to `%rip`.
 fn target(mnemonic: &str, operands: &str, next: u64) -> Option<u64> {
     let hex = |text: &str| u64::from_str_radix(text.strip_prefix("0x")?, 16).ok();
     if let Some((before, _)) = operands.split_once("(%rip") {

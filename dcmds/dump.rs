@@ -3,8 +3,11 @@
 //! ```console
 //! > linux_banner::dump -l 20
 //!                    \/ 1 2 3  4 5 6 7  8 9 a b  c d e f  v123456789abcdef
-//! ffffffff82200080:  4c696e75 78207665 7273696f 6e20362e  Linux version 6.
-//! ffffffff82200090:  312e302d 34392d61 6d643634 20286465  1.0-49-amd64 (de
+//! ffffffffb1b529e0:  4c696e75 78207665 7273696f 6e20362e  Linux version 6.
+//! ffffffffb1b529f0:  31322e31 31372b64 65623132 2d636c6f  12.117+deb12-clo
+//! > linux_banner+6::dump -l 8
+//!                     0 1 2 3  4 5\/ 7  8 9 a b  c d e f  012345v789abcdef
+//! ffffffffb1b529e0:  4c696e75 78207665 7273696f 6e20362e  Linux version 6.
 //! ```
 //!
 //! The heading's `\/` and `v` stand over the byte that was asked for.
@@ -16,8 +19,8 @@ const PARAGRAPH: u64 = 16;
 
 /// Dump memory in hexadecimal.
 ///
-/// `ADDR,N::dump` dumps N bytes, as `-l` does. Lines are whole: they begin at a multiple of 16 and end at one, unless -t,
-/// -u or -r say otherwise. Numbers are in the default radix.
+/// `ADDR,N::dump` dumps N bytes, as `-l` does. Lines are whole: they begin at a multiple of 16 and end at one, unless
+/// -t, -u or -r say otherwise. Numbers are in the default radix.
 #[derive(Args)]
 pub struct Dump {
     /// turn the bytes of each group round, as little-endian numbers are read

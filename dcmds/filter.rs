@@ -2,12 +2,17 @@
 //!
 //! ```console
 //! > ::walk task | ::where mm == NULL && comm =~ "^kworker" | ::count
-//! > ::walk dentry | ::where 'd_lockref.count == 0 && d_name.name =~ "^lib"' | ::head -5
-//! > ::walk task | ::grep '*(.+18)!=0' | ::map '.+20'
+//! COUNT
+//!    36
+//! > ::walk dentry | ::where d_sb->s_id == "proc" && d_name.len > 20 | ::head -2 | ::print d_name.name
+//! d_name.name = 0xff2b352c016bd040 "sched_deadline_period_min_us"
+//! d_name.name = 0xff2b352c016bd280 "sched_autogroup_enabled"
+//! > ::walk task | ::grep '*/4/.!=0' | ::map '.+20' | ::head -1
+//! 0xff2b352c01348060
 //! ```
 //!
-//! `::where` asks in C, about columns and members; `::grep`, `::map` and `::eval` run commands of this debugger with dot at
-//! each item.
+//! `::where` asks in C, about columns and members; `::grep`, `::map` and `::eval` run commands of this debugger with
+//! dot at each item.
 
 use crate::words::row_about;
 use engine::{Sink, cscope::Question, lang::cexpr::Truth, pipeline::run_into, prelude::*};
@@ -121,13 +126,15 @@ impl Filter for Count {
 
 /// Pass on the items for which a C expression is true.
 ///
-/// Names are the row's columns, then the members of the object (by its type), then enumerators and global variables: `mm ==
-/// NULL && comm =~ "^kworker"`, `parent->pid == 1`, `__state & 2`, `(long)ptr % 64 == 0`. Numbers are decimal as in C, `==`
-/// compares texts too, `=~` and `!~` match a regular expression, `.` is the item's address. An item of which something that
-/// matters cannot be read is left out and noted.
+/// Names are the row's columns, then the members of the object (by its type), then enumerators and global variables:
+/// `mm == NULL && comm =~ "^kworker"`, `parent->pid == 1`, `__state & 2`, `(long)ptr % 64 == 0`. Numbers are decimal as
+/// in C, `==` compares texts too, `=~` and `!~` match a regular expression, `.` is the item's address. An item of which
+/// something that matters cannot be read is left out and noted.
+///
+/// The expression needs no quotes unless it has a `|` or `!` that is not part of `||`, `!=` or `!~`, or a `;`.
 #[derive(Args)]
 pub struct Where {
-    /// the expression; quotes around it are not needed
+    /// the expression
     #[arg(value_name = "EXPRESSION", required = true, allow_hyphen_values = true)]
     text: String,
     #[arg(skip)]
@@ -180,8 +187,8 @@ fn dot_after(cx: &Cx<'_>, object: Object, command: &str) -> Result<u64> {
 
 /// Pass on the addresses for which a command leaves dot other than zero.
 ///
-/// The command is any of this debugger's, most often an expression: `::grep '*(.+18)!=0'`. Of several, separated by `;`, the
-/// last counts. For conditions on columns and members `::where` is the better tool.
+/// The command is any of this debugger's, most often an expression: `::grep '*(.+18)!=0'`. Of several, separated by
+/// `;`, the last counts. For conditions on columns and members `::where` is the better tool.
 #[derive(Args)]
 pub struct Grep {
     /// the command

@@ -6,8 +6,12 @@
 //!     sizeof - Print the size of a type in bytes
 //! SYNOPSIS
 //!     ::sizeof TYPE...
-//! > ::dcmds -n '^s'
-//! > ::walkers slab
+//! ARGUMENTS
+//!     TYPE          the type
+//! > ::walkers -n '^k.*slab'
+//! NAME              DESCRIPTION
+//! kmem_slab         walk all slabs of a cache, or of all caches
+//! kmem_slab_partial walk the slabs of a cache, or of all, that wait for more allocations
 //! ```
 //!
 //! A dcmd's page is made from its flags and columns themselves, so it cannot say anything else than what is so.
@@ -24,30 +28,33 @@ pub struct Help {
 }
 
 const INTRODUCTION: &str = "\
-A command is a pipeline: each stage passes addresses, rows or values on to the next.
+A command is a pipeline: each stage passes addresses, rows or values on.
 
-    [address][,count] command [arguments]  | command [arguments] | ...  [! shell command]
+    [address][,count] command [arguments] | command [arguments] ... [! shell]
 
-    address      an expression; it becomes dot (.), the address that the command looks at
-    count        an expression; repeats the first command, each time further on
-    command      ::name, or a verb with a format: /X *8K =D; `>name` keeps dot in a variable
-    arguments    words; quote them with '' or \"\"; $[ ] holds an expression
+    address    an expression; it becomes dot (.), what the command looks at
+    count      an expression; repeats the first command, each time further on
+    command    ::name; or a verb with a format: /X *8K =D; or >name, which
+               keeps dot in a variable
+    arguments  words, quoted with '' or \"\" where needed; $[ ] computes one
 
-Numbers are hexadecimal: 0t10 is ten, 0t10$d makes ten the default. An expression knows symbols (jiffies, ext4`init_once),
-variables (<name), registers (<rip), + - * % (divide) %% (remainder) # (round up) & | ^ ~ << >> == !=, *address (the word
-there), and . itself.
+Numbers are hexadecimal: 0t10 is ten, and 0t10$d makes ten the default radix.
+An expression knows symbols (jiffies, ext4`init_once), variables (<name),
+registers (<rip), dot, and from the loosest to the tightest
+    |   ^   &   == !=   << >>   + -   * % # %%   and in front  * - ~ #
+where % divides, %% is the remainder, # rounds up to a multiple, and * in front
+is the word at an address.
 
     ::help NAME         one command or walker
     ::dcmds [WORD]      the commands
-    ::walkers [WORD]    the walkers: `::walk NAME` finds every object of a kind
-    ::formats           the letters of / = and their like
-    ::status            what is being looked at
+    ::walkers [WORD]    the walkers: ::walk NAME finds every object of a kind
+    ::formats           the letters of the verbs / = \\ ?
 
-    ::walk task | ::print comm                          a member of every task
-    ::walk dentry | ::where d_lockref.count == 0        objects chosen by a C expression
-    ::walk task | ::uniq -c __state                     counted by value
-    init_task::print -t tasks                           a value with its types
-    ADDR::whatis                                        what an address belongs to";
+    ::walk task | ::print comm                      a member of every process
+    ::walk dentry | ::where d_lockref.count == 0    objects chosen in C
+    ::walk task | ::uniq -c __state                 counted by value
+    init_task::print -t tasks                       a value with its types
+    linux_banner/s                                  memory by format letters";
 
 impl Dcmd for Help {
     const NAME: &'static str = "help";

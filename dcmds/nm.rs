@@ -3,10 +3,13 @@
 //! ```console
 //! > ::nm '^kmalloc_caches$'
 //! VALUE            SIZE             TYPE BIND OBJECT  NAME
-//! ffffffff82e4f040 00000000000000a8 OBJT GLOB vmlinux kmalloc_caches
-//! > ::nm -n ext4 | ::head -3
-//! > ffff888100321000::nmadd -s 100 mybuf
-//! added mybuf, value=ffff888100321000 size=100
+//! ffffffffb1f75c20 0000000000000230 OBJT GLOB vmlinux kmalloc_caches
+//! > ::nm labmod | ::where kind == "FUNC" | ::head -2
+//! VALUE            SIZE             TYPE BIND OBJECT NAME
+//! ffffffffc0584010 000000000000001e FUNC LOCL labmod lab_stamp
+//! ffffffffc0584040 0000000000000028 FUNC LOCL labmod lab_waiter
+//! > ff2b352c01348040::nmadd -s 100 first
+//! added first, value=ff2b352c01348040 size=100
 //! ```
 
 use crate::{
@@ -24,9 +27,9 @@ use std::ops::ControlFlow;
 
 /// Print symbol tables.
 ///
-/// Without arguments all symbols of the kernel and its modules, in the order of their tables; with the name of a module, or
-/// `vmlinux` for the kernel proper, only its own; with a regular expression, those whose name matches. With an address,
-/// the symbol there.
+/// Without arguments all symbols of the kernel and its modules, in the order of their tables; with the name of a
+/// module, or `vmlinux` for the kernel proper, only its own; with a regular expression, those whose name matches. With
+/// an address, the symbol there.
 #[derive(Args)]
 pub struct Nm {
     /// only the names that ::nmadd gave

@@ -1,23 +1,39 @@
 //! C values: `::print`, and `::printf` for those who want it otherwise.
 //!
 //! ```console
-//! > init_task::print struct task_struct comm pid
+//! > init_task::print comm pid
 //! comm = [ "swapper/0" ]
 //! pid = 0
 //! > init_task::print -t tasks
 //! struct list_head tasks = {
-//!     struct list_head *tasks.next = 0xffff9b6dc02319c0
-//!     struct list_head *tasks.prev = 0xffff9b6dc2c8d940
+//!     struct list_head *tasks.next = 0xff2b352c013488f0
+//!     struct list_head *tasks.prev = 0xff2b352c10b3aa70
 //! }
-//! > init_task::printf '%s has pid %d\n' struct task_struct comm pid
+//! > init_task::printf '%s has pid %d\n' comm pid
 //! swapper/0 has pid 0
+//! > ::print -at struct qstr
+//! 0 struct qstr {
+//!     0 union {...} <anon> {
+//!         0 struct {...} <anon> {
+//!             0 u32 hash
+//!             4 u32 len
+//!         }
+//!         0 u64 hash_len
+//!     }
+//!     8 const unsigned char *name
+//! }
 //! ```
 //!
-//! In the middle of a pipe `::print` passes on what the member is: a pointer's or integer's value, the address of a struct
-//! or array, each with its type.
+//! In the middle of a pipe `::print` passes on what the member is: a pointer's or integer's value, the address of a
+//! struct or array, each with its type.
 //!
 //! ```console
-//! > init_task::print tasks.next | ::print
+//! > ::walk task | ::head -2 | ::print real_parent | ::print comm
+//! comm = [ "swapper/0" ]
+//! comm = [ "swapper/0" ]
+//! > ::walk dentry | ::head -2 | ::print d_name.name
+//! d_name.name = 0xff2b352c0140c040 "dd"
+//! d_name.name = 0xff2b352c0140c160 "cttyhack"
 //! ```
 
 use crate::words;
@@ -41,8 +57,8 @@ use std::{cell::RefCell, rc::Rc};
 /// yields, of a global variable, of what `::print` itself passed on. Then a first word that is a member of that type is
 /// taken as one.
 ///
-/// Members are written as in C: `a.b->c[3].d`, several of them if wanted; `.` and `->` mean the same, and an index is an
-/// expression. `$[n]` stands for whatever member is n bytes into the object.
+/// Members are written as in C: `a.b->c[3].d`, several of them if wanted; `.` and `->` mean the same, and an index is
+/// an expression. `$[n]` stands for whatever member is n bytes into the object.
 #[derive(Args)]
 pub struct Print {
     /// show the address of each member; in the middle of a pipe, pass addresses on instead of values
@@ -325,10 +341,11 @@ fn number(cx: &Cx<'_>, found: Found, memory: &dyn Memory) -> Result<Option<(u64,
 
 /// Print members of an object in a format of your own.
 ///
-/// The format is like C's: `%d` and `%u` decimal, `%x` hexadecimal, `%o` octal, `%r` in the default radix, `%p` a pointer,
-/// `%a` an address as symbol and offset, `%A` the same or nothing, `%s` a string (a `char` array, a `char *`, an enum's
-/// name), `%H` a size for people, `%I` and `%N` IP addresses, `%Y` a date. Between `%` and the letter may stand `-`, `0`
-/// and a width, `?` for that of a pointer. Write `\n` where a line ends: what is printed for the next object follows on.
+/// The format is like C's: `%d` and `%u` decimal, `%x` hexadecimal, `%o` octal, `%r` in the default radix, `%p` a
+/// pointer, `%a` an address as symbol and offset, `%A` the same or nothing, `%s` a string (a `char` array, a `char *`,
+/// an enum's name), `%H` a size for people, `%I` and `%N` IP addresses, `%Y` a date. Between `%` and the letter may
+/// stand `-`, `0` and a width, `?` for that of a pointer. Write `\n` where a line ends: what is printed for the next
+/// object follows on.
 ///
 /// The type may be left out if it is known. The member `.` is the address itself.
 #[derive(Args)]

@@ -1,9 +1,9 @@
 //! Registers at the moment of the dump: `::regs`, `$r`.
 //!
 //! ```console
-//! > ::regs | ::where 'register == "rip"'
+//! > ::regs | ::where register == "rip"
 //! CPU REGISTER VALUE            SYMBOL
-//!   0 rip      ffffffff82015e1b pv_native_safe_halt+0xb
+//!   0 rip      ffffffffb1693f8f pv_native_safe_halt+0xf
 //! ```
 
 use engine::prelude::*;

@@ -4,8 +4,26 @@
 //!
 //! ```console
 //! > ::walk task | ::sort -r se.sum_exec_runtime | ::head -3 | ::print comm
-//! > ::walk task | ::uniq -c comm | ::sort -r count
+//! comm = [ "init" ]
+//! comm = [ "migration/1" ]
+//! comm = [ "kworker/u8:0" ]
+//! > ::walk task | ::uniq -c __state | ::sort -r count | ::head -3
+//! COUNT VALUE
+//!    46     1
+//!    40  1026
+//!     5  8193
 //! > ::walk dentry | ::quantize d_name.len
+//! VALUE DISTRIBUTION      COUNT
+//!     0 @                     5
+//!     1 @@                  473
+//!     2 @@@@@              1474
+//!     4 @@@@@@@@@@@@@@@@@  5267
+//!     8 @@@@@@@@@@@@@@     4300
+//!    16 @@@                 851
+//!    32 @                    24
+//! > ::walk dentry | ::sum d_name.len
+//!   SUM COUNT MIN MAX MEAN
+//! 96575 12394   0  41    7
 //! ```
 
 use crate::words::row_about;
@@ -72,8 +90,8 @@ fn too_many(name: &str) -> Error {
 
 /// Sort the items by a column, a member, or a C expression of them.
 ///
-/// Without one, rows are sorted by their first column, objects by address. Numbers come before texts, and what cannot be
-/// read comes last. Equal items stay in the order in which they came.
+/// Without one, rows are sorted by their first column, objects by address. Numbers come before texts, and what cannot
+/// be read comes last. Equal items stay in the order in which they came.
 #[derive(Args)]
 pub struct Sort {
     /// largest first

@@ -4,7 +4,7 @@
 //! > ::sizeof struct list_head
 //! sizeof (struct list_head) = 0x10
 //! > ::offsetof struct task_struct se.avg.load_avg
-//! offsetof (struct task_struct, se.avg.load_avg) = 0x168, sizeof (...->se.avg.load_avg) = 8
+//! offsetof (struct task_struct, se.avg.load_avg) = 0x160, sizeof (...->se.avg.load_avg) = 8
 //! > ::enum pid_type
 //! VALUE NAME
 //!     0 PIDTYPE_PID
@@ -12,6 +12,9 @@
 //!     2 PIDTYPE_PGID
 //!     3 PIDTYPE_SID
 //!     4 PIDTYPE_MAX
+//! > 81::enum fault_flag
+//! VALUE NAME
+//!    81 FAULT_FLAG_{WRITE|REMOTE}
 //! ```
 
 use crate::words;
@@ -51,7 +54,8 @@ impl Dcmd for Sizeof {
 
 /// Print where a member lies in its struct, and how large it is.
 ///
-/// The member may be a path: `se.avg.load_avg`, `mem[2].base`. The offset of a bit-field has its first bit behind a dot.
+/// The member may be a path: `se.avg.load_avg`, `mem[2].base`. The offset of a bit-field has its first bit behind a
+/// dot.
 #[derive(Args)]
 pub struct Offsetof {
     /// the type and the member

@@ -1,16 +1,28 @@
 //! From one object to many: `::walk`, `::list`, `::array`.
 //!
 //! ```console
-//! > ::walk task | ::print comm
-//! > modules::list struct module list | ::print name
-//! > pid_hash,3::array
+//! > ::walk task | ::head -3 | ::print comm
+//! comm = [ "init" ]
+//! comm = [ "kthreadd" ]
+//! comm = [ "pool_workqueue_" ]
+//! > modules::list struct module list | ::head -2 | ::print name
+//! name = [ "labmod" ]
+//! name = [ "veth" ]
+//! > init_task::print -a tasks | ::list struct task_struct tasks | ::head -2 | ::print comm
+//! comm = [ "init" ]
+//! comm = [ "kthreadd" ]
+//! > init_task::array 'struct list_head' 2
+//! 0xffffffffb2610940
+//! 0xffffffffb2610950
 //! ```
 //!
 //! Each takes the name of a variable as its last word: while the rest of the pipe looks at an object, the variable has
 //! its address, so that later stages can get back to it.
 //!
 //! ```console
-//! > ::walk task t | ::print mm | ::grep '.!=0' | ::eval '<t=K'
+//! > ::walk task t | ::print mm | ::grep '.!=0' | ::head -2 | ::eval '<t=K'
+//!                 ff2b352c01348040
+//!                 ff2b352c026d8040
 //! ```
 
 use crate::words;
@@ -122,10 +134,10 @@ fn find(cx: &Cx<'_>, name: &str) -> Result<Found> {
 
 /// Walk a list by the name of the member that links it.
 ///
-/// If the member is a pointer, the address is that of the first element, and the walk ends at a null pointer or where it
-/// began. If it is one of the kernel's list links (`struct list_head`, `hlist_node`, `hlist_bl_node`, `hlist_nulls_node`,
-/// `llist_node`), the address is that of the list's head, and each element is the struct around a link, as in
-/// `list_for_each_entry()`. Instead of a type and a member, `$[n]` is the offset of a pointer.
+/// If the member is a pointer, the address is that of the first element, and the walk ends at a null pointer or where
+/// it began. If it is one of the kernel's list links (`struct list_head`, `hlist_node`, `hlist_bl_node`,
+/// `hlist_nulls_node`, `llist_node`), the address is that of the list's head, and each element is the struct around a
+/// link, as in `list_for_each_entry()`. Instead of a type and a member, `$[n]` is the offset of a pointer.
 #[derive(Args)]
 pub struct List {
     /// the elements' type, the member that links them, and a variable for each element's address
