@@ -126,10 +126,10 @@ impl Filter for Count {
 
 /// Pass on the items for which a C expression is true.
 ///
-/// Names are the row's columns, then the members of the object (by its type), then enumerators and global variables:
-/// `mm == NULL && comm =~ "^kworker"`, `parent->pid == 1`, `__state & 2`, `(long)ptr % 64 == 0`. Numbers are decimal as
-/// in C, `==` compares texts too, `=~` and `!~` match a regular expression, `.` is the item's address. An item of which
-/// something that matters cannot be read is left out and noted.
+/// Names are the row's columns, then the members of the object (by its type), then enumerators and global variables (a
+/// static one with its module, ``vmlinux`state``): `mm == NULL && comm =~ "^kworker"`, `parent->pid == 1`, `__state &
+/// 2`, `(long)ptr % 64 == 0`. Numbers are decimal as in C, `==` compares texts too, `=~` and `!~` match a regular
+/// expression, `.` is the item's address. An item of which something that matters cannot be read is left out and noted.
 ///
 /// The expression needs no quotes unless it has a `|` or `!` that is not part of `||`, `!=` or `!~`, or a `;`.
 #[derive(Args)]

@@ -1,4 +1,5 @@
 //! What names mean in a C expression: columns of the row, members of the object, enumerators, globals, memory.
+//! A variable that is static in its file needs its module: ``vmlinux`state``.
 //!
 //! [`Question`] is what `::where`, `::sort` and their like ask of each item: an expression that is parsed once, whose
 //! members are looked up once for each type, and that reads no more of an item than it needs.
@@ -184,11 +185,18 @@ impl ItemScope<'_, '_> {
 
     /// The columns and members whose names are near.
     fn similar(&self, name: &str) -> Option<String> {
+        if self.symbol(name).is_some() {
+            return None;
+        }
         let name = name.rsplit(['.', '>']).next().unwrap_or(name).trim();
         let columns = self.row.into_iter().flat_map(|r| r.schema.columns.iter().map(|c| c.name.to_owned()));
         let members = self.object.and_then(|o| o.ctype).map(|t| self.cx.types.members(t)).unwrap_or_default();
         let all: Vec<String> = columns.chain(members.iter().map(|(n, _)| n.to_string())).collect();
-        names::did_you_mean(name, all.iter().map(String::as_str))
+        let near = names::did_you_mean(name, all.iter().map(String::as_str));
+        near.or_else(|| {
+            let columns: Vec<_> = self.row?.schema.columns.iter().map(|c| c.name).collect();
+            Some(format!("the columns are {}", columns.join(", ")))
+        })
     }
 
     /// Text up to its NUL, at most `max` bytes.
@@ -237,7 +245,11 @@ impl CScope for ItemScope<'_, '_> {
         let (module, bare) = name.split_once('`').map_or((None, name), |(m, n)| (Some(m), n));
         let addr = match module {
             Some(module) => self.cx.symbols.in_module(self.cx, module, bare),
-            None => self.cx.symbols.address(self.cx, bare),
+            // a column or member that does not exist must not become some file's `state` or `count`
+            None => {
+                let found = self.cx.symbols.by_name(self.cx, bare);
+                found.iter().find(|s| s.letter.is_ascii_uppercase()).map(|s| s.addr)
+            }
         };
         // without a type it has at least an address
         let val = addr.map(|addr| Val::whole(addr, self.cx.type_of_global(bare).unwrap_or(TypeId::VOID)));

@@ -329,7 +329,8 @@ impl<'a> Builder<'a> {
     }
 
     fn string(&mut self, addr: u64, count: u64, kind: Chars, window: Option<&Window>) -> Result<Option<Text>> {
-        let len = count.min(self.limits.chars).min(MAX_WINDOW) as usize;
+        let len = count.min(self.limits.chars).min(MAX_WINDOW).min(self.bytes) as usize;
+        self.bytes -= len as u64;
         let mut buf = vec![0; len];
         match self.read(addr, &mut buf, window) {
             Ok(()) => Ok(scalar::array_text(&buf, count > len as u64, kind)),
