@@ -92,6 +92,8 @@ pub struct Record {
 
 /// Ring sizes the kernel cannot have: CONFIG_LOG_BUF_SHIFT ends at 25, `log_buf_len=` at 2 GiB.
 const MAX_BITS: u32 = 31;
+/// Descriptors in a row that may be missing: a ring of the usual size has fewer, a damaged one may claim billions.
+const PATIENCE: u32 = 1 << 16;
 /// The state is in the top two bits of an id (`DESC_FLAGS_SHIFT`).
 const ID: u64 = (1 << 62) - 1;
 const COMMITTED: u64 = 1;
@@ -116,6 +118,7 @@ pub fn tail(session: &Session, most: u64, visit: &mut dyn FnMut(Record) -> Resul
     let mask = (1u64 << ring.count_bits) - 1;
     // ids run on for ever; the ring holds the last 2^count_bits of them
     let count = ((ring.head.wrapping_sub(ring.tail) & ID).min(mask) + 1).min(most);
+    let mut missing = 0;
     for id in (0..count).rev().map(|back| ring.head.wrapping_sub(back) & ID) {
         let desc_at = ring.descs.wrapping_add((id & mask) * desc_size);
         let desc = match session.view::<Desc>(desc_at) {
@@ -123,9 +126,15 @@ pub fn tail(session: &Session, most: u64, visit: &mut dyn FnMut(Record) -> Resul
             Err(e) if e.is_control() => return Err(e),
             Err(e) => {
                 session.notes.add(desc_at, format!("printk descriptor: {}", e.kind()));
+                missing += 1;
+                if missing > PATIENCE {
+                    session.notes.add(desc_at, "printk ring buffer of which nothing is left: given up");
+                    return Ok(());
+                }
                 continue;
             }
         };
+        missing = 0;
         let state = desc.state >> 62;
         if desc.state & ID != id || !matches!(state, COMMITTED | FINALIZED) {
             continue;

@@ -8,10 +8,10 @@
 //! > ::walk thread | ::print struct task_struct comm pid
 //! ```
 
-use crate::{list, percpu::Percpu};
+use crate::{list, percpu::Percpu, slab};
 use engine::ViewEntry;
 use engine::prelude::*;
-use std::sync::Arc;
+use std::{collections::HashSet, sync::Arc};
 
 /// A thread: `struct task_struct` (include/linux/sched.h).
 #[derive(View, Clone, Debug)]
@@ -172,11 +172,64 @@ struct Worker {
 /// What the names of rescuers start with.
 const RESCUER: &str = "kworker/R-";
 
-/// Visits every thread-group leader, in the order of their birth, without the idle tasks.
+/// Visits every thread-group leader, in the order of their birth, without the idle tasks. If the kernel counted more
+/// threads than the list leads to, because pages of it are missing, the rest is taken from the slab cache of tasks.
 pub fn leaders(session: &Session, visit: Visit<'_>) -> Result<()> {
     let init = session.symbol("init_task")?;
     let link = session.offset("task_struct", "tasks")?;
-    list::list(session, init.wrapping_add(link), link, visit)
+    let (mut seen, mut threads) = (HashSet::new(), 0);
+    list::list(session, init.wrapping_add(link), link, &mut |leader| {
+        seen.insert(leader);
+        // one that cannot be read counts as lost, which only costs a look at the slabs
+        threads += thread_count(session, leader).unwrap_or(0);
+        visit(leader)
+    })?;
+    let counted = session.kernel_symbol("nr_threads").and_then(|addr| session.u32(addr).ok()).unwrap_or(0);
+    if u64::from(counted) <= threads {
+        return Ok(());
+    }
+    match lost_leaders(session, &seen) {
+        Ok(lost) => {
+            if let Some(first) = lost.first() {
+                session
+                    .notes
+                    .add(*first, format!("{} processes are on no list: found in their slab cache", lost.len()));
+            }
+            lost.into_iter().try_for_each(visit)
+        }
+        Err(e) if e.is_control() => Err(e),
+        // a kernel whose slabs cannot be looked through
+        Err(_) => Ok(()),
+    }
+}
+
+/// Threads of a process, as its `signal_struct` counts them.
+fn thread_count(session: &Session, task: u64) -> Result<u64> {
+    let signal = session.u64(task.wrapping_add(session.offset("task_struct", "signal")?))?;
+    Ok(session.u32(signal.wrapping_add(session.offset("signal_struct", "nr_threads")?))?.into())
+}
+
+/// Thread-group leaders among the allocated objects of the cache `task_struct` that are not in `seen`. A task that was
+/// reaped, and is only kept by somebody's reference, has no `sighand` any more.
+fn lost_leaders(session: &Session, seen: &HashSet<u64>) -> Result<Vec<u64>> {
+    let slabs = slab::Slabs::of(session)?;
+    let sighand = session.offset("task_struct", "sighand")?;
+    let mut lost = Vec::new();
+    for cache in slabs.caches.named("task_struct") {
+        slabs.each(session, cache, slab::State::Allocated, &mut |addr| {
+            if seen.contains(&addr) {
+                return Ok(());
+            }
+            let Ok(task) = session.view::<Task>(addr) else { return Ok(()) };
+            let lives = session.u64(addr.wrapping_add(sighand)).is_ok_and(|sighand| sighand != 0);
+            if task.pid > 0 && task.is_leader() && lives {
+                lost.push((task.pid, addr));
+            }
+            Ok(())
+        })?;
+    }
+    lost.sort_unstable();
+    Ok(lost.into_iter().map(|(_, addr)| addr).collect())
 }
 
 /// Visits every thread of a process, given any of its threads, leader first.

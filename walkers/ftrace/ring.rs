@@ -380,3 +380,118 @@ impl Iterator for SubBuffer {
 
 /// The views of this file, to be held against every kernel.
 pub static VIEWS: &[ViewEntry] = &[ViewEntry::of::<PerCpu>(), ViewEntry::of::<BufferPage>()];
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    const SIZE: usize = 4096;
+    const DATA: usize = 16;
+
+    /// A page as x86 has it: time, commit, data.
+    fn page(time: u64, words: &[u32], flags: u64) -> SubBuffer {
+        let mut bytes = time.to_le_bytes().to_vec();
+        bytes.extend(((4 * words.len() as u64) | flags).to_le_bytes());
+        bytes.extend(words.iter().flat_map(|w| w.to_le_bytes()));
+        bytes.resize(SIZE, 0xee);
+        SubBuffer::new(0x1000, bytes.into(), 8, DATA, 0).unwrap()
+    }
+
+    fn word(kind: u32, delta: u32) -> u32 {
+        delta << 5 | kind
+    }
+
+    #[test]
+    fn times_add_up_and_lengths_come_in_two_kinds() {
+        let mut sub = page(
+            1000,
+            &[word(2, 5), 1, 2, word(0, 7), 8, 3, word(30, 1), 2, word(1, 0), 9, word(29, 4), 8, 0, word(1, 1), 9],
+            0,
+        );
+        let seen: Vec<_> = sub.by_ref().map(|r| (r.at, r.time, r.data)).collect();
+        let extended = 1012 + (2 << 27) + 1;
+        assert_eq!(
+            seen,
+            [
+                (16, 1005, 20..28),
+                (28, 1012, 36..40),
+                (48, extended, 52..56),
+                // a discarded record between them takes its time along
+                (68, extended + 4 + 1, 72..76),
+            ]
+        );
+        assert_eq!(sub.damage(), None);
+    }
+
+    #[test]
+    fn an_absolute_time_keeps_the_top_bits_and_may_have_run_over() {
+        let time = 0x0900_0000_0000_0000u64;
+        let times = |low: u64| -> Vec<u64> {
+            let absolute = [word(31, (low & 0x7ff_ffff) as u32), (low >> 27) as u32, word(1, 0), 0];
+            page(time, &absolute, 0).map(|r| r.time).collect()
+        };
+        assert_eq!(times(0x123_4567_89ab), [0x0800_0123_4567_89ab + (1 << 59)]);
+        assert_eq!(times(time & !(0xf8 << 56) | 5), [time | 5]);
+        let mut low = page(0, &[word(31, 9), 1, word(1, 0), 0], 0);
+        assert_eq!(low.next().unwrap().time, (1 << 27) | 9);
+    }
+
+    #[test]
+    fn the_end_of_a_page_is_its_commit_or_its_padding() {
+        assert_eq!(page(0, &[word(1, 1), 0, word(29, 0), word(1, 1), 0], 0).count(), 1);
+        let lost = page(0, &[word(1, 1), 0], MISSED);
+        assert!(lost.lost);
+        assert_eq!(lost.count(), 1);
+    }
+
+    #[test]
+    fn what_was_read_before_counts_only_for_the_time() {
+        let mut bytes = vec![0; SIZE];
+        bytes[8] = 16;
+        bytes[16..20].copy_from_slice(&word(1, 3).to_le_bytes());
+        bytes[24..28].copy_from_slice(&word(1, 4).to_le_bytes());
+        let sub = SubBuffer::new(0, bytes.into(), 8, DATA, 8).unwrap();
+        assert_eq!(sub.map(|r| (r.at, r.time)).collect::<Vec<_>>(), [(24, 7)]);
+    }
+
+    #[test]
+    fn damage_ends_a_page_and_is_told() {
+        for words in [&[word(28, 1), 0][..], &[word(0, 1), 3], &[word(0, 1), 0xffff_ffff], &[word(0, 1)]] {
+            let mut sub = page(0, words, 0);
+            // words behind the commit are no records, whatever they say
+            assert_eq!(sub.by_ref().count(), 0, "{words:x?}");
+            assert!(sub.damage().is_some(), "{words:x?}");
+        }
+        let mut bytes = vec![0xff; SIZE];
+        bytes[8..16].copy_from_slice(&0x3fff_ffffu64.to_le_bytes());
+        let sub = SubBuffer::new(0, bytes.into(), 8, DATA, usize::MAX).unwrap();
+        assert!(sub.damage().is_some());
+        assert_eq!(sub.count(), 0);
+        assert!(SubBuffer::new(0, vec![0; 12].into(), 8, DATA, 0).is_none());
+    }
+
+    #[test]
+    fn noise_ends_without_a_panic() {
+        let mut seed = 0x9e37_79b9_7f4a_7c15u64;
+        let mut next = || {
+            seed ^= seed << 13;
+            seed ^= seed >> 7;
+            seed ^= seed << 17;
+            seed
+        };
+        for round in 0..2000 {
+            let mut bytes: Vec<u8> = (0..SIZE / 8).flat_map(|_| next().to_le_bytes()).collect();
+            if round % 2 == 0 {
+                // mostly small records, so that many are stepped through
+                bytes.chunks_exact_mut(4).for_each(|w| w[0] &= if next() % 8 == 0 { 0x1f } else { 0x03 });
+            }
+            let mut sub = SubBuffer::new(0, bytes.into(), 8, DATA, (next() % 64) as usize).unwrap();
+            let mut last = 0;
+            for record in sub.by_ref() {
+                assert!(record.at >= last && record.data.end <= SIZE);
+                last = record.data.end;
+            }
+        }
+    }
+}

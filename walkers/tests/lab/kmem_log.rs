@@ -15,7 +15,7 @@ fn histories(text: &str) -> HashMap<u64, Vec<(u64, Kind)>> {
     let mut map: HashMap<u64, Vec<(u64, Kind)>> = HashMap::new();
     for line in lines(text) {
         let kind = match line.name.as_str() {
-            "kmalloc" | "kmem_cache_alloc" => Kind::Alloc,
+            "kmalloc" | "kmem_cache_alloc" | "kmalloc_node" | "kmem_cache_alloc_node" => Kind::Alloc,
             "kfree" | "kmem_cache_free" => Kind::Free,
             _ => continue,
         };

@@ -58,13 +58,14 @@ fn kmem(dump: &Dump, types: &EventTypes, event: &Event<'_>) -> Option<String> {
     let (session, get) = (&dump.session, |name: &str| event.uint(kind.field(&dump.session, name)?));
     let site = percent_ps(dump, get("call_site")?);
     let ptr = get("ptr")?;
+    // a field of freeings since Linux 5.12, of allocations in newest kernels
+    let name =
+        kind.field(session, "name").and_then(|f| event.text(f)).map(|n| format!(" name={n}")).unwrap_or_default();
     Some(match kind.name.as_str() {
         "kfree" => format!("call_site={site} ptr={ptr:016x}"),
-        "kmem_cache_free" => {
-            format!("call_site={site} ptr={ptr:016x} name={}", event.text(kind.field(session, "name")?)?)
-        }
-        "kmalloc" | "kmem_cache_alloc" => format!(
-            "call_site={site} ptr={ptr:016x} bytes_req={} bytes_alloc={} gfp_flags=",
+        "kmem_cache_free" => format!("call_site={site} ptr={ptr:016x}{name}"),
+        "kmalloc" | "kmem_cache_alloc" | "kmalloc_node" | "kmem_cache_alloc_node" => format!(
+            "call_site={site} ptr={ptr:016x}{name} bytes_req={} bytes_alloc={} gfp_flags=",
             get("bytes_req")?,
             get("bytes_alloc")?
         ),
