@@ -275,7 +275,7 @@ impl Bufctl {
         }
         let stack = t.stack(cx).map(|stack| {
             let frames = if stack.is_empty() { vec![t.site] } else { stack };
-            frames.into_iter().map(|pc| cx.sym(pc)).collect()
+            frames.into_iter().flat_map(|pc| engine::frame::frame(cx, pc, true)).collect()
         });
         out.row(BufctlAuditRow {
             addr,

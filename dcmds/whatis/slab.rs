@@ -90,7 +90,9 @@ fn report(
     }
     out.push(line);
     match stack {
-        Ok(frames) => out.extend(frames.into_iter().map(|frame| format!("    {}", cx.sym(frame)))),
+        Ok(frames) => out.extend(
+            frames.into_iter().flat_map(|pc| engine::frame::frame(cx, pc, true)).map(|line| format!("    {line}")),
+        ),
         Err(e) => out.push(format!("    stack unreadable: {}", e.kind())),
     }
 }

@@ -11,6 +11,7 @@ pub mod ctree;
 pub mod cx;
 pub mod env;
 pub mod error;
+pub mod frame;
 pub mod globals;
 pub mod interrupt;
 pub mod item;

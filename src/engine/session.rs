@@ -154,6 +154,12 @@ impl Session {
         self.symbolize(addr).unwrap_or_else(|| format!("{addr:#x}"))
     }
 
+    /// The debug information that covers a code address.
+    pub fn dwarf_at(&self, addr: u64) -> Option<&Dwarf> {
+        // the kernel's own file knows nothing of modules, whose addresses lie above the image
+        self.dwarf.as_deref().filter(|_| self.symbols.by_addr(self, addr).is_some_and(|s| s.module.is_none()))
+    }
+
     // ---- types --------------------------------------------------------------------------------------------------
 
     /// A type by its C spelling: the kernel's, or else a module's.
