@@ -197,6 +197,7 @@ pub struct Grep {
 
 impl Filter for Grep {
     const NAME: &'static str = "grep";
+    const LINES: bool = false;
 
     fn item(&mut self, cx: &Cx<'_>, item: Item, out: &mut Out<'_>) -> Result<()> {
         let object = subject(Self::NAME, &item)?;
@@ -213,6 +214,7 @@ pub struct Map {
 
 impl Filter for Map {
     const NAME: &'static str = "map";
+    const LINES: bool = false;
 
     fn item(&mut self, cx: &Cx<'_>, item: Item, out: &mut Out<'_>) -> Result<()> {
         let object = subject(Self::NAME, &item)?;

@@ -363,6 +363,7 @@ pub struct Printf {
 
 impl Filter for Printf {
     const NAME: &'static str = "printf";
+    const LINES: bool = false;
 
     fn item(&mut self, cx: &Cx<'_>, item: Item, out: &mut Out<'_>) -> Result<()> {
         let object = item.object().ok_or_else(|| {

@@ -165,6 +165,13 @@ impl Chain<'_, '_, '_> {
         let Some((stage, rest)) = self.stages.split_first_mut() else {
             return item.map_or(Ok(()), |item| self.end.item(item));
         };
+        let item = match item {
+            Some(Item::Line(text)) if !stage.takes_lines() => match text.trim() {
+                "" => return Ok(()),
+                text => Some(Item::Object(Object::untyped(eval_text(self.cx, text)?))),
+            },
+            item => item,
+        };
         let at = item.as_ref().and_then(Item::object);
         if let Some(object) = at {
             self.cx.env.dot.set(object.addr);
@@ -262,6 +269,10 @@ struct Shell {
 }
 
 impl Stage for Shell {
+    fn takes_lines(&self) -> bool {
+        true
+    }
+
     fn item(&mut self, _: &Cx<'_>, item: Option<Item>, _: &mut Out<'_>) -> Result<()> {
         // in the middle of a pipe the command sees addresses, as mdb's stages do, and not tables for people
         self.items.extend(item.map(|item| item.object().map_or(item, Item::Object)));

@@ -44,6 +44,8 @@ pub trait Filter: Args {
     const ALIASES: &'static [&'static str] = &[];
     /// The rows it emits, for help and docs.
     const ROWS: &'static [&'static Schema] = &[];
+    /// Whether it takes lines of text as they are, instead of as expressions.
+    const LINES: bool = true;
     /// Whether its words, but for options in front, are one C expression: they come as one, as they were written.
     const EXPRESSION: bool = false;
     /// Called once, before the first item: for arguments that must be parsed or evaluated.
@@ -60,6 +62,10 @@ pub trait Filter: Args {
 
 /// A stage of a running pipeline.
 pub trait Stage {
+    /// Whether it takes lines of text as they are. For all others a line is an expression, as everywhere in mdb.
+    fn takes_lines(&self) -> bool {
+        false
+    }
     /// One item; `None` for the first stage of a pipeline, which runs once without one.
     fn item(&mut self, cx: &Cx<'_>, item: Option<Item>, out: &mut Out<'_>) -> Result<()>;
     /// No more items.
@@ -138,6 +144,9 @@ impl DcmdEntry {
     pub const fn filter<F: Filter + 'static>() -> DcmdEntry {
         struct Whole<F>(F);
         impl<F: Filter> Stage for Whole<F> {
+            fn takes_lines(&self) -> bool {
+                F::LINES
+            }
             fn item(&mut self, cx: &Cx<'_>, item: Option<Item>, out: &mut Out<'_>) -> Result<()> {
                 let item = item.ok_or_else(|| {
                     Error::Usage(format!("::{} works on what a pipe brings", F::NAME))
