@@ -66,9 +66,17 @@ pub struct CacheRow {
     /// bytes from one object to the next, with all that the allocator keeps beside it
     bufsize: u32,
     /// objects in use; those of KFENCE are not counted
-    inuse: u64,
+    #[heading("INUSE")]
+    in_use: u64,
     /// objects, free ones too
-    buftotl: u64,
+    #[heading("BUFTOTL")]
+    total: u64,
+    /// objects that were freed and wait for the end of a grace period: neither in use nor free
+    #[hidden]
+    rcu_pending: u64,
+    /// objects whose state the dump does not tell
+    #[hidden]
+    unknown: u64,
     /// how many caches are merged in it; 1 if it is its own
     #[hidden]
     refcount: i32,
@@ -97,8 +105,10 @@ impl Dcmd for KmemCache {
                 flags: cache::flag_names(cx, cache.flags),
                 objsize: cache.object_size,
                 bufsize: cache.size,
-                inuse: counts.in_use,
-                buftotl: counts.total,
+                in_use: counts.in_use,
+                total: counts.total,
+                rcu_pending: counts.rcu_pending,
+                unknown: counts.unknown,
                 refcount: cache.refcount,
                 ctor: (cache.ctor != 0).then(|| cx.sym(cache.ctor)),
                 ctype: slab::names::object_type(cx, cache).map(|t| cx.types.spell(t)),
@@ -139,7 +149,8 @@ pub struct StatRow {
     #[heading("BUFSIZE")]
     size: Option<u64>,
     /// objects in use
-    inuse: u64,
+    #[heading("INUSE")]
+    in_use: u64,
     /// objects, free ones too
     total: u64,
     /// memory of its slabs
@@ -172,7 +183,7 @@ impl Kmastat {
             addr: Some(cx.object("kmem_cache", cache.addr)),
             cache: cache.name().to_owned(),
             size: Some(cache.size.into()),
-            inuse: counts.in_use,
+            in_use: counts.in_use,
             total: counts.total,
             memory: self.memory(bytes),
             bytes,
@@ -183,9 +194,9 @@ impl Kmastat {
     /// KFENCE's share, which is in no slab.
     fn kfence(&self, cx: &Cx<'_>) -> Result<Option<StatRow>> {
         let Some(pool) = kfence::Pool::of(cx)? else { return Ok(None) };
-        let mut inuse = 0;
+        let mut in_use = 0;
         pool.each(cx, &mut |record| {
-            inuse += u64::from(record.state(cx) == kfence::State::Allocated);
+            in_use += u64::from(record.state(cx) == kfence::State::Allocated);
             Ok(())
         })?;
         let bytes = pool.range().end - pool.range().start;
@@ -193,7 +204,7 @@ impl Kmastat {
             addr: None,
             cache: "[kfence]".into(),
             size: Some(cx.target.arch().page_size()),
-            inuse,
+            in_use,
             total: pool.count,
             memory: self.memory(bytes),
             bytes,
@@ -210,9 +221,9 @@ impl Dcmd for Kmastat {
     fn run(&self, cx: &Cx<'_>, _: Option<Object>, out: &mut Out<'_>) -> Result<()> {
         let slabs = Slabs::of(cx)?;
         slabs.free_all(cx)?;
-        let (mut inuse, mut total, mut bytes, mut alloc) = (0, 0, 0, None);
+        let (mut in_use, mut total, mut bytes, mut alloc) = (0, 0, 0, None);
         let mut add = |row: StatRow, out: &mut Out<'_>| {
-            inuse += row.inuse;
+            in_use += row.in_use;
             total += row.total;
             bytes += row.bytes;
             if let Some(Ok(n)) = row.alloc {
@@ -234,7 +245,7 @@ impl Dcmd for Kmastat {
             addr: None,
             cache: "Total".into(),
             size: None,
-            inuse,
+            in_use,
             total,
             memory: self.memory(bytes),
             bytes,
