@@ -24,13 +24,7 @@ fn chosen(caches: &Caches, at: Option<Object>, passes: impl Fn(&str) -> bool) ->
 
 /// Tells if slabs that the kernel counts were not found, as in a dump that lacks pages.
 fn check_counters(cx: &Cx<'_>, slabs: &Slabs, number: usize, cache: &Cache) -> Result<()> {
-    let nodes = match cache.nodes(cx) {
-        Err(e) if e.is_unreadable() => {
-            cx.notes.add(cache.addr, format!("memory nodes of a slab cache: {}", e.kind()));
-            return Ok(());
-        }
-        nodes => nodes?,
-    };
+    let nodes = cache.nodes(cx)?;
     let counted: Option<u64> = nodes.iter().map(|node| node.nr_slabs).sum();
     let found = slabs.of_cache(number).len() as u64;
     if let Some(counted) = counted.filter(|counted| *counted != found) {

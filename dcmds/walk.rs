@@ -112,7 +112,9 @@ fn check_address(walker: &WalkerEntry, at: Option<Object>) -> Result<()> {
 
 fn find(cx: &Cx<'_>, name: &str) -> Result<Found> {
     if let Some(walker) = cx.registry.walker(name) {
-        return Ok(Found::Static(walker, cx.ctype(walker.item).ok()));
+        // newer and older kernels may call it differently
+        let ctype = walker.item.split(", ").find_map(|item| cx.ctype(item).ok());
+        return Ok(Found::Static(walker, ctype));
     }
     for family in cx.registry.dynamic {
         if let Some(walker) = (family.find)(cx, name)? {

@@ -187,7 +187,7 @@ pub struct WalkerEntry {
     pub name: &'static str,
     /// one line
     pub doc: &'static str,
-    /// C type of what it yields: `struct dentry`; empty if it varies
+    /// C type of what it yields: `struct dentry`; several, the newest first, if kernels differ; empty if it varies
     pub item: &'static str,
     /// whether it wants an address
     pub address: Address,

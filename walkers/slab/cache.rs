@@ -110,7 +110,7 @@ impl Cache {
         Ok(Some(sum))
     }
 
-    /// The cache's lists on each memory node.
+    /// The cache's lists on each memory node. Those that cannot be read are noted.
     pub fn nodes(&self, session: &Session) -> Result<Vec<Node>> {
         let count = match session.kernel_symbol("nr_node_ids") {
             Some(at) => session.u32(at)?.clamp(1, MAX_NODES),
@@ -131,15 +131,24 @@ impl Cache {
         let mut out = Vec::new();
         for i in 0..u64::from(count) {
             let slot = |offset: u64| self.addr.wrapping_add(offset).wrapping_add(i * stride);
-            match session.u64(slot(node))? {
-                0 => {}
-                at => {
-                    let mut node: Node = session.view(at)?;
-                    if let Some(barn) = barn {
-                        node.barn = Some(session.u64(slot(barn))?);
+            let read = || -> Result<Option<Node>> {
+                match session.u64(slot(node))? {
+                    0 => Ok(None),
+                    at => {
+                        let mut node: Node = session.view(at)?;
+                        if let Some(barn) = barn {
+                            node.barn = Some(session.u64(slot(barn))?);
+                        }
+                        Ok(Some(node))
                     }
-                    out.push(node);
                 }
+            };
+            match read() {
+                Ok(node) => out.extend(node),
+                Err(e) if e.is_unreadable() => {
+                    session.notes.add(slot(node), format!("slab cache's lists of a memory node: {}", e.kind()));
+                }
+                Err(e) => return Err(e),
             }
         }
         Ok(out)

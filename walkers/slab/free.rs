@@ -53,6 +53,8 @@ pub enum FaultKind {
     Wild(u64),
     /// points to an object that has been met before
     Again(u64),
+    /// points into no slab that was found
+    Homeless(u64),
     /// lies in memory that cannot be read
     Unreadable(String),
     /// the slab's counter says that this many objects are free, its list has so many
@@ -69,6 +71,7 @@ impl FaultKind {
     pub fn text(&self) -> String {
         match self {
             FaultKind::Wild(_) => "free list with a pointer to no object of its slab".into(),
+            FaultKind::Homeless(_) => "free object of a CPU or a sheaf whose slab was not found".into(),
             FaultKind::Again(_) => "free list with an object that is free already".into(),
             FaultKind::Unreadable(reason) => format!("free list with an object that cannot be read ({reason})"),
             FaultKind::Count { .. } => "free list that is longer or shorter than the slab's counter says".into(),
@@ -347,7 +350,7 @@ impl Lists<'_> {
                     self.handed_out += u64::from(followed.length);
                     self.unknown(number, !followed.whole);
                 }
-                None => self.map.fault(cpu.slab, at, FaultKind::Wild(cpu.freelist)),
+                None => self.map.fault(cpu.slab, at, FaultKind::Homeless(cpu.freelist)),
             }
         }
         Ok(())
@@ -407,7 +410,7 @@ impl Lists<'_> {
             let object = word(&objects, i as u64 * 8);
             let place = self.slab_at(object).and_then(|(n, slab)| Some((n, slab.addr, self.index(slab, object)?)));
             match place {
-                None => self.map.fault(0, sheaf, FaultKind::Wild(object)),
+                None => self.map.fault(0, sheaf, FaultKind::Homeless(object)),
                 Some((number, slab, index)) if !self.map.mark(number, index) => {
                     self.map.fault(slab, sheaf, FaultKind::Again(object));
                 }

@@ -45,6 +45,7 @@ pub struct Slabs {
     /// `struct page`s that are not in the dump
     missing: u64,
     damaged: Vec<u64>,
+    strangers: Vec<u64>,
     gave_up: bool,
 }
 
@@ -60,6 +61,10 @@ impl Slabs {
             let what = "struct pages are marked as slabs and cannot be ones; they are left out";
             session.notes.once(*first, format!("{} {what}", slabs.damaged.len()));
         }
+        if let Some(first) = slabs.strangers.first() {
+            let what = "slabs belong to caches that are not in `slab_caches`, or not in the dump; they are left out";
+            session.notes.once(*first, format!("{} {what}", slabs.strangers.len()));
+        }
         if slabs.gave_up {
             session.notes.once(0, "the kernel's page map is larger than the dump; it was not scanned to its end");
         }
@@ -73,8 +78,8 @@ impl Slabs {
         let mut by_base: Vec<u32> = (0..found.slabs.len() as u32).collect();
         by_base.sort_unstable_by_key(|i| found.slabs.get(*i as usize).map(|s| s.base));
         let free = (0..caches.len()).map(|_| OnceLock::new()).collect();
-        let scan::Found { slabs, missing, damaged, gave_up } = found;
-        Ok(Slabs { caches, slabs, ranges, by_base, free, missing, damaged, gave_up })
+        let scan::Found { slabs, missing, damaged, strangers, gave_up } = found;
+        Ok(Slabs { caches, slabs, ranges, by_base, free, missing, damaged, strangers, gave_up })
     }
 
     /// All slabs, by cache.
@@ -121,12 +126,26 @@ impl Slabs {
         (0..self.caches.len()).into_par_iter().try_for_each(|cache| self.free(session, cache).map(|_| ()))
     }
 
+    /// Tells the running command what was wrong with the free lists of these caches.
+    pub fn note(&self, session: &Session, caches: impl Iterator<Item = usize>) -> Result<()> {
+        let mut unknown = 0;
+        for cache in caches {
+            let free = self.free(session, cache)?;
+            unknown += free.counts.unknown;
+            free.faults.iter().for_each(|fault| session.notes.add(fault.at, fault.kind.text()));
+        }
+        if unknown > 0 {
+            let what = "their slabs' free lists cannot be followed (`::walk kmem_unknown` shows them)";
+            session.notes.once(0, format!("state of {unknown} objects is unknown: {what}"));
+        }
+        Ok(())
+    }
+
     /// Shows the objects of cache number `cache` that are in `state` to `visit`: those in slabs by address, then those
     /// that KFENCE holds.
     pub fn each(&self, session: &Session, cache: usize, state: State, visit: Visit<'_>) -> Result<()> {
         let free = self.free(session, cache)?;
         let Some(view) = self.caches.get(cache) else { return Ok(()) };
-        note(session, view, free);
         let (size, pad) = (u64::from(view.size), view.left_pad());
         for (number, slab) in self.of_cache(cache).iter().enumerate() {
             session.interrupt.check()?;
@@ -136,22 +155,6 @@ impl Slabs {
         let held = kfence::Held::of(session)?;
         let here = held.of_cache(view.addr).iter().filter(|(_, s)| of_kfence(*s) == state);
         here.map(|(addr, _)| *addr).try_for_each(visit)
-    }
-}
-
-/// Tells the running command what was wrong with the free lists of a cache.
-fn note(session: &Session, cache: &Cache, free: &FreeMap) {
-    if free.counts.unknown > 0 {
-        let what = "its free list cannot be followed";
-        session
-            .notes
-            .once(0, format!("state of {} objects of {} is unknown: {what}", free.counts.unknown, cache.name()));
-    }
-    if let Some(first) = free.faults.first() {
-        let name = cache.name();
-        session
-            .notes
-            .once(first.at, format!("{name}: {}, {} such faults in all", first.kind.text(), free.faults.len()));
     }
 }
 
@@ -242,6 +245,7 @@ fn objects(cx: &Cx<'_>, at: Option<Object>, state: State, visit: Visit<'_>) -> R
     if caches.len() > 1 {
         slabs.free_all(cx)?;
     }
+    slabs.note(cx, caches.clone())?;
     caches.try_for_each(|cache| slabs.each(cx, cache, state, visit))
 }
 
@@ -278,15 +282,15 @@ pub static WALKERS: &[WalkerEntry] = &[
     WalkerEntry {
         name: "kmem_slab",
         doc: "walk all slabs of a cache, or of all caches",
-        // `struct page` before Linux 5.17
-        item: "struct slab",
+        // the latter before Linux 5.17 (d122019bf061)
+        item: "struct slab, struct page",
         address: Address::Optional,
         walk: slabs,
     },
     WalkerEntry {
         name: "kmem_slab_partial",
         doc: "walk the slabs of a cache, or of all, that wait for more allocations",
-        item: "struct slab",
+        item: "struct slab, struct page",
         address: Address::Optional,
         walk: partial,
     },
@@ -336,6 +340,7 @@ pub const DYNAMIC: DynamicWalkers = DynamicWalkers {
             cx.notes.once(key, what);
         }
         // two caches may have one name: both are meant
+        slabs.note(cx, slabs.caches.named(cache.name()))?;
         slabs.caches.named(cache.name()).try_for_each(|i| slabs.each(cx, i, State::Allocated, visit))
     },
     objects: |session, key| {

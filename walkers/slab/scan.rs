@@ -49,6 +49,8 @@ pub struct Found {
     pub missing: u64,
     /// struct pages marked as slabs that cannot be ones
     pub damaged: Vec<u64>,
+    /// slabs of no cache that is known
+    pub strangers: Vec<u64>,
     /// the page map was too large to be true
     pub gave_up: bool,
 }
@@ -82,6 +84,7 @@ pub fn scan(session: &Session, caches: &Caches) -> Result<Found> {
         }
         match raw.slab(caches, addr, base) {
             Some(slab) => out.push(caches, slab),
+            None if raw.cache.is_none() => out.strangers.push(addr),
             None => out.damaged.push(addr),
         }
     }
