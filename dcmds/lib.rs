@@ -6,6 +6,7 @@
 mod tests;
 mod words;
 
+pub mod dentry;
 pub mod dis;
 pub mod dump;
 pub mod filter;
@@ -13,6 +14,7 @@ pub mod help;
 pub mod kmem;
 pub mod kmem_log;
 pub mod modules;
+pub mod mounts;
 pub mod msgbuf;
 pub mod nm;
 pub mod print;
@@ -28,6 +30,7 @@ use engine::DcmdEntry;
 
 /// Every dcmd, by family.
 pub static DCMDS: &[&[DcmdEntry]] = &[
+    dentry::DCMDS,
     dis::DCMDS,
     dump::DCMDS,
     filter::DCMDS,
@@ -35,6 +38,7 @@ pub static DCMDS: &[&[DcmdEntry]] = &[
     kmem::DCMDS,
     kmem_log::DCMDS,
     modules::DCMDS,
+    mounts::DCMDS,
     msgbuf::DCMDS,
     nm::DCMDS,
     print::DCMDS,

@@ -6,36 +6,47 @@
 
 pub mod clock;
 pub mod cpu;
+pub mod dentry;
 pub mod dmesg;
 pub mod ftrace;
 pub mod image;
 pub mod kfence;
 pub mod kmem_log;
 pub mod list;
+pub mod list_lru;
 pub mod module;
+pub mod mount;
 pub mod page;
 pub mod percpu;
+pub mod rbtree;
 pub mod slab;
 pub mod stackdepot;
+pub mod super_block;
 pub mod system;
 pub mod task;
 pub mod task_stack;
+pub mod xarray;
 
 use engine::{DynamicWalkers, ViewEntry, WalkerEntry};
 
 /// Every walker, by family.
 #[rustfmt::skip] // one a line: branches that add some do not meet
 pub static WALKERS: &[&[WalkerEntry]] = &[
+    dentry::WALKERS,
     dmesg::WALKERS,
     ftrace::WALKERS,
     kfence::WALKERS,
     kmem_log::WALKERS,
     list::WALKERS,
     module::WALKERS,
+    mount::WALKERS,
     page::WALKERS,
     percpu::WALKERS,
+    rbtree::WALKERS,
     slab::WALKERS,
+    super_block::WALKERS,
     task::WALKERS,
+    xarray::WALKERS,
 ];
 
 /// Families of walkers that the target brings along.
@@ -45,18 +56,25 @@ pub static DYNAMIC: &[DynamicWalkers] = &[slab::DYNAMIC];
 #[rustfmt::skip]
 pub static VIEWS: &[&[ViewEntry]] = &[
     clock::VIEWS,
+    dentry::VIEWS,
     dmesg::VIEWS,
     ftrace::VIEWS,
     ftrace::comm::VIEWS,
     ftrace::ring::VIEWS,
     ftrace::types::VIEWS,
     kfence::VIEWS,
+    list_lru::VIEWS,
     module::VIEWS,
+    mount::VIEWS,
     percpu::VIEWS,
+    rbtree::VIEWS,
     slab::cache::VIEWS,
     slab::free::VIEWS,
     slab::track::VIEWS,
     stackdepot::VIEWS,
+    super_block::VIEWS,
+    system::VIEWS,
     task::VIEWS,
     task_stack::VIEWS,
+    xarray::VIEWS,
 ];

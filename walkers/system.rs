@@ -1,11 +1,12 @@
 //! The system as a whole: what it is called, what time it had, how it is tainted, what it said when it ended.
 //!
 //! ```console
-//! > init_uts_ns::print struct uts_namespace name
+//! > init_uts_ns::print struct uts_namespace name.release
+//! name.release = [ "6.12.117+deb12-cloud-amd64" ]
 //! ```
 
 use crate::{cpu, dmesg};
-use engine::prelude::*;
+use engine::{ViewEntry, prelude::*};
 use std::time::{Duration, SystemTime};
 
 /// What `uname` says: `struct new_utsname`.
@@ -117,3 +118,6 @@ const OOPS: &[&str] = &[
     "stack segment: ",
     "watchdog: BUG: ",
 ];
+
+/// The views of this file.
+pub static VIEWS: &[ViewEntry] = &[ViewEntry::of::<Uts>()];

@@ -7,6 +7,7 @@
 mod kmem_log;
 mod log;
 mod system;
+mod vfs;
 
 use engine::{
     Registry, Session,

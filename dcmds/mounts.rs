@@ -1,0 +1,104 @@
+//! Mounted filesystems: `::mounts`.
+//!
+//! ```console
+//! > ::mounts | ::tail -5
+//! ADDR             FS      SOURCE     OPTIONS     MOUNT
+//! ff2b352c023eb040 cgroup2 cgroup2    rw,relatime /sys/fs/cgroup
+//! ff2b352c023ea840 ext4    /dev/vdb   rw,relatime /lab/ext4
+//! ff2b352c023eb240 overlay laboverlay rw,relatime /lab/ovl
+//! ff2b352c023eb640 tmpfs   labtmp     ro,relatime /lab/bind
+//! ff2b352c023ea640 tmpfs   lab tmp    rw,relatime /lab/mnt space
+//! > ::walk mnt_namespace | ::count
+//! COUNT
+//!     3
+//! ```
+
+use engine::{IntoRow, prelude::*};
+use walkers::{
+    mount::{self, Mount},
+    super_block::SuperBlock,
+};
+
+/// Show what is mounted, where.
+///
+/// With the address of a `struct mnt_namespace` or of a task that comes through the pipe (`::walk task | ::mounts`), the
+/// mounts of that namespace, with that of a `struct mount` only that one; without, those of the namespace that the
+/// system started with.
+#[derive(Args)]
+pub struct Mounts {}
+
+/// A mount.
+#[derive(Row)]
+pub struct MountRow {
+    /// address of the struct mount
+    addr: Object,
+    /// its number
+    #[hidden]
+    id: i32,
+    /// the number of the mount it is on
+    #[hidden]
+    parent: Result<u32>,
+    /// major and minor number of the device
+    #[hidden]
+    device: Result<String>,
+    /// address of its struct super_block
+    #[hidden]
+    sb: Addr,
+    /// type of the filesystem
+    fs: Result<String>,
+    /// what was mounted
+    source: Result<String>,
+    /// options of the mount itself
+    options: String,
+    /// the directory of the filesystem that is to be seen there
+    #[hidden]
+    root: Result<String>,
+    /// where it is
+    #[heading("MOUNT")]
+    path: Result<String>,
+}
+
+impl Dcmd for Mounts {
+    const NAME: &'static str = "mounts";
+    const ALIASES: &'static [&'static str] = &["fsinfo"];
+    const ROWS: &'static [&'static engine::Schema] = &[MountRow::SCHEMA];
+
+    fn run(&self, cx: &Cx<'_>, at: Option<Object>, out: &mut Out<'_>) -> Result<()> {
+        let is = |name| at.is_some_and(|o| o.ctype.is_some() && o.ctype == cx.struct_type(name));
+        match at {
+            Some(object) if is("mount") => show(cx, object.addr, out),
+            at => mount::each(cx, mount::chosen(cx, at)?, &mut |addr| show(cx, addr, out)),
+        }
+    }
+}
+
+fn show(cx: &Cx<'_>, addr: u64, out: &mut Out<'_>) -> Result<()> {
+    let mount: Mount = match cx.view(addr) {
+        Ok(mount) => mount,
+        Err(e) if e.is_control() => return Err(e),
+        Err(e) => {
+            cx.notes.add(addr, format!("mount: {}", e.kind()));
+            return Ok(());
+        }
+    };
+    let sb: Result<SuperBlock> = cx.view(mount.super_block);
+    let known = |what: &dyn Fn(&SuperBlock) -> Result<String>| match &sb {
+        Ok(sb) => what(sb),
+        Err(e) => Err(Error::Unavailable(e.kind())),
+    };
+    out.row(MountRow {
+        addr: cx.object("mount", addr),
+        id: mount.id,
+        parent: cx.offset("mount", "mnt_id").and_then(|id| cx.u32(mount.parent.wrapping_add(id))),
+        device: known(&|sb| Ok(format!("{}:{}", sb.device().0, sb.device().1))),
+        sb: Addr(mount.super_block),
+        fs: known(&|sb| sb.kind(cx)),
+        source: mount.source(cx),
+        options: mount.options(cx),
+        root: mount.root_path(cx),
+        path: mount.path(cx),
+    })
+}
+
+/// The dcmds of this file.
+pub static DCMDS: &[DcmdEntry] = &[DcmdEntry::of::<Mounts>()];
