@@ -14,6 +14,7 @@
 //! **Invariant:** no entry is trusted. References may point anywhere, sizes may be anything, trees may be deep:
 //! every walk is bounded by the bytes it reads, and every chain of references by a small number.
 
+mod bounds;
 mod decode;
 mod index;
 mod lines;
@@ -45,7 +46,7 @@ pub struct Dwarf {
 struct Parsed<'a> {
     units: Units<'a>,
     index: OnceLock<Index<'a>>,
-    lines: OnceLock<Result<Mutex<lines::Context<'a>>, String>>,
+    lines: OnceLock<Result<lines::Lines<'a>, String>>,
 }
 
 self_cell!(

@@ -8,11 +8,11 @@
 
 use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hasher};
-use std::sync::atomic::{AtomicU64, Ordering};
 
-use gimli::{Abbreviation, Abbreviations, AttributeValue, EntriesRaw, Section, UnitOffset};
+use gimli::{Abbreviation, Abbreviations, AttributeValue, EntriesRaw, UnitOffset};
 
-use super::units::{MAX_ATTRIBUTES, Slice, Unit, Units, Value};
+use super::bounds::Budget;
+use super::units::{Slice, Unit, Units, Value};
 use crate::fan;
 use crate::types::Tag;
 
@@ -215,64 +215,6 @@ impl Row<'_> {
     }
 }
 
-/// Work that is not paid for by bytes: abbreviations read again for every unit, and attributes that take no room.
-/// Linked files stay far below these bounds; a file made to exceed them is cut short.
-struct Budget {
-    abbreviations: AtomicU64,
-}
-
-impl Budget {
-    fn new(units: &Units<'_>) -> Budget {
-        let size = units.dwarf.debug_abbrev.reader().len() as u64;
-        Budget { abbreviations: AtomicU64::new(size.saturating_mul(16).saturating_add(1 << 20)) }
-    }
-
-    /// Pays for reading the table that `section` begins with.
-    fn table(&self, section: Slice<'_>) -> Option<()> {
-        let len = table_len(section.slice())? as u64;
-        self.abbreviations.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(len)).ok()?;
-        Some(())
-    }
-}
-
-/// Length of a table of abbreviations. `None` if it has no end, or an entry with too many attributes.
-pub(super) fn table_len(data: &[u8]) -> Option<usize> {
-    let mut at = 0;
-    while leb(data, &mut at)? != 0 {
-        leb(data, &mut at)?;
-        at += 1;
-        let mut attributes = 0;
-        loop {
-            let (name, form) = (leb(data, &mut at)?, leb(data, &mut at)?);
-            if form == u64::from(gimli::DW_FORM_implicit_const.0) {
-                leb(data, &mut at)?;
-            }
-            if name == 0 && form == 0 {
-                break;
-            }
-            attributes += 1;
-            if attributes > MAX_ATTRIBUTES {
-                return None;
-            }
-        }
-    }
-    Some(at)
-}
-
-/// The next LEB128 number, as far as it fits.
-fn leb(data: &[u8], at: &mut usize) -> Option<u64> {
-    let (mut value, mut shift) = (0u64, 0);
-    loop {
-        let byte = *data.get(*at)?;
-        *at += 1;
-        value |= u64::from(byte & 0x7f).checked_shl(shift).unwrap_or(0);
-        shift += 7;
-        if byte & 0x80 == 0 {
-            return Some(value);
-        }
-    }
-}
-
 /// The pass over one unit.
 struct Scan<'s, 'a> {
     units: &'s Units<'a>,
@@ -310,8 +252,7 @@ impl<'s, 'a> Scan<'s, 'a> {
     ) -> Option<Scan<'s, 'a>> {
         let at = unit.header.debug_abbrev_offset();
         if cached.as_ref().is_none_or(|(known, _)| *known != at.0) {
-            let section = units.dwarf.debug_abbrev.reader();
-            budget.table(section.range_from(at.0.min(section.len())..))?;
+            budget.table(units, unit)?;
             *cached = Some((at.0, unit.header.abbreviations(&units.dwarf.debug_abbrev).ok()?));
         }
         let (_, abbreviations) = cached.as_ref()?;

@@ -2,6 +2,7 @@
 
 use std::sync::{Mutex, PoisonError};
 
+use super::bounds::Bounds;
 use super::units::{Slice, Units};
 use super::{Dwarf, decode};
 use crate::elf::Error;
@@ -24,21 +25,32 @@ pub struct Frame {
     pub inlined: bool,
 }
 
-pub(super) type Context<'a> = addr2line::Context<Slice<'a>>;
+type Context<'a> = addr2line::Context<Slice<'a>>;
+
+/// What look-ups by address need.
+pub(super) struct Lines<'a> {
+    context: Mutex<Context<'a>>,
+    bounds: Bounds,
+}
+
+impl<'a> Lines<'a> {
+    fn new(units: &Units<'a>) -> Result<Lines<'a>, String> {
+        let bounds = Bounds::survey(units)?;
+        let context = Context::from_arc_dwarf(units.dwarf.clone()).map_err(|e| e.to_string())?;
+        Ok(Lines { context: Mutex::new(context), bounds })
+    }
+}
 
 impl Dwarf {
     /// What the kernel's code at `addr` (an address after relocation) was compiled from: the innermost inlined
     /// function first, then those it was inlined into. Empty where there is no code that the file knows.
     pub fn frames(&self, addr: u64) -> Result<Vec<Frame>, Error> {
         self.with(|parsed| {
-            let context = parsed.lines.get_or_init(|| context(&parsed.units));
-            match context {
-                Ok(context) => {
-                    let context = context.lock().unwrap_or_else(PoisonError::into_inner);
-                    self.look_up(&context, addr.wrapping_sub(self.file.slide()))
-                }
-                Err(why) => Err(why.clone()),
-            }
+            let lines = parsed.lines.get_or_init(|| Lines::new(&parsed.units)).as_ref().map_err(String::clone)?;
+            let linked = addr.wrapping_sub(self.file.slide());
+            lines.bounds.allow(&parsed.units, linked)?;
+            let context = lines.context.lock().unwrap_or_else(PoisonError::into_inner);
+            self.look_up(&context, linked)
         })?
         .map_err(|why| self.error(why))
     }
@@ -71,10 +83,6 @@ impl Dwarf {
         }
         Ok(out)
     }
-}
-
-fn context<'a>(units: &Units<'a>) -> Result<Mutex<Context<'a>>, String> {
-    Context::from_arc_dwarf(units.dwarf.clone()).map(Mutex::new).map_err(|e| e.to_string())
 }
 
 /// The kernel is compiled in the top directory of its tree, so that names of files there need not say where it was.
