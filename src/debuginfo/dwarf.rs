@@ -176,3 +176,6 @@ impl TypeSource for Dwarf {
         let _ = self.with(|parsed| self.index(parsed).each_type(visit));
     }
 }
+
+#[cfg(test)]
+mod tests;

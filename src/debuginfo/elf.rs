@@ -336,3 +336,6 @@ fn no_elf(data: &[u8]) -> &'static str {
     }
     if data.is_empty() { "an empty file" } else { "not an ELF file" }
 }
+
+#[cfg(test)]
+mod tests;

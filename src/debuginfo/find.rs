@@ -237,4 +237,41 @@ mod tests {
         let paths = search.by_build_id(Some("ABCDEF"));
         assert!(paths.contains(&PathBuf::from("/r/usr/lib/debug/.build-id/ab/cdef.debug")), "{paths:?}");
     }
+
+    #[test]
+    fn files_where_distributions_put_them() {
+        let root = tempfile::tempdir().unwrap();
+        let data = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/testdata"));
+        let put = |from: &str, to: &str| {
+            let to = root.path().join(to);
+            std::fs::create_dir_all(to.parent().unwrap()).unwrap();
+            std::fs::copy(data.join(from), to).unwrap();
+        };
+        let id = hex(DebugFile::open(data.join("tiny-v5")).unwrap().build_id().unwrap());
+        let module = hex(DebugFile::open(data.join("tiny.ko")).unwrap().build_id().unwrap());
+        let search = || Search::within(Some("6.0-test"), vec![root.path().to_owned()]);
+
+        put("tiny-v4", "usr/lib/debug/boot/vmlinux-6.0-test");
+        let found = search().vmlinux(Some(&id));
+        assert!(found.file.is_none());
+        let why = found.rejected.first().unwrap().to_string();
+        assert!(why.contains(&format!("build-id differs: dump {id}, file ")), "{why}");
+        // without an id to compare, the name has to do
+        let found = search().vmlinux(None);
+        assert!(found.file.is_some() && !found.verified);
+
+        put("tiny-stripped", "boot/vmlinux-6.0-test");
+        let found = search().vmlinux(Some(&id));
+        assert!(found.verified && !found.file.unwrap().has_dwarf());
+        put("tiny-v5.xz", "lib/modules/6.0-test/vmlinux.xz");
+        let found = search().vmlinux(Some(&id.to_uppercase()));
+        assert!(found.verified && found.file.unwrap().has_dwarf());
+
+        put("tiny.ko", "usr/lib/debug/lib/modules/6.0-test/kernel/drivers/tiny-mod.ko.debug");
+        assert!(search().module("tiny_mod", Some(&module)).verified);
+        assert!(search().module("tiny_mod", None).file.is_some());
+        assert!(search().module("other", None).file.is_none());
+        put("tiny.ko", &format!("usr/lib/debug/.build-id/{}/{}.debug", &module[..2], &module[2..]));
+        assert!(search().module("other", Some(&module)).verified);
+    }
 }

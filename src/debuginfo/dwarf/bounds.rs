@@ -211,3 +211,69 @@ fn names<'a>(units: &Units<'a>, parsed: &gimli::Unit<Slice<'a>>) -> Option<()> {
     }
     Some(())
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::super::index::{Index, Kind};
+    use super::super::units::Sections;
+    use super::*;
+
+    /// compile_unit and subprogram `f`, both with low_pc and high_pc; inlined_subroutine without an attribute
+    const ABBREV: [u8; 29] =
+        [1, 0x11, 1, 0x11, 1, 0x12, 1, 0, 0, 2, 0x2e, 1, 3, 8, 0x11, 1, 0x12, 1, 0, 0, 3, 0x1d, 1, 0, 0, 0, 0, 0, 0];
+
+    /// A DWARF 4 unit with code at 0x1000..0x2000 and inlined functions nested that deep.
+    fn nested(levels: usize) -> Vec<u8> {
+        let code = [0x1000u64, 0x2000].map(u64::to_le_bytes).concat();
+        let mut unit = vec![4, 0, 0, 0, 0, 0, 8, 1];
+        unit.extend(&code);
+        unit.extend([2, b'f', 0]);
+        unit.extend(&code);
+        unit.extend(vec![3; levels]);
+        unit.extend(vec![0; levels + 2]);
+        [(unit.len() as u32).to_le_bytes().to_vec(), unit].concat()
+    }
+
+    #[test]
+    fn deep_inlining_does_not_reach_addr2line() {
+        for (levels, fine) in [(0, true), (100, true), (1_000_000, false)] {
+            let sections = Sections::made(nested(levels), ABBREV.to_vec());
+            let units = sections.units().unwrap();
+            let bounds = Bounds::survey(&units).unwrap();
+            assert_eq!(bounds.allow(&units, 0x1800).is_ok(), fine, "{levels} levels");
+            assert!(bounds.allow(&units, 0x2000).is_ok(), "no code there");
+            assert_eq!(Index::build(&units).find(Kind::Function, b"f").len(), 1);
+        }
+    }
+
+    #[test]
+    fn abbreviations_are_not_read_a_million_times() {
+        // an entry code that no table before had, so that each table is as long as all that follow
+        let mut abbrev = Vec::new();
+        for code in 0..20_000u32 {
+            abbrev.extend([code as u8 | 0x80, (code >> 7) as u8 | 0x80, (code >> 14) as u8 + 1, 0x11, 1, 0, 0]);
+        }
+        abbrev.extend([0; 4]);
+        let mut info = Vec::new();
+        for unit in 0..20_000u32 {
+            info.extend([8, 0, 0, 0, 4, 0]);
+            info.extend((unit * 7).to_le_bytes());
+            info.extend([8, 0]);
+        }
+        let sections = Sections::made(info, abbrev);
+        let units = sections.units().unwrap();
+        assert_eq!(units.all.len(), 20_000);
+        assert!(Index::build(&units).damage.unwrap().ends_with(" of 20000 units are damaged"));
+        assert!(Bounds::survey(&units).is_err());
+    }
+
+    #[test]
+    fn an_entry_cannot_have_any_number_of_attributes() {
+        let mut abbrev = vec![1, 0x11, 1];
+        abbrev.extend([0x3c, 0x19].repeat(100_000));
+        abbrev.extend([0, 0, 0]);
+        assert_eq!(table_len(&abbrev), None);
+        assert_eq!(table_len(&ABBREV), Some(26));
+    }
+}

@@ -235,7 +235,7 @@ struct Facts<'a> {
     line: u64,
     declaration: bool,
     external: bool,
-    /// has a constant value, a register or code
+    /// a variable with a place or a constant value
     defined: bool,
     /// has an address of its own
     placed: bool,
@@ -378,8 +378,7 @@ impl<'s, 'a> Scan<'s, 'a> {
         }
         let rank = match kind {
             _ if facts.declaration => 2,
-            // a prototype by an older compiler, without the flag
-            Kind::Variable | Kind::Function if !facts.defined => 2,
+            Kind::Variable if !facts.defined => 2,
             Kind::Variable | Kind::Function => u8::from(!facts.external),
             _ => 0,
         };

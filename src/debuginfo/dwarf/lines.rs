@@ -50,7 +50,7 @@ impl Dwarf {
             let linked = addr.wrapping_sub(self.file.slide());
             lines.bounds.allow(&parsed.units, linked)?;
             let context = lines.context.lock().unwrap_or_else(PoisonError::into_inner);
-            self.look_up(&context, linked)
+            self.look_up(&parsed.units, &context, linked)
         })?
         .map_err(|why| self.error(why))
     }
@@ -60,7 +60,7 @@ impl Dwarf {
         self.frames(addr).ok()?.last()?.ty
     }
 
-    fn look_up(&self, context: &Context<'_>, addr: u64) -> Result<Vec<Frame>, String> {
+    fn look_up<'a>(&self, units: &Units<'a>, context: &Context<'a>, addr: u64) -> Result<Vec<Frame>, String> {
         let unit = context.find_dwarf_and_unit(addr).skip_all_loads();
         let start = unit.and_then(|u| u.header.debug_info_offset()).map(|at| at.0);
         let tree = unit.and_then(|u| u.comp_dir).map(|dir| decode::text(dir.slice()));
@@ -74,7 +74,7 @@ impl Dwarf {
             let place = frame.location;
             out.push(Frame {
                 function: frame.function.map(|f| decode::text(f.name.slice()).to_string()),
-                ty: die.map(|local| self.id(local)),
+                ty: die.map(|local| self.id(units.origin(local))),
                 file: place.as_ref().and_then(|p| p.file).map(|file| relative(file, tree.as_deref()).to_owned()),
                 line: place.as_ref().and_then(|p| p.line),
                 column: place.as_ref().and_then(|p| p.column).filter(|&column| column > 0),

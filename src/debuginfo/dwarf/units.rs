@@ -19,6 +19,9 @@ pub(super) type Value<'a> = AttributeValue<Slice<'a>>;
 /// reading it expensive.
 pub(super) const MAX_ATTRIBUTES: usize = 128;
 
+/// Concrete instance, abstract instance, declaration in a class: compilers need two steps.
+const MAX_ORIGINS: usize = 8;
+
 /// What is needed of a file: all but macros, location lists and unwind tables.
 const NEEDED: [gimli::SectionId; 11] = [
     gimli::SectionId::DebugInfo,
@@ -44,6 +47,16 @@ impl Sections {
     pub(super) fn load(file: &DebugFile) -> Result<Sections, Error> {
         let endian = if file.little_endian() { RunTimeEndian::Little } else { RunTimeEndian::Big };
         Ok(Sections { data: file.load(&NEEDED.map(|id| id.name()))?, endian })
+    }
+
+    #[cfg(test)]
+    pub(super) fn made(info: Vec<u8>, abbrev: Vec<u8>) -> Sections {
+        let mut data = vec![Bytes::new(); NEEDED.len()];
+        for (id, bytes) in [(gimli::SectionId::DebugInfo, info), (gimli::SectionId::DebugAbbrev, abbrev)] {
+            let at = NEEDED.iter().position(|&needed| needed == id).and_then(|at| data.get_mut(at));
+            *at.expect("a needed section") = bytes.into();
+        }
+        Sections { data, endian: RunTimeEndian::Little }
     }
 
     fn get(&self, id: gimli::SectionId) -> Slice<'_> {
@@ -172,8 +185,7 @@ impl<'a> Units<'a> {
             return Some((unit, value));
         }
         let (mut unit, mut from) = (unit, entry.origin());
-        // concrete instance → abstract instance → declaration in a class: compilers need two
-        for _ in 0..8 {
+        for _ in 0..MAX_ORIGINS {
             let (next, entry) = self.entry(self.target(unit, from?)?)?;
             if let Some(value) = entry.get(name) {
                 return Some((next, value));
@@ -181,6 +193,17 @@ impl<'a> Units<'a> {
             (unit, from) = (next, entry.origin());
         }
         None
+    }
+
+    /// What the entry at `local` is an instance of: the function itself, for its code and where it was inlined.
+    pub(super) fn origin(&self, local: u32) -> u32 {
+        let mut at = local;
+        for _ in 0..MAX_ORIGINS {
+            let next = self.entry(at).and_then(|(unit, entry)| self.target(unit, entry.origin()?));
+            let Some(next) = next else { break };
+            at = next;
+        }
+        at
     }
 
     /// A string attribute's text.
