@@ -6,6 +6,7 @@
 
 mod kmem_log;
 mod log;
+mod slab;
 mod system;
 mod vfs;
 
