@@ -1,0 +1,105 @@
+#!/bin/bash
+# fetch.sh KERNEL...   gets kernels of kernels.tsv from Debian and unpacks what the lab needs of them to $KMDB_LAB/kern/KERNEL:
+#   release  vmlinuz  config  modules/  vmlinux (with DWARF)  moddbg/*.ko.debug  hdr/ (headers, to build labmod)
+# fetch.sh makedumpfile   gets the newest makedumpfile (older ones lose slab pages of new kernels) to $KMDB_LAB/makedumpfile
+# Packages come from the mirror apt already uses; suites other than the system's get lists of their own under $KMDB_LAB/lists.
+set -eu
+here=$(cd "$(dirname "$0")" && pwd)
+lab=${KMDB_LAB:?}
+mkdir -p "$lab"/{lists,kern,deb}
+mirror=$(awk '/^URIs:/ { print $2; exit } /^deb / { for (i = 2; i <= NF; i++) if ($i ~ /^[a-z+]+:\/\//) { print $i; exit } }' \
+    /etc/apt/sources.list.d/debian.sources /etc/apt/sources.list 2>/dev/null || true)
+[ -n "$mirror" ] || { echo "fetch: this system has no Debian mirror in its apt sources" >&2; exit 3; }
+# modules whose debug information is worth keeping
+debug_modules="virtio* qemu_fw_cfg loop dummy veth overlay ext4 jbd2"
+
+# apt for one suite: the system's own if that is its suite, else lists apart from it
+suite() {
+    apt=(-o APT::Sandbox::User=root)
+    [ "$1" = "$(. /etc/os-release && echo "${VERSION_CODENAME:-}")" ] && return
+    local lists=$lab/lists/$1
+    mkdir -p "$lists/partial"
+    apt+=(-o "Dir::Etc::sourcelist=$lists.list" -o Dir::Etc::sourceparts=- -o "Dir::State::lists=$lists"
+        -o APT::Architecture=amd64 -o APT::Architectures=amd64)
+    echo "deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] $mirror $1 main" > "$lists.list"
+    [ "$1" = sid ] ||
+        echo "deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] $mirror-security $1-security main" >> "$lists.list"
+    if [ -z "$(find "$lists" -maxdepth 1 -name '*Packages*' -mtime -1)" ]; then apt-get "${apt[@]}" -qq update; fi
+}
+
+# download NAME: prints the path of the package, keeps what is there already
+download() {
+    local version file
+    version=$(apt-cache "${apt[@]}" show --no-all-versions "$1" | sed -n 's/^Version: //p')
+    file=$lab/deb/$1_${version//:/%3a}_amd64.deb
+    if [ ! -s "$file" ]; then
+        rm -f "$lab/deb/$1"_*.deb
+        (cd "$lab/deb" && apt-get "${apt[@]}" -qq download "$1" >&2) || return 1
+        [ -s "$file" ] || file=$(ls "$lab/deb/$1"_*.deb) || return 1 # an _all package
+    fi
+    echo "$file"
+}
+
+kernel() {
+    local line name suite_name pattern more image release dir tmp debs=()
+    line=$(grep -P "^$1\t" "$here/kernels.tsv") || { echo "fetch: no kernel $1 in kernels.tsv" >&2; exit 2; }
+    IFS=$'\t' read -r name suite_name pattern more <<< "$line"
+    suite "$suite_name"
+    dir=$lab/kern/$name
+    # newest first; an archive may list what it no longer holds
+    for image in $(apt-cache "${apt[@]}" pkgnames linux- | grep -xE "$pattern" | sort -rV); do
+        release=$(sed -E "s/^$pattern\$/\1/" <<< "$image")
+        if [ -f "$dir/complete" ] && [ "$(cat "$dir/release")" = "$release" ]; then
+            echo "$name: $release (there)"
+            return
+        fi
+        debs=()
+        for p in $image ${more//@/$release} "linux-image-$release-dbg"; do debs+=("$(download "$p")") || continue 2; done
+        break
+    done
+    [ ${#debs[@]} -gt 1 ] || { echo "fetch: $suite_name has no package like $pattern" >&2; exit 3; }
+    rm -rf "$dir"
+    mkdir -p "$dir/moddbg" "$dir/hdr"
+    tmp=$(mktemp -d "$dir/unpack.XXXX")
+    for p in "${debs[@]::${#debs[@]}-1}"; do dpkg-deb -x "$p" "$tmp"; done
+    cp "$(find "$tmp" -name 'vmlinuz*' -type f | head -1)" "$dir/vmlinuz"
+    find "$tmp" -name 'config*' -type f -path '*boot*' -exec cp {} "$dir/config" \;
+    mv "$(find "$tmp" -type d -name kernel -path '*modules*' | head -1)" "$dir/modules"
+    rm -rf "$tmp"
+    tmp=$(mktemp -d "$dir/unpack.XXXX")
+    # shellcheck disable=SC2046
+    dpkg-deb --fsys-tarfile "${debs[-1]}" |
+        tar -xf - -C "$tmp" --wildcards '*/vmlinux*' $(printf ' */%s.ko*' $debug_modules) 2>/dev/null || true
+    mv "$(find "$tmp" -name 'vmlinux*' -type f | head -1)" "$dir/vmlinux"
+    find "$tmp" -name '*.ko*' -type f -exec mv -t "$dir/moddbg" {} +
+    rm -rf "$tmp"
+    for p in $(apt-cache "${apt[@]}" show --no-all-versions "linux-headers-$release" | sed -n 's/^Depends: //p' |
+        tr ',' '\n' | awk '{ print $1 }' | grep -E '^linux-(headers|kbuild)') "linux-headers-$release"; do
+        dpkg-deb -x "$(download "$p")" "$dir/hdr"
+    done
+    echo "$release" > "$dir/release"
+    touch "$dir/complete"
+    echo "$name: $release"
+}
+
+makedumpfile() {
+    suite sid
+    local dir=$lab/makedumpfile
+    [ -x "$dir/run" ] && return
+    mkdir -p "$dir"
+    for p in makedumpfile libc6 libdw1t64 libelf1t64 zlib1g libzstd1 liblzo2-2 libbz2-1.0 liblzma5; do
+        dpkg-deb -x "$(download "$p")" "$dir"
+    done
+    # its own libc, whatever the system's is; the same file serves in the crash kernel's initramfs
+    cat > "$dir/run" <<'RUN'
+#!/bin/sh
+r=$(dirname "$0")
+exec "$r/usr/lib/x86_64-linux-gnu/ld-linux-x86-64.so.2" --library-path "$r/usr/lib/x86_64-linux-gnu" "$r/usr/bin/makedumpfile" "$@"
+RUN
+    chmod +x "$dir/run"
+    "$dir/run" -v | head -1
+}
+
+for what in "$@"; do
+    case $what in makedumpfile) makedumpfile ;; *) kernel "$what" ;; esac
+done

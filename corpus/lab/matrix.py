@@ -1,0 +1,218 @@
+#!/usr/bin/env python3
+"""matrix.py [--kernels | --names] [NAME...]   makes the dumps of the matrix below (all, or those named; a trailing * matches) in $KMDB_LAB/dumps.
+
+Each becomes dumps/NAME/ with vmcore* files, truth/ (what the guest said about itself), console.log, stamp.
+A dump whose stamp still fits (kernel, recipe, tools) is left alone. --kernels and --names only say what it would take.
+"""
+import fnmatch
+import glob
+import hashlib
+import os
+import shutil
+import subprocess
+import sys
+import time
+
+import elfcore
+import initramfs
+from vm import VM
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+LAB = os.environ["KMDB_LAB"]
+
+RICH = "step mods\nmods\nnet\ncgroups\nstep tree\ntree {files}\nstep actors\nactors\nstep trace\ntraceon {ring}\nnoise {noise}\n"
+CLOSED = "traceoff\nstep truth\ntruth\nstep final\nfinal\n"
+DEBUG = "slub_debug=FZPU"
+# the trace's text shall show addresses (slub_debug does that by itself)
+PLAIN = "no_hash_pointers"
+
+rich = (RICH + CLOSED).format(files=600, ring=1024, noise=3)
+plain = (RICH + CLOSED).format(files=2000, ring=2048, noise=6)
+story = RICH.format(files=200, ring=2048, noise=1) + "story spill\n" + CLOSED
+# small enough for the corpus: no ext4 disk, few files, one CPU. The ring holds the whole story, or only its end
+small = ("mods\nmkdir -p /lab/data\nfor i in 1 2 3 4 5 6 7 8; do echo $i > /lab/data/file_$i; done\nnet 2>/dev/null\n{first}\n"
+         "traceon {ring} kmem\nls -lR /lab/data /proc/1 > /dev/null 2>&1\n{story}\ntraceoff\nminitruth\nfinal\n")
+SMALL = dict(cpus=1, mem=96, ext4=False, truth_mb=32, wanted=["virtio_pci", "virtio_blk", "qemu_fw_cfg"])
+QUIET = "quiet loglevel=4"
+LA48 = "max,la57=off"  # no five-level page tables
+
+# name -> what to boot, what it does, what to write down. `files`: vmcore name -> QEMU's format
+MATRIX = {
+    "k612-dbg": dict(kernel="k612", script=rich, append=DEBUG),
+    "k61-dbg": dict(kernel="k61", script=rich, append=DEBUG, cpu=LA48),
+    "k612-plain": dict(kernel="k612", script=plain + "traceagain\n", append=PLAIN),
+    "k61-plain": dict(kernel="k61", script=plain + "traceagain\n", append=PLAIN),
+    "k612-story": dict(kernel="k612", script=story, append=DEBUG),
+    "k61-story": dict(kernel="k61", script=story, append=DEBUG, cpu=LA48),
+    "k510-dbg": dict(kernel="k510", script=rich, append=DEBUG),
+    "k510-plain": dict(kernel="k510", script=plain + "traceagain\n"),
+    "k72-dbg": dict(kernel="k72", script=rich, append=DEBUG),
+    "k72-plain": dict(kernel="k72", script=plain + "traceagain\n", append=PLAIN),
+    # KFENCE takes an allocation every millisecond (Debian leaves it off)
+    "k612-kfence": dict(kernel="k612", script=plain + "traceagain\n", append=PLAIN + " kfence.sample_interval=1"),
+    # no VMCOREINFO note, four levels, page table isolation; KASLR off
+    "k612-pti": dict(kernel="k612", script=rich, append=DEBUG + " pti=on", cpu=LA48, device_note=False,
+                     files={"vmcore.elf": "elf", "vmcore.paging": "paging"}),
+    "k61-nokaslr": dict(kernel="k61", script=rich, append=DEBUG + " nokaslr", device_note=False),
+    # QEMU's own compressed forms: flattened
+    "k612-flat": dict(kernel="k612", script=rich, append=DEBUG,
+                      files={"vmcore.elf": "elf", "vmcore.zlib": "kdump-zlib", "vmcore.lzo": "kdump-lzo",
+                             "vmcore.snappy": "kdump-snappy"}),
+    # the real way: panic, crash kernel, /proc/vmcore
+    "k612-kdump": dict(kernel="k612", script=rich, append=DEBUG, kdump="sysrq_c"),
+    "k61-kdump": dict(kernel="k61", script=rich, append=DEBUG, kdump="sysrq_c"),
+    "k612-kdump-story": dict(kernel="k612", script=story, append=DEBUG, kdump="sysrq_c"),
+    # for the corpus
+    "small-k612-uaf": dict(kernel="k612", script=small.format(first="", ring=640, story="story spill"), append=f"{DEBUG} {QUIET}", **SMALL),
+    "small-k61-uaf": dict(kernel="k61", script=small.format(first="", ring=640, story="story spill"), append=f"{DEBUG} {QUIET}",
+                          **{**SMALL, "cpu": LA48}),
+    "small-k612-plain": dict(kernel="k612", script=small.format(first="cgroups\nactors", ring=160, story="story"), append=f"{PLAIN} {QUIET}",
+                             **{**SMALL, "wanted": SMALL["wanted"] + ["overlay", "dummy"]}),
+}
+
+# makedumpfile's forms of a finished dump: name -> arguments
+FORMS = {"c-d0": "-c -d 0", "c-d31": "-c -d 31", "z-d31": "-z -d 31", "l-d31": "-l -d 31", "u-d31": "-d 31",
+         "E-d31": "-E -d 31", "F-c-d31": "-F -c -d 31", "split": "--split -c -d 31"}
+FORMS_OF = ("k612-dbg", "k612-plain", "k61-dbg")
+
+
+def stamp(recipe):
+    """What a dump depends on."""
+    h = hashlib.sha256(repr(sorted(recipe.items())).encode())
+    with open(f"{LAB}/kern/{recipe['kernel']}/release") as f:
+        h.update(f.read().encode())
+    for path in sorted(glob.glob(f"{HERE}/guest/*") + glob.glob(f"{HERE}/labmod/*") + [f"{HERE}/vm.py", f"{HERE}/initramfs.py"]):
+        h.update(initramfs.read(path))
+    h.update(subprocess.run(["qemu-system-x86_64", "--version"], capture_output=True, check=True).stdout)
+    return h.hexdigest()
+
+
+def boot(name, recipe):
+    recipe = dict(recipe)
+    files = recipe.pop("files", {"vmcore.elf": "elf"})
+    script = recipe.pop("script") + "ready\nsend\n"
+    vm = VM(LAB, name, recipe.pop("kernel"), script, **recipe)
+    try:
+        vm.wait("LAB-READY")
+        time.sleep(1)  # let it come to rest
+        vm.qmp("stop")
+        for file, fmt in files.items():
+            try:
+                vm.dump(file, "elf" if fmt == "paging" else fmt, paging=fmt == "paging")
+            except RuntimeError as e:
+                print(f"  {e} (left out)")
+        vm.qmp("cont")
+        vm.say("go")
+        vm.wait("LAB-END")
+        vm.end()
+    except BaseException:
+        vm.kill()
+        raise
+
+
+def boot_kdump(name, recipe):
+    recipe = dict(recipe)
+    verb, kernel = recipe.pop("kdump"), recipe.pop("kernel")
+    script = recipe.pop("script") + f"send\nkdump {verb}\n"
+    disk = f"{LAB}/run/{name}.dump.raw"
+    os.makedirs(f"{LAB}/run", exist_ok=True)
+    with open(disk, "wb") as f:
+        f.truncate(1600 << 20)
+    subprocess.run(["mkfs.ext4", "-q", "-F", disk], check=True)
+    new = f"{LAB}/makedumpfile"
+    capture = initramfs.base(LAB, kernel, ["virtio_pci", "virtio_blk", "ext4"], init="capture-init")
+    steps = ["try cp /proc/vmcore /mnt/vmcore.elf", "try cp /sys/kernel/vmcoreinfo /mnt/vmcoreinfo"]
+    files = ["vmcore.elf", "capture.dmesg", "capture.cmdline"]
+    if os.path.exists(f"{new}/run"):
+        for path in [f"{new}/usr/bin/makedumpfile", f"{new}/run"] + glob.glob(f"{new}/usr/lib/x86_64-linux-gnu/*.so*"):
+            capture.file("mdf" + path[len(new):], initramfs.read(path))
+        for form in ("z-d31", "c-d31", "l-d31", "c-d0"):
+            steps.append(f"try /mdf/run --message-level 0 {FORMS[form]} /proc/vmcore /mnt/vmcore.{form}")
+            files.append(f"vmcore.{form}")
+    if old := shutil.which("makedumpfile"):
+        # what a distribution of today does to a kernel of tomorrow
+        capture.program(old, "bin/makedumpfile")
+        steps.append("try makedumpfile --message-level 0 -c -d 31 /proc/vmcore /mnt/vmcore.old-c-d31")
+        files.append("vmcore.old-c-d31")
+    capture.file("capture.sh", ("\n".join(steps) + "\n").encode())
+    image = capture.done()
+
+    def add(cpio):
+        cpio.file("kdump/vmlinuz", initramfs.read(f"{LAB}/kern/{kernel}/vmlinuz"))
+        cpio.file("kdump/initrd", image)
+
+    recipe["append"] += " crashkernel=192M"
+    vm = VM(LAB, name, kernel, script, disks=[("labdump", disk)], add=add, **recipe)
+    try:
+        vm.wait("LAB-STEP \\S+ crash")
+        vm.wait("LAB-CAPTURED", 400)
+        vm.end()
+    except BaseException:
+        vm.kill()
+        raise
+    for file in files:
+        to = f"{vm.dir}/{file}"
+        subprocess.run(["debugfs", "-R", f"dump /{file} {to}", disk], stderr=subprocess.DEVNULL, check=True)
+        if os.path.exists(to) and not os.path.getsize(to):
+            os.unlink(to)
+    os.unlink(disk)
+
+
+def forms(name):
+    """makedumpfile's forms of dumps/NAME/vmcore.elf, in dumps/NAME/v/."""
+    run, d = f"{LAB}/makedumpfile/run", f"{LAB}/dumps/{name}"
+    if not os.path.exists(run):
+        return print(f"  {name}: no makedumpfile, no compressed forms")
+    shutil.rmtree(f"{d}/v", ignore_errors=True)
+    os.makedirs(f"{d}/v")
+    source = f"{d}/v/source"
+    elfcore.for_makedumpfile(f"{d}/vmcore.elf", source)
+    for form, args in FORMS.items():
+        command, to = [run, "--message-level", "0", *args.split(), source], f"{d}/v/vmcore.{form}"
+        if form.startswith("F-"):
+            with open(to, "wb") as f:
+                subprocess.run(command, stdout=f, check=True)
+        else:
+            subprocess.run(command + ([f"{to}.{i}" for i in range(3)] if form == "split" else [to]), check=True)
+    os.unlink(source)
+    for f in glob.glob(f"{d}/v/*"):
+        os.chmod(f, 0o644)
+
+
+def main():
+    patterns = [a for a in sys.argv[1:] if not a.startswith("--")] or ["*"]
+    names = [n for n in MATRIX if any(fnmatch.fnmatch(n, p) for p in patterns)]
+    if "--names" in sys.argv:
+        return print("\n".join(names))
+    if "--kernels" in sys.argv:
+        return print("\n".join(sorted({MATRIX[n]["kernel"] for n in names})))
+    bad = 0
+    for name in names:
+        recipe = MATRIX[name]
+        if not os.path.exists(f"{LAB}/kern/{recipe['kernel']}/release"):
+            print(f"{name}: no kernel {recipe['kernel']}, skipped")
+            continue
+        want, where, start = stamp(recipe), f"{LAB}/dumps/{name}", time.time()
+        if os.path.exists(f"{where}/stamp") and initramfs.read(f"{where}/stamp").decode() == want:
+            print(f"{name}: there")
+            continue
+        shutil.rmtree(where, ignore_errors=True)
+        try:
+            (boot_kdump if "kdump" in recipe else boot)(name, recipe)
+            if name in FORMS_OF:
+                forms(name)
+        except (RuntimeError, subprocess.SubprocessError) as e:
+            print(f"{name}: FAILED: {e}")
+            bad += 1
+            continue
+        with open(f"{where}/stamp", "w") as f:
+            f.write(want)
+        with open(f"{where}/kernel", "w") as f:
+            f.write(recipe["kernel"] + "\n")
+        sizes = " ".join(f"{os.path.basename(f)} {os.path.getsize(f) / 1e6:.1f}M" for f in sorted(glob.glob(f"{where}/vmcore*")))
+        print(f"{name}: {time.time() - start:.0f} s, {sizes}", flush=True)
+    return bad
+
+
+if __name__ == "__main__":
+    sys.exit(1 if main() else 0)
