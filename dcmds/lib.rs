@@ -21,6 +21,7 @@ pub mod print;
 pub mod ps;
 pub mod regs;
 pub mod sort;
+pub mod status;
 pub mod types;
 pub mod vars;
 pub mod walk;
@@ -45,6 +46,7 @@ pub static DCMDS: &[&[DcmdEntry]] = &[
     ps::DCMDS,
     regs::DCMDS,
     sort::DCMDS,
+    status::DCMDS,
     types::DCMDS,
     vars::DCMDS,
     walk::DCMDS,

@@ -273,6 +273,10 @@ impl Kallsyms {
 }
 
 impl SymbolSource for Kallsyms {
+    fn origin(&self) -> &'static str {
+        "kallsyms"
+    }
+
     fn by_name(&self, name: &str) -> Vec<Symbol> {
         let mut text = Text::default();
         let found = self.by_name_indices(name);

@@ -32,6 +32,10 @@ pub struct Symbol {
 
 /// One table of symbols. Look-ups must not decode the whole table where the format allows it.
 pub trait SymbolSource: Send + Sync {
+    /// Where the table comes from, in a word or two.
+    fn origin(&self) -> &'static str {
+        "symbol table"
+    }
     /// All symbols of that name, in address order.
     fn by_name(&self, name: &str) -> Vec<Symbol>;
     /// The symbol that covers `addr`: the last one at or below it, first alias first. `None` outside the table's range.

@@ -94,6 +94,10 @@ impl Symtab {
 }
 
 impl SymbolSource for Symtab {
+    fn origin(&self) -> &'static str {
+        "vmlinux"
+    }
+
     fn by_name(&self, name: &str) -> Vec<Symbol> {
         let name = name.as_bytes();
         let start = self.by_name.partition_point(|&i| self.name(i) < name);
