@@ -71,6 +71,7 @@ pub(super) struct Index<'a> {
     pub(super) damage: Option<String>,
 }
 
+#[derive(Clone, Copy)]
 struct Row<'a> {
     name: &'a [u8],
     kind: Kind,
@@ -107,16 +108,32 @@ impl Hasher for Same {
     }
 }
 
-type Names<'a> = HashMap<u64, Row<'a>, BuildHasherDefault<Same>>;
+/// From a fingerprint to the number of its row, and how often it was seen. Kept apart from the rows, and small, as
+/// millions of descriptions are looked up in it.
+type Seen = HashMap<u64, (u32, u32), BuildHasherDefault<Same>>;
 
 /// What one thread found.
 #[derive(Default)]
 struct Found<'a> {
-    names: Names<'a>,
+    seen: Seen,
+    rows: Vec<Row<'a>>,
     /// each is a different variable, whatever its name
     variables: Vec<Row<'a>>,
     damaged: u32,
 }
+
+/// Attributes that [`Facts`] are made of.
+const WANTED: [gimli::DwAt; 9] = [
+    gimli::DW_AT_name,
+    gimli::DW_AT_sibling,
+    gimli::DW_AT_byte_size,
+    gimli::DW_AT_decl_line,
+    gimli::DW_AT_declaration,
+    gimli::DW_AT_external,
+    gimli::DW_AT_specification,
+    gimli::DW_AT_location,
+    gimli::DW_AT_language,
+];
 
 /// Expressions that begin with one of these give an address.
 const ADDRESS: [gimli::DwOp; 3] = [gimli::DW_OP_addr, gimli::DW_OP_addrx, gimli::DW_OP_GNU_addr_index];
@@ -182,19 +199,19 @@ impl<'a> Index<'a> {
 }
 
 fn merge(found: Vec<Found<'_>>) -> Vec<(u64, Row<'_>)> {
-    let mut names = Names::default();
-    let mut rows = Vec::new();
+    let (mut seen, mut rows, mut variables) = (Seen::default(), Vec::<Row<'_>>::new(), Vec::new());
     for part in found {
-        rows.extend(part.variables);
-        if names.is_empty() {
-            names = part.names;
-            continue;
-        }
-        for (key, row) in part.names {
-            names.entry(key).and_modify(|known| known.add(row.count, row.local)).or_insert(row);
+        variables.extend(part.variables);
+        for (key, (row, count)) in part.seen {
+            let Some(&row) = part.rows.get(row as usize) else { continue };
+            let (at, _) = *seen.entry(key).or_insert((rows.len() as u32, 0));
+            match rows.get_mut(at as usize) {
+                Some(known) => known.add(count, row.local),
+                None => rows.push(Row { count, ..row }),
+            }
         }
     }
-    rows.extend(names.into_values());
+    rows.extend(variables);
     let mut rows: Vec<_> = rows.into_iter().map(|row| (hash(row.name), row)).collect();
     rows.sort_unstable_by_key(|(hash, r)| (*hash, r.kind, r.rank, u32::MAX - r.count, r.local));
     rows
@@ -321,27 +338,16 @@ impl<'s, 'a> Scan<'s, 'a> {
     fn facts(&mut self, abbrev: &Abbreviation) -> Option<Facts<'a>> {
         self.pay(abbrev)?;
         let mut facts = Facts::default();
-        for spec in abbrev.attributes() {
-            let wanted = matches!(
-                spec.name(),
-                gimli::DW_AT_name
-                    | gimli::DW_AT_sibling
-                    | gimli::DW_AT_byte_size
-                    | gimli::DW_AT_decl_line
-                    | gimli::DW_AT_declaration
-                    | gimli::DW_AT_external
-                    | gimli::DW_AT_specification
-                    | gimli::DW_AT_location
-                    | gimli::DW_AT_language
-            );
-            if !wanted {
-                facts.defined |= matches!(
-                    spec.name(),
-                    gimli::DW_AT_const_value | gimli::DW_AT_low_pc | gimli::DW_AT_ranges | gimli::DW_AT_inline
-                );
-                self.raw.skip_attributes(std::slice::from_ref(spec)).ok()?;
+        let all = abbrev.attributes();
+        // those of no interest are skipped in runs
+        let mut skipped = 0;
+        for (at, spec) in all.iter().enumerate() {
+            if !WANTED.contains(&spec.name()) {
+                facts.defined |= spec.name() == gimli::DW_AT_const_value;
                 continue;
             }
+            self.raw.skip_attributes(all.get(skipped..at)?).ok()?;
+            skipped = at + 1;
             let value = self.raw.read_attribute_inline(*spec).ok()?.value();
             match (spec.name(), value) {
                 (gimli::DW_AT_name, value) => facts.name = Some(value),
@@ -359,6 +365,7 @@ impl<'s, 'a> Scan<'s, 'a> {
                 _ => {}
             }
         }
+        self.raw.skip_attributes(all.get(skipped..)?).ok()?;
         Some(facts)
     }
 
@@ -383,14 +390,14 @@ impl<'s, 'a> Scan<'s, 'a> {
             _ => 0,
         };
         match facts.name {
-            Some(name) => self.insert(&mut found.names, kind, rank, name, (facts.size, facts.line), local),
+            Some(name) => self.insert(found, kind, rank, name, (facts.size, facts.line), local),
             None => true,
         }
     }
 
     fn insert(
         &self,
-        names: &mut Names<'a>,
+        found: &mut Found<'a>,
         kind: Kind,
         rank: u8,
         name: Value<'a>,
@@ -406,12 +413,15 @@ impl<'s, 'a> Scan<'s, 'a> {
             },
         };
         let what = size << 8 | u64::from(rank) << 4 | kind as u64;
-        let mut new = false;
-        names.entry(fingerprint([place, what, line])).and_modify(|known| known.add(1, local)).or_insert_with(|| {
-            new = true;
+        // Units come in order, so that the first description is the first in the file.
+        let next = found.rows.len() as u32;
+        let (row, count) = found.seen.entry(fingerprint([place, what, line])).or_insert((next, 0));
+        *count = count.saturating_add(1);
+        let new = *row == next;
+        if new {
             let name = self.units.text(self.unit, name).unwrap_or_default();
-            Row { name, kind, rank, count: 1, local }
-        });
+            found.rows.push(Row { name, kind, rank, count: 1, local });
+        }
         new
     }
 
@@ -427,7 +437,7 @@ impl<'s, 'a> Scan<'s, 'a> {
             level += usize::from(abbrev.has_children());
             let facts = self.facts(abbrev)?;
             if let (gimli::DW_TAG_enumerator, Some(name), Some(local)) = (abbrev.tag(), facts.name, self.local(at)) {
-                self.insert(&mut found.names, Kind::Enumerator, 0, name, (0, 0), local);
+                self.insert(found, Kind::Enumerator, 0, name, (0, 0), local);
             }
         }
         Some(())
