@@ -6,7 +6,7 @@
 #![allow(clippy::unwrap_used)]
 
 use engine::{
-    Cx, Env, Error, Face, Item, Registry, Result, Session, Sink, Space, Tag, Type, TypeId, WalkerEntry,
+    Cx, Env, Face, Item, Registry, Result, Session, Sink, Space, Tag, Type, TypeId, WalkerEntry,
     debuginfo::{EnumValue, Member, SourceId, TypeSource, Types},
     pipeline,
     symbols::Symbols,
@@ -171,8 +171,8 @@ impl Face for Lines {
     fn filter(&self, _: &Cx<'_>, _: &str, _: Vec<Item>) -> Result<String> {
         Ok(String::new())
     }
-    fn complain(&self, error: &Error) {
-        self.0.borrow_mut().push(error.to_string());
+    fn shell(&self, _: &str) -> Result<()> {
+        Ok(())
     }
 }
 

@@ -1,6 +1,10 @@
 //! The face: what the engine asks of the program around it.
 
-use crate::render::{self, Format, Output, Style, pager};
+use crate::render::{
+    self, Format, Output, escape,
+    live::Live,
+    pager::{self, Pager, Piped},
+};
 use engine::{Cx, Error, Face, Item, Result, Sink};
 use std::{
     cell::Cell,
@@ -17,28 +21,23 @@ pub struct Program {
     pub paged: bool,
     /// whether any command failed
     pub failed: Cell<bool>,
+    /// whether the reader of the latest command's output has left
+    pub closed: Cell<bool>,
 }
 
 impl Program {
-    fn output(&self) -> Box<dyn Output> {
-        match pager::Pager::new().filter(|_| self.paged) {
-            Some(pager) => Box::new(pager),
-            None => pager::stdout(),
-        }
-    }
-
     /// Shows an error, the line it is about with a caret under the place, and the way on.
-    pub fn show_error(&self, error: &Error, line: Option<&str>) {
+    pub fn show_error(&self, error: &Error, line: &str) {
         self.failed.set(true);
-        let mut text = format!("kmdb: {}\n", render::escape::escape(&error.to_string()).replace("\\n", "\n"));
-        if let (Some(line), Some(span)) = (line, error.span()) {
+        let mut text = format!("kmdb: {}\n", escape::layout(&error.to_string()));
+        if let Some(span) = error.span() {
             text.push_str(&engine::lang::point(line, span));
             if !text.ends_with('\n') {
                 text.push('\n');
             }
         }
         if let Some(hint) = error.advice() {
-            text.push_str(&format!("      {hint}\n"));
+            text.push_str(&format!("      {}\n", escape::layout(hint)));
         }
         self.say(&text);
     }
@@ -50,20 +49,22 @@ impl Program {
 }
 
 impl Face for Program {
-    fn open<'a>(&'a self, _: &Cx<'a>, shell: Option<&str>) -> Result<Box<dyn Sink + 'a>> {
-        let out: Box<dyn Output> = match shell {
-            Some(command) => Box::new(pager::Piped::new(command)?),
-            None => self.output(),
+    fn open<'a>(&'a self, cx: &Cx<'a>, shell: Option<&str>) -> Result<Box<dyn Sink + 'a>> {
+        let out: Box<dyn Output> = match (shell, self.paged.then(Pager::new).flatten()) {
+            (Some(command), _) => Box::new(Piped::shell(command)?),
+            (None, Some(pager)) => Box::new(pager),
+            (None, None) => Box::new(pager::stdout()),
         };
-        Ok(render::renderer(self.format, out, Style { color: self.color && shell.is_none() }))
+        let renderer = render::renderer(self.format, out, self.color && shell.is_none());
+        Ok(Box::new(Live::new(cx.session, renderer, shell.is_none(), &self.closed)))
     }
 
-    fn filter(&self, _: &Cx<'_>, command: &str, items: Vec<Item>) -> Result<String> {
-        let input = render::render_all(Format::Table, items)?;
+    fn filter(&self, cx: &Cx<'_>, command: &str, items: Vec<Item>) -> Result<String> {
+        let input = render::render_all(Format::Table, &cx.session.types, items)?;
         Ok(pager::filter(command, input)?)
     }
 
-    fn complain(&self, error: &Error) {
-        self.show_error(error, None);
+    fn shell(&self, command: &str) -> Result<()> {
+        Ok(pager::run(command)?)
     }
 }

@@ -15,13 +15,13 @@ mod repl;
 use args::Cli;
 use batch::End;
 use clap::Parser;
-use engine::{Cx, Env};
+use engine::{Cx, Env, Interrupt};
 use face::Program;
+use signal_hook::{consts::SIGINT, iterator::Signals, low_level};
 use std::{
     cell::Cell,
     io::{self, IsTerminal},
     process::ExitCode,
-    sync::Arc,
 };
 
 fn main() -> ExitCode {
@@ -41,14 +41,15 @@ fn main() -> ExitCode {
         color: io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|v| v.is_empty()),
         paged: interactive && !cli.no_pager,
         failed: Cell::new(false),
+        closed: Cell::new(false),
     };
     match run(&cli, &program, interactive) {
         Ok(End::Quit(status)) => ExitCode::from(status),
         Ok(End::Interrupted) => ExitCode::from(130),
-        Ok(End::Done) if program.failed.get() && !interactive => ExitCode::from(2),
-        Ok(End::Done) => ExitCode::SUCCESS,
+        Ok(End::Done | End::Unread) if program.failed.get() && !interactive => ExitCode::from(2),
+        Ok(End::Done | End::Unread) => ExitCode::SUCCESS,
         Err(e) => {
-            program.say(&format!("kmdb: {e:#}\n"));
+            program.say(&format!("kmdb: {}\n", render::escape::layout(&format!("{e:#}"))));
             ExitCode::from(2)
         }
     }
@@ -56,46 +57,63 @@ fn main() -> ExitCode {
 
 fn run(cli: &Cli, program: &Program, interactive: bool) -> anyhow::Result<End> {
     let session = open::session(cli, program)?;
-    // the second Ctrl-C ends a program that does not come back from the first
-    let flag = Arc::clone(&session.interrupt.0);
-    signal_hook::flag::register_conditional_shutdown(signal_hook::consts::SIGINT, 130, Arc::clone(&flag))?;
-    signal_hook::flag::register(signal_hook::consts::SIGINT, flag)?;
+    catch_interrupts(session.interrupt.clone())?;
     let env = Env::default();
-    if let Some((width, _)) = terminal_size::terminal_size() {
-        env.width.set(usize::from(width.0));
-    }
     let cx = Cx { session: &session, env: &env, face: program };
-    if !cli.no_rc
-        && let Some(end) = run_rc(&cx, program)?
-    {
-        return Ok(end);
+    fit_terminal(&cx);
+    if !cli.no_rc {
+        match run_rc(&cx, program) {
+            Ok(End::Done) => {}
+            Ok(end) => return Ok(end),
+            // it is no part of what was asked
+            Err(e) => program.say(&format!("kmdb: {e}\n")),
+        }
     }
     for file in &cli.file {
-        match batch::run_file(&cx, program, file).map_err(|e| anyhow::anyhow!("{}: {e}", file.display()))? {
+        match batch::run_file(&cx, program, file)? {
             End::Done => {}
             end => return Ok(end),
         }
     }
-    for line in &cli.execute {
-        match batch::run_lines(&cx, program, std::iter::once(Ok(line.clone())))? {
+    for text in &cli.execute {
+        match batch::run_lines(&cx, program, text.as_bytes())? {
             End::Done => {}
             end => return Ok(end),
         }
     }
     match (cli.execute.is_empty() && cli.file.is_empty(), interactive) {
         (true, true) => repl::run(&cx, program),
-        (true, false) => Ok(batch::run_stdin(&cx, program)?),
+        (true, false) => Ok(batch::run_lines(&cx, program, io::stdin().lock())?),
         (false, _) => Ok(End::Done),
     }
 }
 
-/// Runs `~/.kmdbrc`, if there is one.
-fn run_rc(cx: &Cx<'_>, program: &Program) -> anyhow::Result<Option<End>> {
-    let Some(home) = std::env::var_os("HOME") else { return Ok(None) };
-    let path = std::path::Path::new(&home).join(".kmdbrc");
-    if !path.exists() {
-        return Ok(None);
+/// The first Ctrl-C stops the command that runs; a second one, if the command does not come back, ends the program.
+/// While a pager or a shell command has the terminal, it is the one to be stopped.
+fn catch_interrupts(interrupt: Interrupt) -> io::Result<()> {
+    let mut signals = Signals::new([SIGINT])?;
+    std::thread::spawn(move || {
+        for _ in signals.forever() {
+            if interrupt.is_set() && !render::pager::has_terminal() {
+                low_level::exit(130);
+            }
+            interrupt.set();
+        }
+    });
+    Ok(())
+}
+
+/// Tells formats that wrap how wide the terminal is.
+fn fit_terminal(cx: &Cx<'_>) {
+    if let Some((width, _)) = terminal_size::terminal_size() {
+        cx.env.width.set(usize::from(width.0));
     }
-    let end = batch::run_file(cx, program, &path).map_err(|e| anyhow::anyhow!("{}: {e}", path.display()))?;
-    Ok((end != End::Done).then_some(end))
+}
+
+/// Runs `~/.kmdbrc`, if there is one.
+fn run_rc(cx: &Cx<'_>, program: &Program) -> anyhow::Result<End> {
+    match std::env::home_dir().map(|home| home.join(".kmdbrc")) {
+        Some(path) if path.exists() => batch::run_file(cx, program, &path),
+        _ => Ok(End::Done),
+    }
 }

@@ -2,7 +2,7 @@
 
 use crate::{
     env::Env,
-    error::{Error, Result},
+    error::Result,
     item::{IntoRow, Item, Object},
     session::Session,
 };
@@ -10,7 +10,7 @@ use std::ops::Deref;
 
 /// Takes items: the next stage, a renderer, a collector.
 pub trait Sink {
-    /// One item. [`Error::Stop`] means: no more, please.
+    /// One item. [`Error::Stop`](crate::Error::Stop) means: no more, please.
     fn item(&mut self, item: Item) -> Result<()>;
     /// No more will come.
     fn finish(&mut self) -> Result<()> {
@@ -32,8 +32,8 @@ pub trait Face {
     fn open<'a>(&'a self, cx: &Cx<'a>, shell: Option<&str>) -> Result<Box<dyn Sink + 'a>>;
     /// Runs a shell command with the items' text as its input, and returns what it printed.
     fn filter(&self, cx: &Cx<'_>, command: &str, items: Vec<Item>) -> Result<String>;
-    /// Shows an error that does not end the pipeline.
-    fn complain(&self, error: &Error);
+    /// Runs a shell command that has nothing to do with a pipe, and waits for it.
+    fn shell(&self, command: &str) -> Result<()>;
 }
 
 /// The context. Derefs to the [`Session`], so that `cx.u64(addr)` reads memory.
@@ -60,12 +60,14 @@ pub struct Out<'a> {
     pub(crate) interrupt: &'a crate::Interrupt,
     /// Whether another stage follows. A dcmd that formats for people may then pass plain objects on.
     pub piped: bool,
+    /// Whether this is where a pipeline begins.
+    pub(crate) first: bool,
 }
 
 impl<'a> Out<'a> {
     /// An output into `sink`.
     pub fn new(cx: &Cx<'a>, sink: &'a mut dyn Sink, piped: bool) -> Out<'a> {
-        Out { sink, interrupt: &cx.session.interrupt, piped }
+        Out { sink, interrupt: &cx.session.interrupt, piped, first: false }
     }
 
     /// Passes a row on.
@@ -86,6 +88,9 @@ impl<'a> Out<'a> {
     /// Passes any item on.
     pub fn item(&mut self, item: Item) -> Result<()> {
         self.interrupt.check()?;
+        if self.first {
+            self.interrupt.pass();
+        }
         self.sink.item(item)
     }
 }

@@ -73,7 +73,7 @@ pub struct Column {
     pub doc: &'static str,
     /// a list shown as indented lines below the row instead of in a column
     pub detail: bool,
-    /// shown in tables only when the output is wide, always in JSON and CSV
+    /// only shown in JSON and CSV
     pub hidden: bool,
 }
 

@@ -43,6 +43,15 @@ pub fn run_into(cx: &Cx<'_>, text: &str, out: &mut Out<'_>) -> Result<()> {
     })
 }
 
+/// Runs lines that were not typed: a file's, or what a shell printed. An error tells which of them it is about.
+fn run_lines(cx: &Cx<'_>, text: &str) -> Result<()> {
+    nested(cx, || run(cx, text)).map_err(|e| {
+        let before = e.span().and_then(|span| text.get(..span.start)).unwrap_or_default();
+        let line = before.rfind('\n').map_or(0, |i| i + 1);
+        e.nested_in(text.get(line..).and_then(|rest| rest.lines().next()).unwrap_or_default())
+    })
+}
+
 fn nested(cx: &Cx<'_>, work: impl FnOnce() -> Result<()>) -> Result<()> {
     let depth = cx.env.depth.get();
     if depth >= MAX_DEPTH {
@@ -62,7 +71,7 @@ fn run_statement(cx: &Cx<'_>, statement: &Statement, into: Option<&mut Out<'_>>)
     cx.env.last_dot.set(cx.env.dot.get());
     if statement.shell_source {
         let text = cx.face.filter(cx, statement.shell.as_deref().unwrap_or_default(), Vec::new())?;
-        return nested(cx, || run(cx, &text));
+        return run_lines(cx, &text);
     }
     let again;
     let stages = match (&statement.stages[..], start) {
@@ -89,6 +98,9 @@ fn run_statement(cx: &Cx<'_>, statement: &Statement, into: Option<&mut Out<'_>>)
     };
     cx.env.count.set(count);
     let shell = statement.shell.as_deref();
+    if let (Some(command), []) = (shell, stages) {
+        return cx.face.shell(command);
+    }
     match into {
         Some(out) if shell.is_none() => run_stages(cx, stages, start, count, &mut *out.sink, out.piped),
         _ => {
@@ -177,8 +189,9 @@ impl Chain<'_, '_, '_> {
             self.cx.env.dot.set(object.addr);
         }
         let piped = self.piped || !rest.is_empty();
+        let first = self.first;
         let mut tail = Chain { cx: self.cx, stages: rest, end: &mut *self.end, piped: self.piped, first: false };
-        let mut out = Out { sink: &mut tail, interrupt: &self.cx.session.interrupt, piped };
+        let mut out = Out { sink: &mut tail, interrupt: &self.cx.session.interrupt, piped, first };
         match stage.item(self.cx, item, &mut out) {
             // one address that cannot be read does not end the pipeline, and is not forgotten
             Err(e) if !self.first && e.is_unreadable() => {
@@ -193,8 +206,9 @@ impl Chain<'_, '_, '_> {
         for i in 0..self.stages.len() {
             let Some((stage, rest)) = self.stages.get_mut(i..).and_then(<[_]>::split_first_mut) else { break };
             let piped = self.piped || !rest.is_empty();
+            let first = self.first && i == 0;
             let mut tail = Chain { cx: self.cx, stages: rest, end: &mut *self.end, piped: self.piped, first: false };
-            let mut out = Out { sink: &mut tail, interrupt: &self.cx.session.interrupt, piped };
+            let mut out = Out { sink: &mut tail, interrupt: &self.cx.session.interrupt, piped, first };
             match stage.finish(self.cx, &mut out) {
                 Ok(()) | Err(Error::Stop) => {}
                 Err(e) => return Err(e),
@@ -300,7 +314,7 @@ impl Stage for Source {
             return Err(Error::Usage("session logs are not kept with `$>`".into()).hint("use `… ! tee FILE`"));
         }
         if let Ok(text) = std::fs::read_to_string(&self.name) {
-            return nested(cx, || run(cx, &text));
+            return run_lines(cx, &text);
         }
         let command = match self.name.as_str() {
             "bufctl_audit" => "::bufctl -v".to_owned(),

@@ -259,7 +259,12 @@ impl Session {
         match self.cached::<T>() {
             Some(found) => Ok(found),
             // made outside the lock: making it may need other values
-            None => make().map(|value| self.keep(value)),
+            None => {
+                let value = make()?;
+                // nor is half of one kept, made from reads that Ctrl-C cut short
+                self.interrupt.check()?;
+                Ok(self.keep(value))
+            }
         }
     }
 

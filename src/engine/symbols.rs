@@ -69,9 +69,10 @@ impl Symbols {
         if LOADING.replace(true) {
             return &[];
         }
-        let loaded = self.modules.get_or_init(|| (session.registry.modules)(session));
+        let loaded = (session.registry.modules)(session);
         LOADING.set(false);
-        loaded
+        // what Ctrl-C cut short must not be taken for the whole by the commands to come
+        if session.interrupt.is_set() { &[] } else { self.modules.get_or_init(|| loaded) }
     }
 
     /// Address of a symbol of the kernel proper.

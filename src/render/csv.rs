@@ -1,7 +1,7 @@
 //! CSV with a heading line. A table of another kind starts after an empty line, with its own heading.
 
-use super::{Output, table, written};
-use engine::{Cell, Item, Result, Row, Schema, Sink};
+use super::{Output, Renderer, table, written};
+use engine::{Cell, Item, Result, Row, Schema, debuginfo::Types};
 use std::io;
 
 /// A CSV writer.
@@ -52,14 +52,18 @@ fn value(cell: &Cell) -> String {
     }
 }
 
-impl Sink for Csv<'_> {
-    fn item(&mut self, item: Item) -> Result<()> {
+impl Renderer for Csv<'_> {
+    fn item(&mut self, _: &Types, item: Item) -> Result<()> {
         match item {
             Item::Row(row) => self.row(&row),
             Item::Object(o) => self.record([format!("{:#x}", o.addr)]),
             Item::Line(line) => self.record([line]),
             Item::Tree(tree) => self.record([tree.to_text()]),
         }
+    }
+
+    fn flush(&mut self) -> Result<()> {
+        written(self.out.flush())
     }
 
     fn finish(&mut self) -> Result<()> {

@@ -1,35 +1,46 @@
 //! Text from a dump may hold anything, terminal escapes too: nothing but printable text leaves this program.
 
-use std::borrow::Cow;
+use std::{borrow::Cow, fmt::Write as _};
 
 /// Whether a character could move a cursor, change a colour or reverse the writing direction.
-fn unsafe_char(c: char) -> bool {
+fn is_unsafe(c: char) -> bool {
     c.is_control()
         || matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{feff}')
 }
 
 /// `text` with unsafe characters spelled out (`\x1b`, `\n`, `\u{202e}`). Tabs become a blank.
 pub fn escape(text: &str) -> Cow<'_, str> {
-    if !text.chars().any(unsafe_char) {
+    escaped(text, |_| false)
+}
+
+/// The same for text with a layout of its own: newlines and tabs stay.
+pub fn layout(text: &str) -> Cow<'_, str> {
+    escaped(text, |c| matches!(c, '\n' | '\t'))
+}
+
+fn escaped(text: &str, stays: impl Fn(char) -> bool) -> Cow<'_, str> {
+    // nearly all text is plain, and that is soon seen
+    if text.bytes().all(|b| matches!(b, b' '..=b'~')) || !text.chars().any(|c| is_unsafe(c) && !stays(c)) {
         return Cow::Borrowed(text);
     }
     let mut out = String::with_capacity(text.len() + 16);
     for c in text.chars() {
-        match c {
-            '\t' => out.push(' '),
-            '\n' => out.push_str("\\n"),
-            '\r' => out.push_str("\\r"),
-            c if unsafe_char(c) && c.is_ascii() => out.push_str(&format!("\\x{:02x}", c as u32)),
-            c if unsafe_char(c) => out.push_str(&format!("\\u{{{:x}}}", c as u32)),
-            c => out.push(c),
-        }
+        // writing to a String cannot fail
+        let _ = match c {
+            c if stays(c) || !is_unsafe(c) => out.write_char(c),
+            '\t' => out.write_char(' '),
+            '\n' => out.write_str("\\n"),
+            '\r' => out.write_str("\\r"),
+            c if c.is_ascii() => write!(out, "\\x{:02x}", c as u32),
+            c => write!(out, "\\u{{{:x}}}", c as u32),
+        };
     }
     Cow::Owned(out)
 }
 
 #[cfg(test)]
 mod tests {
-    use super::escape;
+    use super::{escape, layout};
 
     #[test]
     fn escapes_do_not_reach_the_terminal() {
@@ -37,5 +48,6 @@ mod tests {
         assert_eq!(escape("\x1b[31mred\x07"), "\\x1b[31mred\\x07");
         assert_eq!(escape("a\u{202e}b\nc\td"), "a\\u{202e}b\\nc d");
         assert_eq!(escape("\u{9b}2J"), "\\u{9b}2J");
+        assert_eq!(layout("a\tb\n\x1b[2J"), "a\tb\n\\x1b[2J");
     }
 }

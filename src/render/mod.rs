@@ -1,15 +1,16 @@
 //! Rendering: the only room that writes to standard output.
 //!
 //! Items arrive one by one and leave as soon as the format allows: a table waits for its first rows to choose widths,
-//! JSON lines and CSV wait for nothing.
+//! JSON lines and CSV wait for nothing. [`live`] adds a clock, for rows that are slow to come.
 
 pub mod csv;
 pub mod escape;
 pub mod json;
+pub mod live;
 pub mod pager;
 pub mod table;
 
-use engine::{Error, Item, Result, Sink};
+use engine::{Error, Item, Result, debuginfo::Types};
 use std::io::{self, Write};
 
 /// `-o`: how answers are written.
@@ -23,24 +24,27 @@ pub enum Format {
     Csv,
 }
 
+/// Writes items in one format.
+pub trait Renderer: Send {
+    /// One item; `types` spell the type of an object.
+    fn item(&mut self, types: &Types, item: Item) -> Result<()>;
+    /// Gives away what waits for more to come: somebody would rather see it now.
+    fn flush(&mut self) -> Result<()>;
+    /// No more will come.
+    fn finish(&mut self) -> Result<()>;
+}
+
 /// A renderer of one format that writes to `out`.
-pub fn renderer<'a>(format: Format, out: Box<dyn Output + 'a>, style: Style) -> Box<dyn Sink + 'a> {
+pub fn renderer<'a>(format: Format, out: Box<dyn Output + 'a>, color: bool) -> Box<dyn Renderer + 'a> {
     match format {
-        Format::Table => Box::new(table::Table::new(out, style)),
+        Format::Table => Box::new(table::Table::new(out, color)),
         Format::Json => Box::new(json::Json::new(out)),
         Format::Csv => Box::new(csv::Csv::new(out)),
     }
 }
 
-/// How a table looks.
-#[derive(Clone, Copy, Debug)]
-pub struct Style {
-    /// whether escape sequences may be used
-    pub color: bool,
-}
-
 /// Where text goes: a terminal through a pager, a file, a shell command's input.
-pub trait Output: Write {
+pub trait Output: Write + Send {
     /// Called once at the end: waits for whoever reads.
     fn close(&mut self) -> io::Result<()> {
         self.flush()
@@ -49,6 +53,7 @@ pub trait Output: Write {
 
 impl Output for io::BufWriter<io::Stdout> {}
 impl Output for Vec<u8> {}
+impl Output for &mut Vec<u8> {}
 
 /// A reader that has gone away (`| head -1`) is no error: it has seen enough.
 pub fn written(result: io::Result<()>) -> Result<()> {
@@ -56,24 +61,11 @@ pub fn written(result: io::Result<()>) -> Result<()> {
 }
 
 /// Renders items that were collected.
-pub fn render_all(format: Format, items: Vec<Item>) -> Result<Vec<u8>> {
-    struct Shared<'a>(&'a mut Vec<u8>);
-    impl Write for Shared<'_> {
-        fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
-            self.0.write(buf)
-        }
-        fn flush(&mut self) -> io::Result<()> {
-            Ok(())
-        }
-    }
-    impl Output for Shared<'_> {}
+pub fn render_all(format: Format, types: &Types, items: Vec<Item>) -> Result<Vec<u8>> {
     let mut text = Vec::new();
-    {
-        let mut sink = renderer(format, Box::new(Shared(&mut text)), Style { color: false });
-        for item in items {
-            sink.item(item)?;
-        }
-        sink.finish()?;
-    }
+    let mut renderer = renderer(format, Box::new(&mut text), false);
+    items.into_iter().try_for_each(|item| renderer.item(types, item))?;
+    renderer.finish()?;
+    drop(renderer);
     Ok(text)
 }

@@ -3,132 +3,220 @@
 use super::Output;
 use std::{
     io::{self, BufWriter, IsTerminal, Write},
-    process::{Child, Command, Stdio},
+    process::{Child, ChildStdin, Command, Stdio},
+    sync::atomic::{AtomicUsize, Ordering},
 };
 
+/// Children that the terminal is lent to.
+static LENT: AtomicUsize = AtomicUsize::new(0);
+
+/// Whether a pager or a shell command has the terminal: Ctrl-C is then meant for it, and nothing else is to be written.
+pub fn has_terminal() -> bool {
+    LENT.load(Ordering::Relaxed) > 0
+}
+
+/// A child that has the terminal for as long as it lives.
+struct Guest(Child);
+
+impl Guest {
+    fn start(command: &mut Command) -> io::Result<Guest> {
+        LENT.fetch_add(1, Ordering::Relaxed);
+        command.spawn().map(Guest).inspect_err(|_| {
+            LENT.fetch_sub(1, Ordering::Relaxed);
+        })
+    }
+
+    fn stdin(&mut self) -> Option<BufWriter<ChildStdin>> {
+        self.0.stdin.take().map(BufWriter::new)
+    }
+
+    /// Whether it has left.
+    fn is_gone(&mut self) -> bool {
+        matches!(self.0.try_wait(), Ok(Some(_)))
+    }
+}
+
+impl Drop for Guest {
+    fn drop(&mut self) {
+        // there is nobody to tell that a child could not be waited for
+        let _ = self.0.wait();
+        LENT.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
 /// Standard output, buffered.
-pub fn stdout() -> Box<dyn Output> {
-    Box::new(BufWriter::with_capacity(1 << 16, io::stdout()))
+pub fn stdout() -> BufWriter<io::Stdout> {
+    BufWriter::with_capacity(1 << 16, io::stdout())
 }
 
 /// Text that goes through `$PAGER` if, and only if, it is longer than the screen.
 pub struct Pager {
+    /// what fits the screen so far
     held: Vec<u8>,
+    /// how much of it has been shown already, as it was long in coming
+    shown: usize,
     lines: usize,
-    rows: usize,
-    child: Option<Child>,
-    plain: bool,
+    column: usize,
+    /// columns and lines
+    screen: (usize, usize),
+    stage: Stage,
+}
+
+enum Stage {
+    /// it may all fit the screen
+    Holding,
+    /// it does not, and there is no pager
+    Plain(BufWriter<io::Stdout>),
+    /// it does not
+    Paging(Piped),
 }
 
 impl Pager {
     /// A pager for the terminal on standard output; `None` if there is no terminal.
     pub fn new() -> Option<Pager> {
-        let (_, height) = terminal_size::terminal_size().filter(|_| io::stdout().is_terminal())?;
-        Some(Pager { held: Vec::new(), lines: 0, rows: usize::from(height.0).max(4), child: None, plain: false })
+        let (width, height) = terminal_size::terminal_size().filter(|_| io::stdout().is_terminal())?;
+        let screen = (usize::from(width.0).max(20), usize::from(height.0).max(4));
+        Some(Pager { held: Vec::new(), shown: 0, lines: 0, column: 0, screen, stage: Stage::Holding })
     }
 
-    /// The screen is full: start the pager, or go on without one if there is none.
+    /// Counts the lines that `text` takes on the screen.
+    fn measure(&mut self, text: &[u8]) {
+        for byte in text {
+            self.column += 1;
+            if *byte == b'\n' || self.column > self.screen.0 {
+                self.lines += 1;
+                self.column = usize::from(*byte != b'\n');
+            }
+        }
+    }
+
+    /// The screen is full: starts the pager, or goes on without one if there is none.
     fn overflow(&mut self) -> io::Result<()> {
-        let pager = std::env::var("PAGER").ok().filter(|p| !p.trim().is_empty());
-        let spawned = match &pager {
-            Some(p) if p == "cat" => Err(io::Error::other("no pager wanted")),
-            Some(p) => Command::new("sh").args(["-c", p]).stdin(Stdio::piped()).spawn(),
-            None => Command::new("less").args(["-F", "-R", "-X", "-S"]).stdin(Stdio::piped()).spawn(),
+        let wanted = std::env::var("PAGER").ok().filter(|p| !p.trim().is_empty());
+        let started = match wanted.as_deref() {
+            Some("cat") => None,
+            Some(pager) => Piped::start(Command::new("sh").args(["-c", pager])).ok(),
+            None => Piped::start(Command::new("less").args(["-R", "-S", "-X"])).ok(),
         };
-        match spawned {
-            Ok(child) => self.child = Some(child),
-            Err(_) => self.plain = true,
-        }
         let held = std::mem::take(&mut self.held);
-        self.pass(&held)
-    }
-
-    fn pass(&mut self, text: &[u8]) -> io::Result<()> {
-        match self.child.as_mut().and_then(|c| c.stdin.as_mut()) {
-            Some(stdin) => stdin.write_all(text),
-            None => io::stdout().write_all(text),
-        }
+        self.stage = match started {
+            Some(mut pager) => {
+                pager.write_all(&held)?;
+                Stage::Paging(pager)
+            }
+            None => {
+                let mut out = stdout();
+                out.write_all(held.get(self.shown..).unwrap_or_default())?;
+                Stage::Plain(out)
+            }
+        };
+        Ok(())
     }
 }
 
 impl Write for Pager {
-    fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
-        if self.child.is_some() || self.plain {
-            self.pass(buf)?;
-            return Ok(buf.len());
+    fn write(&mut self, text: &[u8]) -> io::Result<usize> {
+        match &mut self.stage {
+            Stage::Paging(pager) => return pager.write(text),
+            Stage::Plain(out) => return out.write(text),
+            Stage::Holding => {}
         }
-        self.held.extend_from_slice(buf);
-        self.lines += buf.iter().filter(|b| **b == b'\n').count();
-        if self.lines >= self.rows {
+        self.held.extend_from_slice(text);
+        self.measure(text);
+        if self.lines >= self.screen.1 {
             self.overflow()?;
         }
-        Ok(buf.len())
+        Ok(text.len())
     }
 
     fn flush(&mut self) -> io::Result<()> {
-        Ok(())
+        match &mut self.stage {
+            Stage::Paging(pager) => pager.flush(),
+            Stage::Plain(out) => out.flush(),
+            Stage::Holding => {
+                io::stdout().write_all(self.held.get(self.shown..).unwrap_or_default())?;
+                self.shown = self.held.len();
+                io::stdout().flush()
+            }
+        }
     }
 }
 
 impl Output for Pager {
     fn close(&mut self) -> io::Result<()> {
-        let held = std::mem::take(&mut self.held);
-        if !held.is_empty() {
-            io::stdout().write_all(&held)?;
+        match &mut self.stage {
+            Stage::Paging(pager) => pager.close(),
+            _ => self.flush(),
         }
-        io::stdout().flush()?;
-        if let Some(mut child) = self.child.take() {
-            drop(child.stdin.take());
-            child.wait()?;
-        }
-        Ok(())
     }
 }
 
-/// A shell command that reads what is rendered: `::ps ! grep ssh`.
+/// A command that reads what is rendered: the pager, or `::ps ! grep ssh`.
 pub struct Piped {
-    child: Child,
+    // closed before the child is waited for
+    stdin: Option<BufWriter<ChildStdin>>,
+    child: Option<Guest>,
 }
 
 impl Piped {
-    /// Starts the command; its output goes where ours goes.
-    pub fn new(command: &str) -> io::Result<Piped> {
-        Ok(Piped { child: shell(command).stdin(Stdio::piped()).spawn()? })
+    /// Starts a shell command; its output goes where ours goes.
+    pub fn shell(command: &str) -> io::Result<Piped> {
+        Piped::start(&mut shell(command))
+    }
+
+    fn start(command: &mut Command) -> io::Result<Piped> {
+        let mut child = Guest::start(command.stdin(Stdio::piped()))?;
+        Ok(Piped { stdin: child.stdin(), child: Some(child) })
     }
 }
 
 impl Write for Piped {
-    fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
-        self.child.stdin.as_mut().map_or(Ok(buf.len()), |s| s.write(buf))
+    fn write(&mut self, text: &[u8]) -> io::Result<usize> {
+        self.stdin.as_mut().map_or(Ok(text.len()), |s| s.write(text))
     }
+
     fn flush(&mut self) -> io::Result<()> {
-        self.child.stdin.as_mut().map_or(Ok(()), Write::flush)
+        if self.child.as_mut().is_some_and(Guest::is_gone) {
+            return Err(io::ErrorKind::BrokenPipe.into());
+        }
+        self.stdin.as_mut().map_or(Ok(()), Write::flush)
     }
 }
 
 impl Output for Piped {
     fn close(&mut self) -> io::Result<()> {
-        drop(self.child.stdin.take());
-        self.child.wait().map(drop)
+        let written = self.stdin.take().map_or(Ok(()), |mut s| s.flush());
+        drop(self.child.take());
+        written
     }
 }
 
 /// `$SHELL -c command`, as mdb does it.
-pub fn shell(command: &str) -> Command {
+fn shell(command: &str) -> Command {
     let shell = std::env::var_os("SHELL").unwrap_or_else(|| "/bin/sh".into());
     let mut child = Command::new(shell);
     child.arg("-c").arg(command);
     child
 }
 
+/// Runs a command that is no part of a pipe. It may talk to the user, but does not read a script meant for us.
+pub fn run(command: &str) -> io::Result<()> {
+    let stdin = if io::stdin().is_terminal() { Stdio::inherit() } else { Stdio::null() };
+    Guest::start(shell(command).stdin(stdin)).map(drop)
+}
+
 /// Runs a command with `input` and returns what it printed.
 pub fn filter(command: &str, input: Vec<u8>) -> io::Result<String> {
-    let mut child = shell(command).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?;
-    let stdin = child.stdin.take();
+    let mut child = Guest::start(shell(command).stdin(Stdio::piped()).stdout(Stdio::piped()))?;
+    let stdin = child.0.stdin.take();
+    let mut stdout = child.0.stdout.take();
     // written from a second thread: the command may print before it has read everything
     let writer = std::thread::spawn(move || stdin.map_or(Ok(()), |mut s| s.write_all(&input)));
-    let output = child.wait_with_output()?;
+    let mut text = Vec::new();
+    if let Some(stdout) = &mut stdout {
+        io::Read::read_to_end(stdout, &mut text)?;
+    }
     // the command may stop reading early (`head -1`)
     drop(writer.join());
-    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+    Ok(String::from_utf8_lossy(&text).into_owned())
 }

@@ -71,14 +71,22 @@ impl Validator for Assistant<'_> {
     }
 }
 
+/// Lines of history.
+const HISTORY: usize = 10_000;
+
 /// Where the history is kept between sessions.
 fn history_file() -> Option<PathBuf> {
-    std::env::var_os("HOME").map(|home| PathBuf::from(home).join(".kmdb_history"))
+    std::env::home_dir().map(|home| home.join(".kmdb_history"))
 }
 
 /// Reads and runs commands until the user leaves.
 pub fn run(cx: &Cx<'_>, program: &Program) -> anyhow::Result<End> {
-    let config = Config::builder().completion_type(CompletionType::List).history_ignore_dups(true)?.build();
+    let config = Config::builder()
+        .completion_type(CompletionType::List)
+        .max_history_size(HISTORY)?
+        .history_ignore_dups(true)?
+        .history_ignore_space(true)
+        .build();
     let mut editor: Editor<Assistant<'_>, DefaultHistory> = Editor::with_config(config)?;
     editor.set_helper(Some(Assistant { cx, completer: Completer::new(cx), color: program.color }));
     editor.bind_sequence(
@@ -90,15 +98,22 @@ pub fn run(cx: &Cx<'_>, program: &Program) -> anyhow::Result<End> {
         // the first session has no history
         let _ = editor.load_history(file);
     }
+    let keep = |editor: &mut Editor<Assistant<'_>, DefaultHistory>| {
+        // at once, since a second Ctrl-C ends the program; a history that cannot be written is not worth a complaint
+        let _ = history.as_ref().map(|file| editor.append_history(file));
+    };
     let end = loop {
+        // a Ctrl-C that came as its command ended is not one for the next
+        cx.interrupt.clear();
         match editor.readline("> ") {
             Ok(line) => {
                 if !line.trim().is_empty() {
                     editor.add_history_entry(line.as_str())?;
+                    keep(&mut editor);
                 }
-                cx.interrupt.clear();
+                crate::fit_terminal(cx);
                 match batch::run_line(cx, program, &line) {
-                    End::Done | End::Interrupted => {}
+                    End::Done | End::Interrupted | End::Unread => {}
                     end => break end,
                 }
             }
@@ -108,9 +123,5 @@ pub fn run(cx: &Cx<'_>, program: &Program) -> anyhow::Result<End> {
             Err(e) => return Err(e.into()),
         }
     };
-    if let Some(file) = &history {
-        // a history that cannot be written is not worth a complaint at exit
-        let _ = editor.save_history(file);
-    }
     Ok(end)
 }
