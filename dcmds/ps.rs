@@ -39,7 +39,10 @@ struct PsRow {
     flags: Hex,
     /// address of its task
     addr: Object,
-    /// name
+    /// its name in the task itself, cut off at 15 characters
+    #[hidden]
+    comm: String,
+    /// name in full
     name: String,
 }
 
@@ -62,7 +65,10 @@ struct ThreadRow {
     flags: Hex,
     /// address of its task
     addr: Object,
-    /// name
+    /// its name in the task itself, cut off at 15 characters
+    #[hidden]
+    comm: String,
+    /// name in full
     name: String,
 }
 
@@ -70,13 +76,13 @@ impl Ps {
     fn show(&self, cx: &Cx<'_>, addr: u64, out: &mut Out<'_>) -> Result<()> {
         let task: Task = cx.view(addr)?;
         let (s, flags, addr) = (task.state().to_string(), Hex(task.flags.into()), cx.object("task_struct", addr));
-        let (ppid, uid, name) = (task.parent(cx), task.uid(cx), task.name(cx));
+        let (ppid, uid, name, comm) = (task.parent(cx), task.uid(cx), task.name(cx), task.comm.clone());
         if self.threads {
             let (pid, tid, cpu) = (task.tgid, task.pid, task.cpu);
-            return out.row(ThreadRow { s, pid, tid, ppid, uid, cpu, flags, addr, name });
+            return out.row(ThreadRow { s, pid, tid, ppid, uid, cpu, flags, addr, comm, name });
         }
         let (pid, cpu, pgid, sid) = (task.pid, task.cpu, task.group(cx), task.login(cx));
-        out.row(PsRow { s, pid, ppid, pgid, sid, uid, cpu, flags, addr, name })
+        out.row(PsRow { s, pid, ppid, pgid, sid, uid, cpu, flags, addr, comm, name })
     }
 
     /// One that cannot be read is noted, and the others follow.

@@ -149,8 +149,8 @@ fn every_task_is_drgns() {
             .collect();
         let ours: BTreeSet<(u64, String, String)> = rows(dump, "::ps -t")
             .iter()
-            .filter(|r| r["pid"] != 0)
-            .map(|r| (addr(&r["addr"]), r["pid"].to_string(), r["name"].as_str().unwrap().to_owned()))
+            .filter(|r| r["tid"] != 0)
+            .map(|r| (addr(&r["addr"]), r["tid"].to_string(), r["comm"].as_str().unwrap().to_owned()))
             .collect();
         assert_eq!(ours, theirs, "{}", dump.display());
     });
@@ -179,7 +179,7 @@ fn the_log_is_the_guests_trace() {
         let mut ours: Vec<(String, u64)> = rows(dump, "::kmem_log")
             .iter()
             .filter(|r| r["witness"].as_str().unwrap().contains("ftrace"))
-            .map(|r| (r["kind"].as_str().unwrap().to_owned(), addr(&r["bufaddr"])))
+            .map(|r| (r["op"].as_str().unwrap().to_owned(), addr(&r["bufaddr"])))
             .collect();
         ours.reverse();
         assert_eq!(ours.len(), theirs.len(), "{}", dump.display());
