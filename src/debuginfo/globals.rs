@@ -1,10 +1,17 @@
 //! Types of global variables that a kernel's BTF does not tell.
 //!
 //! BTF has the per-CPU variables (not even those before Linux 6.0) and no other. What `init_task` or `super_blocks`
-//! is declared as changes rarely, though: of the data symbols of a kernel that the table was not made from, it knows
-//! half (6 years on) to nine in ten, and 99 in 100 of those right. So kmdb brings a table of facts, `globals.db`: a line has
-//! a variable's name and its C types, of the newest kernel first, gathered from the DWARF of a few distribution
-//! kernels by `cargo run -p kmdb-debuginfo --example globals`.
+//! is declared as changes rarely, though. So kmdb brings a table of facts: for each name its C types, of the newest
+//! kernel first, gathered from the DWARF of four Debian kernels (5.10, 6.1, 6.12, 7.2) by
+//! `cargo run -p kmdb-debuginfo --example globals`, which also measures what such a table is worth for a kernel that
+//! is not in it:
+//!
+//! | table of | kernel | data symbols known | of these right, but for an array's length |
+//! |---|---|---|---|
+//! | 6.12 | 7.2 | 87.7 % | 99.8 % |
+//! | 6.1 | 6.12 | 65.2 % | 99.6 % |
+//! | 6.12 | 6.1 | 92.1 % | 99.8 % |
+//! | 5.10 | 7.2 | 51.5 % | 99.0 % |
 //!
 //! A fact may be too old or too new for the kernel at hand. So a type is only believed if the kernel has it at all
 //! and an object of that size has room before the next symbol.

@@ -11,7 +11,7 @@ use crate::types::TypeId;
 /// One function at an address: the innermost inlined one, or a caller that it was inlined into.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Frame {
-    /// its name in the source
+    /// its name in the source, in Rust its path
     pub function: Option<String>,
     /// its prototype, a [`Type::Func`](crate::Type::Func)
     pub ty: Option<TypeId>,
@@ -73,7 +73,7 @@ impl Dwarf {
             let die = start.zip(frame.dw_die_offset).and_then(|(start, at)| u32::try_from(start + at.0).ok());
             let place = frame.location;
             out.push(Frame {
-                function: frame.function.map(|f| decode::text(f.name.slice()).to_string()),
+                function: frame.function.map(|f| spelled(&decode::text(f.name.slice()), f.language)),
                 ty: die.map(|local| self.id(units.origin(local))),
                 file: place.as_ref().and_then(|p| p.file).map(|file| relative(file, tree.as_deref()).to_owned()),
                 line: place.as_ref().and_then(|p| p.line),
@@ -82,6 +82,14 @@ impl Dwarf {
             });
         }
         Ok(out)
+    }
+}
+
+/// A function's name as its source has it: Rust's are mangled, with a hash that says nothing to people.
+fn spelled(name: &str, language: Option<gimli::DwLang>) -> String {
+    match rustc_demangle::try_demangle(name) {
+        Ok(path) if language == Some(gimli::DW_LANG_Rust) => format!("{path:#}"),
+        _ => name.to_owned(),
     }
 }
 
