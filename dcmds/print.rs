@@ -146,15 +146,14 @@ impl Dcmd for Print {
         for part in &plan.parts {
             let (found, name) = part.find(cx, start, &*memory, &*behind)?;
             let memory = if found.followed { &*behind } else { &*memory };
-            if out.piped {
-                out.object(self.value(cx, found, memory)?)?;
-                continue;
-            }
+            // `| ::head` shows what was printed; a stage that wants an address gets what mdb's pipe would pass on
+            let passes = out.piped.then(|| self.value(cx, found, memory)).transpose()?;
             let (mut tree, cut) = cprint::tree(&cx.types, memory, found.addr, found.place, plan.limits, plan.style)?;
             if cut {
                 cx.notes.add(found.addr, "a value too large to be shown as a whole");
             }
             tree.path = name;
+            tree.passes = passes;
             out.item(Item::Tree(Box::new(tree)))?;
         }
         if !out.piped && !layout {

@@ -223,8 +223,11 @@ fn print() {
             "::walk node | ::print -a name",
             "1010 name = [ \"one\" ]\n1050 name = [ \"two\" ]\n1090 name = [ \"three\" ]",
         ),
-        ("::walk node | ::print -a name | ::head -1", "0x1010"),
-        ("::walk node | ::print flags | ::tail -1", "0x0"),
+        // stages that pass items through show what was printed, those that take addresses get the value
+        ("::walk node | ::print -a name | ::head -1", "1010 name = [ \"one\" ]"),
+        ("::walk node | ::print -a name | ::head -1 | ::map .", "0x1010"),
+        ("::walk node | ::print flags | ::tail -1", "flags = 0"),
+        ("::walk node | ::print flags | ::tail -1 | ::map .", "0x0"),
         ("1000::print struct node $[4] $[11]", "flags = 0x5\nname[1] = 'n'"),
         (
             "1000::print struct node next[0]",

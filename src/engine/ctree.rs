@@ -15,6 +15,8 @@ pub const HOLE: &str = "<<HOLE>>";
 pub struct Tree {
     /// where it lies and what it is
     pub object: Object,
+    /// dot for the next stage, if that is not the object: what a pointer points at, what a number says
+    pub passes: Option<Object>,
     /// spelling of its type: `struct dentry`
     pub ctype: String,
     /// what was asked for: `d_name.name`, with the sign (`.`, `->`) that its own members are joined with

@@ -33,12 +33,12 @@ pub enum Item {
 }
 
 impl Item {
-    /// What the next stage's dot is: the object itself, a row's first address, a value's address.
+    /// What the next stage's dot is: the object itself, a row's first address, what a value passes on.
     pub fn object(&self) -> Option<Object> {
         match self {
             Item::Object(o) => Some(*o),
             Item::Row(row) => row.subject,
-            Item::Tree(tree) => Some(tree.object),
+            Item::Tree(tree) => Some(tree.passes.unwrap_or(tree.object)),
             Item::Line(_) => None,
         }
     }

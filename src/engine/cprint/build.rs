@@ -88,6 +88,7 @@ impl<'a> Builder<'a> {
             return Err(error);
         }
         let tree = Tree {
+            passes: None,
             object: Object { addr, ctype: Some(place.ty) },
             ctype: self.types.spell(place.ty),
             path: None,
