@@ -6,6 +6,7 @@
 mod tests;
 mod words;
 
+pub mod context;
 pub mod dentry;
 pub mod dis;
 pub mod dump;
@@ -31,6 +32,7 @@ use engine::DcmdEntry;
 
 /// Every dcmd, by family.
 pub static DCMDS: &[&[DcmdEntry]] = &[
+    context::DCMDS,
     dentry::DCMDS,
     dis::DCMDS,
     dump::DCMDS,

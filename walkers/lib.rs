@@ -14,6 +14,7 @@ pub mod kfence;
 pub mod kmem_log;
 pub mod list;
 pub mod list_lru;
+pub mod mm;
 pub mod module;
 pub mod mount;
 pub mod page;
@@ -64,6 +65,7 @@ pub static VIEWS: &[&[ViewEntry]] = &[
     ftrace::types::VIEWS,
     kfence::VIEWS,
     list_lru::VIEWS,
+    mm::VIEWS,
     module::VIEWS,
     mount::VIEWS,
     percpu::VIEWS,
