@@ -3,16 +3,16 @@
 //! ```console
 //! > ::dentry -u
 //! ADDR             INODE            FS    REF FLAGS    PATH
-//! ff2b352c016565a8 ff2b352c02faaee8 tmpfs   1 unlinked /data/deleted_file
+//! ff2ee9c204499600 ff2ee9c2053f6d08 tmpfs   1 unlinked /data/deleted_file
 //! > ::dentry -n | ::head -3
-//! ADDR             INODE FS    REF FLAGS        PATH
-//! ff2b352c0150f368 -     sysfs   0 negative,lru /devices/virtual/block/loop7/device
-//! ff2b352c0150fb48 -     sysfs   0 negative,lru /devices/virtual/block/loop6/device
-//! ff2b352c0150fd88 -     sysfs   0 negative,lru /devices/virtual/block/loop7/serial
-//! > ::dentry | ::where 'fs == "ext4"' | ::head -2
-//! ADDR             INODE            FS   REF FLAGS PATH
-//! ff2b352c01506008 ff2b352c01688618 ext4   0 lru   /dir/e13
-//! ff2b352c01506128 ff2b352c01689ea0 ext4   0 lru   /dir/e9
+//! ADDR             INODE FS      REF FLAGS        PATH
+//! ff2ee9c203ea9180 -     sysfs     0 negative,lru /kernel/slab/dentry/alloc_calls
+//! ff2ee9c204498840 -     sysfs     0 negative,lru /module/8250_pci/sections
+//! ff2ee9c204498f00 -     cgroup2   0 negative,lru /lab/b
+//! > ::dentry | ::where 'fs == "tracefs"' | ::head -2
+//! ADDR             INODE            FS      REF FLAGS PATH
+//! ff2ee9c203ea50c0 ff2ee9c203ec2530 tracefs   0 lru   /events/kmem/mm_page_pcpu_drain/format
+//! ff2ee9c203ea53c0 ff2ee9c203ec14c0 tracefs   1 lru   /events/kmem/mm_page_alloc_zone_locked
 //! ```
 
 use engine::{IntoRow, prelude::*};
@@ -28,7 +28,7 @@ use walkers::{
 /// dentry_children` those of one directory, `::walk dentry_lru` those that may be reclaimed.
 #[derive(Args)]
 pub struct ShowDentry {
-    /// only negative ones: names known not to exist
+    /// only negative ones: names that a look-up finds not to exist
     #[arg(short = 'n', conflicts_with = "unlinked")]
     negative: bool,
     /// only files that were removed and are still in use
@@ -57,7 +57,7 @@ pub struct DentryRow {
     flags: String,
     /// its own name, the last part of the path; files without a path, such as memfds, have one too
     #[hidden]
-    name: Result<String>,
+    name: String,
     /// path within the filesystem; begins with ? where the way to the root is damaged
     path: Result<String>,
 }
@@ -82,10 +82,11 @@ impl Dcmd for ShowDentry {
 impl ShowDentry {
     fn show(&self, cx: &Cx<'_>, addr: u64, out: &mut Out<'_>) -> Result<()> {
         let dentry: Dentry = cx.view(addr)?;
-        let removed = dentry.is_unlinked() && !dentry.is_negative();
-        if (self.negative && !dentry.is_negative()) || (self.unlinked && !removed) {
+        let (unlinked, negative) = (dentry.is_unlinked(), dentry.is_negative());
+        if (self.negative && (unlinked || !negative)) || (self.unlinked && (negative || !unlinked)) {
             return Ok(());
         }
+        let name = dentry.name(cx)?;
         let super_block = cx.object("super_block", dentry.super_block);
         out.row(DentryRow {
             addr: cx.object("dentry", addr),
@@ -94,8 +95,8 @@ impl ShowDentry {
             fs: Kinds::of(cx)?.get(cx, dentry.super_block).map(|kind| kind.to_string()),
             refs: dentry.count,
             flags: flags(cx, &dentry),
-            name: dentry.name(cx),
-            path: Paths::of(cx)?.path(cx, &dentry),
+            path: Paths::of(cx)?.path_of(cx, &dentry, &name),
+            name,
         })
     }
 }

@@ -3,19 +3,16 @@
 //! ```console
 //! > ::modules
 //! ADDR             NAME        BASE               SIZE USES STATE TAINT USED_BY
-//! ffffffffc05155c0 virtio_blk  ffffffffc0511000  32768    1 Live  -
-//! ffffffffc051f1c0 virtio_rng  ffffffffc051d000  12288    0 Live  -
-//! ffffffffc0527340 qemu_fw_cfg ffffffffc0523000  20480    0 Live  -
-//! ffffffffc0533400 loop        ffffffffc052e000  40960    1 Live  -
-//! ffffffffc0555ac0 overlay     ffffffffc053b000 208896    1 Live  -
-//! ffffffffc0572180 dummy       ffffffffc0570000  12288    0 Live  -
-//! ffffffffc057b340 veth        ffffffffc0576000  40960    0 Live  -
-//! ffffffffc0586100 labmod      ffffffffc0584000  20480    0 Live  OE
+//! ffffffffc02bf5c0 virtio_blk  ffffffffc02bb000  32768    0 Live  -
+//! ffffffffc02c9340 qemu_fw_cfg ffffffffc02c7000  20480    0 Live  -
+//! ffffffffc02eaac0 overlay     ffffffffc02d0000 208896    0 Live  -
+//! ffffffffc0316180 dummy       ffffffffc0314000  12288    0 Live  -
+//! ffffffffc0309100 labmod      ffffffffc0307000  20480    0 Live  OE
 //! > ::objects | ::where 'name == "labmod"'
 //! BASE             LIMIT            SIZE NAME   PART
-//! ffffffffc0584000 ffffffffc0585000 1000 labmod text
-//! ffffffffc0586000 ffffffffc0589000 3000 labmod data
-//! ffffffffc058a000 ffffffffc058b000 1000 labmod rodata
+//! ffffffffc0307000 ffffffffc0308000 1000 labmod text
+//! ffffffffc0309000 ffffffffc030c000 3000 labmod data
+//! ffffffffc030d000 ffffffffc030e000 1000 labmod rodata
 //! ```
 
 use engine::{IntoRow, prelude::*};
@@ -70,7 +67,7 @@ impl Dcmd for Modules {
 
     fn run(&self, cx: &Cx<'_>, at: Option<Object>, out: &mut Out<'_>) -> Result<()> {
         let mut shown = false;
-        for loaded in cx.symbols.modules(cx) {
+        for loaded in module::all(cx)? {
             let here = at.is_none_or(|o| o.addr == loaded.addr || loaded.ranges.iter().any(|r| r.contains(&o.addr)));
             if here && self.name.as_deref().is_none_or(|name| name == &*loaded.name) {
                 shown = true;
@@ -159,7 +156,7 @@ impl Dcmd for Objects {
         if self.versions {
             let version = system::Uts::of(cx).map(|uts| uts.release).ok();
             out.row(VersionRow { name: "vmlinux".into(), version })?;
-            return cx.symbols.modules(cx).iter().try_for_each(|loaded| {
+            return module::all(cx)?.iter().try_for_each(|loaded| {
                 let module: module::Module = cx.view(loaded.addr)?;
                 let version = module.version(cx).or_else(|| module.srcversion(cx));
                 out.row(VersionRow { name: loaded.name.to_string(), version })
@@ -168,9 +165,14 @@ impl Dcmd for Objects {
         if let Some((start, end)) = cx.kernel_symbol("_text").zip(cx.kernel_symbol("_end")) {
             show(out, "vmlinux", "kernel", start..end)?;
         }
-        cx.symbols.modules(cx).iter().try_for_each(|loaded| {
+        module::all(cx)?.iter().try_for_each(|loaded| {
             let module: module::Module = cx.view(loaded.addr)?;
-            module.memory(cx)?.into_iter().try_for_each(|(part, range)| show(out, &loaded.name, part, range))
+            match module.memory(cx) {
+                Ok(memory) => memory.into_iter().try_for_each(|(part, range)| show(out, &loaded.name, part, range)),
+                Err(e) if e.is_control() => Err(e),
+                // noted when it was loaded
+                Err(_) => Ok(()),
+            }
         })
     }
 }

@@ -2,12 +2,12 @@
 //!
 //! ```console
 //! > ::mounts | ::tail -5
-//! ADDR             FS      SOURCE     OPTIONS     MOUNT
-//! ff2b352c023eb040 cgroup2 cgroup2    rw,relatime /sys/fs/cgroup
-//! ff2b352c023ea840 ext4    /dev/vdb   rw,relatime /lab/ext4
-//! ff2b352c023eb240 overlay laboverlay rw,relatime /lab/ovl
-//! ff2b352c023eb640 tmpfs   labtmp     ro,relatime /lab/bind
-//! ff2b352c023ea640 tmpfs   lab tmp    rw,relatime /lab/mnt space
+//! ADDR             FS      SOURCE   OPTIONS     MOUNT
+//! ff2ee9c205420780 mqueue  mqueue   rw,relatime /dev/mqueue
+//! ff2ee9c205420a80 tmpfs   tmpfs    rw,relatime /tmp
+//! ff2ee9c205420600 tmpfs   labtruth rw,relatime /truth
+//! ff2ee9c205420d80 tmpfs   labtmp   rw,relatime /lab
+//! ff2ee9c205420480 cgroup2 cgroup2  rw,relatime /sys/fs/cgroup
 //! > ::walk mnt_namespace | ::count
 //! COUNT
 //!     3

@@ -138,6 +138,75 @@ fn every_dentry_has_drgns_path() {
 }
 
 #[test]
+fn every_module_is_the_guests() {
+    held_against("modules", |dump, text| {
+        // name, size, users, by whom, state, where; and its taint, if it has one
+        let theirs: BTreeSet<String> = text.lines().map(|l| l.trim_end().replace(" [permanent],", " -")).collect();
+        let line = |r: &Value| {
+            let by = match r["used_by"].as_str().unwrap() {
+                "" => "-".to_owned(),
+                names => format!("{names},"),
+            };
+            let taint = r["taint"].as_str().map(|t| format!(" ({t})")).unwrap_or_default();
+            let (name, state) = (r["name"].as_str().unwrap(), r["state"].as_str().unwrap());
+            format!("{name} {} {} {by} {state} {:#x}{taint}", r["size"], r["uses"], addr(&r["base"]))
+        };
+        let ours: BTreeSet<String> = rows(dump, "::modules").iter().map(line).collect();
+        assert_eq!(ours, theirs, "{}", dump.display());
+    });
+}
+
+#[test]
+fn every_symbol_of_a_module_is_the_guests() {
+    held_against("kallsyms.zst", |dump, text| {
+        let mut theirs: BTreeMap<&str, BTreeSet<(u64, String)>> = BTreeMap::new();
+        for line in text.lines() {
+            let words: Vec<&str> = line.split_whitespace().collect();
+            let [value, _, name, module] = words[..] else { continue };
+            let value = u64::from_str_radix(value, 16).unwrap();
+            theirs.entry(module.trim_matches(['[', ']'])).or_default().insert((value, name.to_owned()));
+        }
+        for module in rows(dump, "::modules") {
+            let name = module["name"].as_str().unwrap();
+            let ours: BTreeSet<(u64, String)> = rows(dump, &format!("::nm {name}"))
+                .iter()
+                .map(|r| (addr(&r["value"]), r["name"].as_str().unwrap().to_owned()))
+                .collect();
+            assert_eq!(Some(ours), theirs.remove(name), "{} {name}", dump.display());
+        }
+    });
+}
+
+#[test]
+fn every_filesystem_is_drgns() {
+    held_against("drgn-superblocks.tsv", |dump, text| {
+        let theirs: Vec<u64> = text.lines().map(|l| u64::from_str_radix(&l[..16], 16).unwrap()).collect();
+        let ours: Vec<u64> = rows(dump, "::walk super_block").iter().map(|r| addr(&r["addr"])).collect();
+        assert_eq!(ours, theirs, "{}", dump.display());
+    });
+}
+
+#[test]
+fn every_mount_is_the_guests() {
+    held_against("mountinfo", |dump, text| {
+        let theirs: BTreeSet<Vec<String>> = text
+            .lines()
+            .map(|line| {
+                // number, parent, device, root, place, options, …, -, type, source, …: proc(5)
+                let words: Vec<String> = line.split(' ').map(|w| w.replace("\\040", " ")).collect();
+                let rest = words.iter().position(|w| w == "-").unwrap();
+                [&words[..6], &words[rest + 1..rest + 3]].concat()
+            })
+            .collect();
+        let text = |v: &Value| v.as_str().map_or_else(|| v.to_string(), str::to_owned);
+        let columns = ["id", "parent", "device", "root", "path", "options", "fs", "source"];
+        let row = |r: &Value| columns.iter().map(|c| text(&r[*c])).collect();
+        let ours: BTreeSet<Vec<String>> = rows(dump, "::mounts").iter().map(row).collect();
+        assert_eq!(ours, theirs, "{}", dump.display());
+    });
+}
+
+#[test]
 fn every_task_is_drgns() {
     held_against("drgn-tasks.tsv", |dump, text| {
         let theirs: BTreeSet<(u64, String, String)> = text

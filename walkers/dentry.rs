@@ -7,10 +7,10 @@
 //! ```console
 //! > ::walk super_block | ::walk dentry_sb | ::count
 //! COUNT
-//! 12361
-//! > ff2b352c01564128::walk dentry_children | ::dentry
+//!  8638
+//! > ff2ee9c204488b40::walk dentry_children | ::dentry
 //! ADDR             INODE            FS     REF FLAGS PATH
-//! ff2b352c01620488 ff2b352c01619ef8 devpts   1       /ptmx
+//! ff2ee9c204488f00 ff2ee9c20448f8c8 devpts   1       /ptmx
 //! ```
 
 use crate::{
@@ -175,8 +175,16 @@ impl Paths {
         if dentry.is_root() {
             return Ok("/".to_owned());
         }
+        self.path_of(session, dentry, &dentry.name(session)?)
+    }
+
+    /// As [`Paths::path`], for those who have read the name already.
+    pub fn path_of(&self, session: &Session, dentry: &Dentry, name: &str) -> Result<String> {
+        if dentry.is_root() {
+            return Ok("/".to_owned());
+        }
         let directory = self.directory(session, dentry.parent, dentry.super_block)?;
-        join(session, &directory, dentry)
+        Ok(join(session, &directory, dentry.addr, name))
     }
 
     /// The path of a directory, to put names behind: empty for a root.
@@ -213,7 +221,8 @@ impl Paths {
             path = broken(at, "parent of a dentry that is in another filesystem, or no dentry".into());
         }
         for dentry in below.iter().rev() {
-            path = Arc::new(Path { text: join(session, &path, dentry)?, super_block });
+            let name = dentry.name(session)?;
+            path = Arc::new(Path { text: join(session, &path, dentry.addr, &name), super_block });
             self.keep(dentry.addr, &path);
         }
         Ok(path)
@@ -229,19 +238,18 @@ impl Paths {
 }
 
 /// A name behind its directory's path.
-fn join(session: &Session, directory: &Path, dentry: &Dentry) -> Result<String> {
-    let name = dentry.name(session)?;
+fn join(session: &Session, directory: &Path, dentry: u64, name: &str) -> String {
     let mut path = String::with_capacity(directory.text.len() + 1 + name.len());
     path.push_str(&directory.text);
     path.push('/');
-    path.push_str(&name);
+    path.push_str(name);
     if path.len() > PATH_MAX {
-        session.notes.add(dentry.addr, "path longer than 4096 bytes: its start is left out");
+        session.notes.add(dentry, "path longer than 4096 bytes: its start is left out");
         let cut = path.len() - PATH_MAX;
         let start = (cut..path.len()).find(|i| path.is_char_boundary(*i)).unwrap_or(path.len());
         path.replace_range(..start, "?");
     }
-    Ok(path)
+    path
 }
 
 // ---- trees and lists --------------------------------------------------------------------------------------------

@@ -4,7 +4,7 @@
 //! ```console
 //! > ::walk super_block | ::walk dentry_lru | ::count
 //! COUNT
-//!  9641
+//!  7408
 //! ```
 
 use crate::{list, xarray};

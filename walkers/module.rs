@@ -4,7 +4,12 @@
 //! memory and symbol table, and adds each module's BTF to the session's types.
 //!
 //! ```console
-//! > ::modules
+//! > ::walk module | ::print name
+//! name = [ "labmod" ]
+//! name = [ "dummy" ]
+//! name = [ "overlay" ]
+//! name = [ "qemu_fw_cfg" ]
+//! name = [ "virtio_blk" ]
 //! ```
 
 use crate::list;
@@ -231,33 +236,62 @@ pub fn each(session: &Session, visit: Visit<'_>) -> Result<()> {
 /// Every module's memory and symbols; adds every module's types to the session. What cannot be read is noted.
 pub fn load(session: &Session) -> Vec<Loaded> {
     let mut loaded = Vec::new();
+    let mut losses = Losses::default();
     let found = each(session, &mut |addr| {
         match session.view::<Module>(addr) {
-            Ok(module) => loaded.push(load_one(session, &module)),
+            Ok(module) => loaded.push(load_one(session, &module, &mut losses)),
             Err(e) if e.is_control() => return Err(e),
-            Err(e) => session.notes.add(addr, format!("module: {}", e.kind())),
+            Err(e) => losses.add(addr, format!("module: {}", e.kind())),
         }
         Ok(())
     });
     // the kernel adds each module in front of the last
     loaded.reverse();
-    match found.and_then(|()| load_types(session)) {
+    match found.and_then(|()| load_types(session, &mut losses)) {
         Ok(()) | Err(Error::Unavailable(_)) => {}
-        Err(e) => session.notes.add(0, format!("modules: {e}")),
+        Err(e) => losses.add(0, format!("modules: {e}")),
     }
+    for (addr, what) in &losses.0 {
+        session.notes.add(*addr, what.as_str());
+    }
+    // making it fails never
+    let _ = session.once(|| Ok(losses));
     loaded
 }
 
-fn load_one(session: &Session, module: &Module) -> Loaded {
+/// What of the modules could not be read. They are loaded once, but more than one command has to say it.
+#[derive(Default)]
+struct Losses(Vec<(u64, String)>);
+
+impl Losses {
+    fn add(&mut self, addr: u64, what: String) {
+        self.0.push((addr, what));
+    }
+}
+
+/// The loaded modules, for a command that shows them: notes again what could not be read when they were loaded.
+pub fn all(session: &Session) -> Result<&[Loaded]> {
+    let modules = session.symbols.modules(session);
+    if modules.is_empty() && session.kernel_symbol("modules").is_none() {
+        let what = "no symbol `modules`: the kernel has none (CONFIG_MODULES), or its symbols are lost";
+        return Err(Error::Unavailable(what.into()));
+    }
+    for (addr, what) in &session.once(|| Ok(Losses::default()))?.0 {
+        session.notes.once(*addr, what.as_str());
+    }
+    Ok(modules)
+}
+
+fn load_one(session: &Session, module: &Module, losses: &mut Losses) -> Loaded {
     let memory = module.memory(session).unwrap_or_else(|e| {
-        session.notes.add(module.addr, format!("memory of a module: {}", e.kind()));
+        losses.add(module.addr, format!("memory of a module: {}", e.kind()));
         Vec::new()
     });
     let ranges: Vec<_> = memory.into_iter().map(|(_, range)| range).collect();
     let symbols = match module.symbols(session, &ranges) {
         Ok(symbols) => Some(Box::new(symbols) as Box<_>),
         Err(why) => {
-            session.notes.add(module.addr, format!("symbols of a module: {why}"));
+            losses.add(module.addr, format!("symbols of a module: {why}"));
             None
         }
     };
@@ -282,7 +316,7 @@ struct BtfBlob {
 }
 
 /// Adds the BTF of each module that has some. It counts on from the kernel's own.
-fn load_types(session: &Session) -> Result<()> {
+fn load_types(session: &Session, losses: &mut Losses) -> Result<()> {
     /// far more than the kernel's own
     const MAX_BTF: u32 = 64 << 20;
     let (Some(head), Some(base)) = (session.kernel_symbol("btf_modules"), session.types.btf()) else { return Ok(()) };
@@ -299,7 +333,7 @@ fn load_types(session: &Session) -> Result<()> {
             session.types.add(make).map(drop)
         };
         if let Err(why) = added() {
-            session.notes.add(addr, format!("types of a module: {why}"));
+            losses.add(addr, format!("types of a module: {why}"));
         }
         Ok(())
     })

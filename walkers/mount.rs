@@ -2,8 +2,8 @@
 //!
 //! ```console
 //! > ::walk mount | ::head -2 | ::print mnt_devname
-//! mnt_devname = 0xff2b352c106cecb8 "rootfs"
-//! mnt_devname = 0xff2b352c106ce008 "proc"
+//! mnt_devname = 0xff2ee9c2041eb478 "rootfs"
+//! mnt_devname = 0xff2ee9c2041ebc98 "proc"
 //! ```
 
 use crate::{

@@ -5,12 +5,12 @@
 //!
 //! ```console
 //! > init_task::print -a nsproxy->mnt_ns->mounts
-//! ff2b352c012c6360 nsproxy->mnt_ns->mounts = {
-//!     ff2b352c012c6360 nsproxy->mnt_ns->mounts.rb_node = 0xff2b352c01ad5880
+//! ff2ee9c2041d30e0 nsproxy->mnt_ns->mounts = {
+//!     ff2ee9c2041d30e0 nsproxy->mnt_ns->mounts.rb_node = 0xff2ee9c204b171c0
 //! }
-//! > ff2b352c012c6360::walk rbtree | ::count
+//! > ff2ee9c2041d30e0::walk rbtree | ::count
 //! COUNT
-//!    16
+//!    12
 //! ```
 
 use engine::{ViewEntry, prelude::*};

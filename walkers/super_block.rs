@@ -2,7 +2,7 @@
 //!
 //! ```console
 //! > ::walk super_block | ::tail -3 | ::print s_id
-//! s_id = [ "tmpfs" ]
+//! s_id = [ "cgroup2" ]
 //! s_id = [ "mqueue" ]
 //! s_id = [ "tmpfs" ]
 //! ```

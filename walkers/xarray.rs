@@ -7,7 +7,12 @@
 //! walk leaves that node out, and notes it.
 //!
 //! ```console
-//! > ADDR::walk xarray
+//! > ff2ee9c204c4c968::print -a struct inode i_data.i_pages.xa_head i_data.nrpages
+//! ff2ee9c204c4cae8 i_data.i_pages.xa_head = 0xff2ee9c20445a24a
+//! ff2ee9c204c4cb30 i_data.nrpages = 0xda
+//! > ff2ee9c204c4cae0::walk xarray | ::count
+//! COUNT
+//!   218
 //! ```
 
 use engine::{ViewEntry, prelude::*};

@@ -134,7 +134,7 @@ impl ItemScope<'_, '_> {
     fn ctype(&self, spelling: &str) -> Result<TypeId, String> {
         let known = self.cache.types.borrow().get(spelling).copied();
         let ty = known.unwrap_or_else(|| {
-            let ty = self.cx.types.parse(spelling).ok();
+            let ty = self.cx.ctype(spelling).ok();
             self.cache.types.borrow_mut().insert(spelling.to_owned(), ty);
             ty
         });
