@@ -127,16 +127,48 @@ impl Types {
         Some(write(shard).entry(id).or_insert(node).clone())
     }
 
-    /// Every type of that name over all sources: complete ones before declarations.
+    /// Every type of that name in the first source that has a complete one, else the declarations that there are.
     pub fn find(&self, tag: Tag, name: &str) -> Vec<TypeId> {
-        let mut found: Vec<_> = self.sources().iter().flat_map(|s| s.find(tag, name)).collect();
-        found.sort_by_key(|&id| matches!(self.get(id).as_deref(), Some(Type::Forward { .. }) | None));
+        self.find_in(&self.sources(), tag, name)
+    }
+
+    /// Like [`Types::find`], for structures that are asked for by a program and not by a person: whether one exists is
+    /// then for the kernel's BTF to say, if there is one and all of it, and a whole DWARF index is not made to hear the
+    /// same again.
+    pub fn find_own(&self, tag: Tag, name: &str) -> Vec<TypeId> {
+        self.find_in(&self.own_sources(), tag, name)
+    }
+
+    fn find_in(&self, sources: &[Arc<dyn TypeSource>], tag: Tag, name: &str) -> Vec<TypeId> {
+        let declared = |id: &TypeId| matches!(self.get(*id).as_deref(), Some(Type::Forward { .. }) | None);
+        let mut found = Vec::new();
+        for source in sources {
+            found.extend(source.find(tag, name));
+            if !found.iter().all(declared) {
+                break;
+            }
+        }
+        found.sort_by_key(declared);
         found
+    }
+
+    /// The sources without those that are made of DWARF, if the kernel's BTF is there and whole.
+    fn own_sources(&self) -> Vec<Arc<dyn TypeSource>> {
+        let mut sources = self.sources();
+        if self.btf().is_some_and(|btf| btf.damage().is_none()) {
+            sources.retain(|s| Arc::clone(s).as_btf().is_some());
+        }
+        sources
     }
 
     /// The value of an enumerator.
     pub fn enumerator(&self, name: &str) -> Option<i64> {
         self.sources().iter().find_map(|s| s.enumerator(name))
+    }
+
+    /// The value of an enumerator, asked as in [`Types::find_own`].
+    pub fn enumerator_own(&self, name: &str) -> Option<i64> {
+        self.own_sources().iter().find_map(|s| s.enumerator(name))
     }
 
     /// Declared type of a global variable.

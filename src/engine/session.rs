@@ -214,7 +214,7 @@ impl Session {
 
     /// Value of an enumerator.
     pub fn enumerator(&self, name: &str) -> Option<i64> {
-        self.types.enumerator(name)
+        self.types.enumerator_own(name)
     }
 
     /// A member by its path in a type.

@@ -145,5 +145,5 @@ fn namesake(session: &Session, name: &str, object: u64) -> Option<TypeId> {
 
 fn structs(session: &Session, name: &str) -> Vec<TypeId> {
     let complete = |id: &TypeId| session.types.size_of(*id).is_some_and(|size| size > 0);
-    [Tag::Struct, Tag::Union].into_iter().flat_map(|tag| session.types.find(tag, name)).filter(complete).collect()
+    [Tag::Struct, Tag::Union].into_iter().flat_map(|tag| session.types.find_own(tag, name)).filter(complete).collect()
 }
