@@ -29,7 +29,11 @@
 //! start of its tick. THREAD is the task where it still lives, else its number.
 
 use engine::prelude::*;
-use std::{cell::OnceCell, ops::Range};
+use std::{
+    cell::{OnceCell, RefCell},
+    collections::HashMap,
+    ops::Range,
+};
 use walkers::kmem_log::{Kind, Log, Transaction};
 
 /// `alloc` or `free`
@@ -51,6 +55,24 @@ fn thread(cx: &Cx<'_>, log: &Log, t: &Transaction) -> Result<Cell> {
 /// `7.919791681`
 fn seconds(ns: u64) -> String {
     format!("{}.{:09}", ns / 1_000_000_000, ns % 1_000_000_000)
+}
+
+/// What return addresses are called, each looked up once: a log has hundreds of frames for each.
+#[derive(Clone, Default)]
+struct Names {
+    symbols: RefCell<HashMap<u64, String>>,
+    frames: RefCell<HashMap<u64, Vec<String>>>,
+}
+
+impl Names {
+    fn symbol(&self, cx: &Cx<'_>, pc: u64) -> String {
+        self.symbols.borrow_mut().entry(pc).or_insert_with(|| cx.sym(pc)).clone()
+    }
+
+    /// With the functions that are inlined there.
+    fn frame(&self, cx: &Cx<'_>, pc: u64) -> Vec<String> {
+        self.frames.borrow_mut().entry(pc).or_insert_with(|| engine::frame::frame(cx, pc, true)).clone()
+    }
 }
 
 // ---- ::kmem_log ---------------------------------------------------------------------------------------------------
@@ -159,6 +181,8 @@ pub struct Bufctl {
     thread: Option<ExprArg>,
     #[arg(skip)]
     conditions: OnceCell<Conditions>,
+    #[arg(skip)]
+    names: Names,
 }
 
 /// What `::bufctl`'s options come to.
@@ -265,17 +289,17 @@ struct BufctlAuditRow {
 }
 
 impl Bufctl {
-    fn show(cx: &Cx<'_>, log: &Log, t: &Transaction, verbose: bool, out: &mut Out<'_>) -> Result<()> {
+    fn show(&self, cx: &Cx<'_>, log: &Log, t: &Transaction, verbose: bool, out: &mut Out<'_>) -> Result<()> {
         let (addr, bufaddr, timestamp) = (cx.object(t.ctype(), t.addr), Addr(t.buffer), Hex(t.time));
         let (thread, op, witness) = (thread(cx, log, t)?, op(t), t.witness.name());
         let (time, pid) = (seconds(t.time), t.pid);
         if !verbose {
-            let caller = cx.sym(log.caller(cx, t)?);
+            let caller = self.names.symbol(cx, log.caller(cx, t)?);
             return out.row(BufctlRow { addr, bufaddr, timestamp, thread, op, witness, caller, time, pid });
         }
         let stack = t.stack(cx).map(|stack| {
             let frames = if stack.is_empty() { vec![t.site] } else { stack };
-            frames.into_iter().flat_map(|pc| engine::frame::frame(cx, pc, true)).collect()
+            frames.into_iter().flat_map(|pc| self.names.frame(cx, pc)).collect()
         });
         out.row(BufctlAuditRow {
             addr,
@@ -304,7 +328,7 @@ impl Bufctl {
             }
         };
         let mut pick = |t: &Transaction| match conditions.met(cx, &log, t)? {
-            true => Bufctl::show(cx, &log, t, verbose, out),
+            true => self.show(cx, &log, t, verbose, out),
             false => Ok(()),
         };
         let Some(at) = at else {
@@ -382,13 +406,14 @@ struct ByRow {
 fn by(cx: &Cx<'_>, at: Option<Object>, kind: Kind, out: &mut Out<'_>) -> Result<()> {
     let log = Log::of(cx)?;
     let Some(at) = at else { return Ok(()) };
+    let names = Names::default();
     for t in log.last_by(cx, at.addr, kind)? {
         out.row(ByRow {
             bufctl: cx.object(t.ctype(), t.addr),
             timestamp: Hex(t.time),
             bufaddr: Addr(t.buffer),
             witness: t.witness.name(),
-            caller: cx.sym(log.caller(cx, t)?),
+            caller: names.symbol(cx, log.caller(cx, t)?),
             time: seconds(t.time),
         })?;
     }

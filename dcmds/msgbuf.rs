@@ -1,7 +1,11 @@
 //! The kernel's log: `::msgbuf`.
 //!
 //! ```console
-//! > ::msgbuf ! head -3
+//! > ::msgbuf | ::tail -3
+//! TIME         MESSAGE
+//!     6.059514 loop0: detected capacity change from 0 to 512
+//!     7.192240 labmod: loading out-of-tree module taints kernel.
+//!     7.192682 labmod: module verification failed: signature and/or required key missing - tainting kernel
 //! ```
 //!
 //! TIME is in seconds of the scheduler's clock, as dmesg shows it. A record of several lines makes as many rows.

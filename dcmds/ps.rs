@@ -1,7 +1,20 @@
 //! Processes and threads: `::ps`, `::pid2task`.
 //!
 //! ```console
-//! > ::ps
+//! > ::ps | ::head -3
+//! S PID PPID PGID SID  UID CPU   FLAGS ADDR             NAME
+//! S   1    0    0   0    0   0  400100 ff2b352c01348040 init
+//! S   2    0    0   0    0   1  208040 ff2b352c0134a1c0 kthreadd
+//! S   3    2    0   0    0   0  208040 ff2b352c0134c340 pool_workqueue_release
+//! > ::ps | ::where uid != 0
+//! S PID PPID PGID SID  UID CPU  FLAGS ADDR             NAME
+//! S 263  235  235 235 1235   0 400140 ff2b352c10a621c0 lab_cred
+//! > 286::pid2task
+//! kmdb: no task has the id 646 (0x286)
+//!       286 in decimal is written 0t286: `0t286::pid2task`
+//! > 0t286::pid2task | ::ps
+//! S PID PPID PGID SID UID CPU  FLAGS ADDR             NAME
+//! S 286    2    0   0   0   1 208040 ff2b352c02f94340 lab_holder
 //! ```
 //!
 //! S is the letter that ps has: `R`unning, `S`leeping, `D`isk sleep, `I`dle, `T`stopped, `t`raced, `Z`ombie. ADDR is

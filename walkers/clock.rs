@@ -12,8 +12,13 @@
 //! * `local_clock()`: monotonic time plus `__gtod_offset`.
 //!
 //! ```console
-//! > ::kmem_log
+//! > ff2b352c10565bc0::walk bufctl | ::kmem_log
+//! CPU ADDR             BUFADDR          TIMESTAMP THREAD OP    WITNESS
+//!   1 ff2b352c10565c58 ff2b352c10565bc0 1c95922d3    283 free  track+ftrace
+//!   1 ff2b352c10565c38 ff2b352c10565bc0 1c6f7a524    279 alloc track+ftrace
 //! ```
+//!
+//! Here a track and an event were known for one transaction because these clocks put them into the same tick.
 
 use crate::percpu::Percpu;
 use engine::ViewEntry;

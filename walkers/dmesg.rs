@@ -5,7 +5,9 @@
 //! record is committed or final and its id is the one that belongs there.
 //!
 //! ```console
-//! > ::msgbuf
+//! > ::walk printk | ::tail -1 | ::print text_len level
+//! text_len = 0x5b
+//! level = 0x5
 //! ```
 
 use engine::ViewEntry;

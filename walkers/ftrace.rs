@@ -5,7 +5,9 @@
 //! means is asked of the dump: `ftrace_events` lists every event type with the offsets of its fields.
 //!
 //! ```console
-//! > ::walk ring_buffer_event | ::head -n 2
+//! > ::walk ring_buffer_event | ::count
+//! COUNT
+//! 12878
 //! ```
 
 pub(crate) mod comm;

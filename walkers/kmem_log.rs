@@ -270,11 +270,10 @@ impl Log {
         if t.pid == 0 {
             return Ok(t.cpu.and_then(|cpu| pids.idle(cpu)));
         }
-        let Some(task) = pids.get(t.pid as i32) else { return Ok(None) };
-        let born = session.u64(task.wrapping_add(session.offset("task_struct", "start_time")?))?;
-        let Some(ahead) = self.monotonic else { return Ok(Some(task)) };
-        let then = t.time.wrapping_sub(ahead as u64);
-        Ok((born <= then.saturating_add(self.tick)).then_some(task))
+        Ok(match self.monotonic {
+            Some(ahead) => pids.get_at(t.pid as i32, t.time.wrapping_sub(ahead as u64).saturating_add(self.tick)),
+            None => pids.get(t.pid as i32),
+        })
     }
 
     /// The transactions of a thread, given by its task or its number, that were the last on their buffer.

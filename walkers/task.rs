@@ -5,7 +5,11 @@
 //!
 //! ```console
 //! > ::walk task | ::count
-//! > ::walk thread | ::print struct task_struct comm pid
+//! COUNT
+//!    96
+//! > ::walk thread | ::count
+//! COUNT
+//!   104
 //! ```
 
 use crate::{list, percpu::Percpu, slab};
@@ -269,11 +273,20 @@ pub fn idle(session: &Session) -> Result<Vec<(u32, u64)>> {
     Ok(found)
 }
 
+/// What a thread is known by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Thread {
+    pid: i32,
+    task: u64,
+    /// monotonic nanoseconds
+    born: u64,
+}
+
 /// Every thread by its id.
 #[derive(Debug, Default)]
 pub struct Pids {
     /// sorted
-    by_pid: Vec<(i32, u64)>,
+    by_pid: Vec<Thread>,
     idle: Vec<(u32, u64)>,
 }
 
@@ -285,12 +298,14 @@ impl Pids {
 
     fn read(session: &Session) -> Result<Pids> {
         let pid = session.offset("task_struct", "pid")?;
+        let born = session.offset("task_struct", "start_time")?;
         let mut pids = Pids { by_pid: Vec::new(), idle: idle(session)? };
         threads(session, &mut |task| {
-            match session.u32(task.wrapping_add(pid)) {
+            let both = session.u32(task.wrapping_add(pid)).and_then(|p| Ok((p, session.u64(task.wrapping_add(born))?)));
+            match both {
                 // the idle tasks share number 0
-                Ok(0) => {}
-                Ok(pid) => pids.by_pid.push((pid as i32, task)),
+                Ok((0, _)) => {}
+                Ok((pid, born)) => pids.by_pid.push(Thread { pid: pid as i32, task, born }),
                 Err(e) if e.is_control() => return Err(e),
                 Err(e) => session.notes.add(task, format!("task: {}", e.kind())),
             }
@@ -300,10 +315,18 @@ impl Pids {
         Ok(pids)
     }
 
+    fn find(&self, pid: i32) -> Option<&Thread> {
+        self.by_pid.get(self.by_pid.binary_search_by_key(&pid, |t| t.pid).ok()?)
+    }
+
     /// The thread with that id.
     pub fn get(&self, pid: i32) -> Option<u64> {
-        let at = self.by_pid.binary_search_by_key(&pid, |(pid, _)| *pid).ok()?;
-        self.by_pid.get(at).map(|(_, task)| *task)
+        self.find(pid).map(|t| t.task)
+    }
+
+    /// The thread that had that id at a monotonic time, if it still lives: one born later is another.
+    pub fn get_at(&self, pid: i32, time: u64) -> Option<u64> {
+        self.find(pid).filter(|t| t.born <= time).map(|t| t.task)
     }
 
     /// The idle task of a CPU.
