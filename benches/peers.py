@@ -13,6 +13,7 @@ import shutil
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
 
 DRGN_WALK = """
@@ -60,48 +61,45 @@ def main():
     bare = ["--no-debuginfo"]
     drgn = [sys.executable, "-m", "drgn.cli"] if not shutil.which("drgn") else ["drgn"]
 
-    def drgn_script(text):
-        path = f"/tmp/kmdb-bench-{os.getpid()}.py"
+    scripts = tempfile.mkdtemp(prefix="kmdb-bench-")
+
+    def drgn_script(name, text):
+        path = os.path.join(scripts, name + ".py")
         with open(path, "w") as f:
             f.write(text)
         return drgn + ["-q", "-c", args.dump, "-s", args.vmlinux, path]
 
     questions = {
         "status": [("kmdb", kmdb + bare + ["-e", "::status"], None)],
-        "every allocated object": [
-            ("kmdb", kmdb + bare + ["-e", "::walk kmem | ::count"], None),
-        ],
+        "every allocated object": [("kmdb", kmdb + bare + ["-e", "::walk kmem | ::count"], None)],
     }
     if args.vmlinux:
+        crash = ["crash", "-s", args.vmlinux, args.dump]
         questions["status"] += [
             ("kmdb + vmlinux", [args.kmdb, "-S", args.dump, args.vmlinux, "-e", "::status"], None),
-            ("drgn", drgn_script(DRGN_STATUS), None),
-            ("crash", ["crash", "-s", args.vmlinux, args.dump], "sys\nquit\n"),
+            ("drgn", drgn_script("status", DRGN_STATUS), None),
+            ("crash", crash, "sys\nquit\n"),
         ]
         questions["every allocated object"] += [
-            ("drgn", drgn_script(DRGN_WALK), None),
-            ("crash", ["crash", "-s", args.vmlinux, args.dump], "kmem -s\nquit\n"),
+            ("drgn", drgn_script("walk", DRGN_WALK), None),
+            ("crash", crash, "kmem -s\nquit\n"),
         ]
     for question, tools in questions.items():
         print(f"\n{question} (median of {args.runs})")
         print(f"  {'':16} {'wall s':>9} {'cpu s':>9} {'peak MB':>9} {'wall ratio':>11}")
         base = None
         for name, command, stdin in tools:
-            if question.startswith("every") and name == "drgn":
-                command = drgn_script(DRGN_WALK)
-            elif name == "drgn":
-                command = drgn_script(DRGN_STATUS)
             if not shutil.which(command[0]) and not os.path.exists(command[0]):
                 print(f"  {name:16} not installed")
                 continue
-            runs = args.runs if name.startswith("kmdb") else min(args.runs, 5)
-            figures, last = measure(command, runs, stdin)
+            figures, last = measure(command, args.runs, stdin)
             if figures is None:
                 print(f"  {name:16} failed: {last.strip().splitlines()[-1:] or ''}")
                 continue
             wall, cpu, peak = figures
             base = base or wall
             print(f"  {name:16} {wall:9.3f} {cpu:9.3f} {peak:9.0f} {wall / base:10.1f}x")
+    shutil.rmtree(scripts)
 
 
 if __name__ == "__main__":
