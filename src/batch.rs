@@ -3,7 +3,7 @@
 use crate::{face::Program, render::escape};
 use engine::{Cx, Error, lang};
 use std::{
-    io::{self, BufRead},
+    io::{self, BufRead, IsTerminal},
     path::Path,
 };
 
@@ -33,7 +33,9 @@ pub fn run_line(cx: &Cx<'_>, program: &Program, line: &str) -> End {
         Ok(()) | Err(Error::Stop) => End::Done,
         Err(Error::Quit(status)) => End::Quit(status),
         Err(Error::Interrupted) => {
-            program.say("kmdb: interrupted\n");
+            // over the `^C` that the terminal shows
+            let line_start = if io::stderr().is_terminal() { "\r\x1b[K" } else { "" };
+            program.say(&format!("{line_start}kmdb: interrupted\n"));
             End::Interrupted
         }
         Err(e) => {

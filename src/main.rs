@@ -49,7 +49,7 @@ fn main() -> ExitCode {
         Ok(End::Done | End::Unread) if program.failed.get() && !interactive => ExitCode::from(2),
         Ok(End::Done | End::Unread) => ExitCode::SUCCESS,
         Err(e) => {
-            program.say(&format!("kmdb: {}\n", render::escape::layout(&format!("{e:#}"))));
+            program.say(&format!("kmdb: {}\n", render::escape::layout(&e.to_string())));
             ExitCode::from(2)
         }
     }

@@ -107,7 +107,7 @@ fn parse<A: Args>(name: &'static str, words: &[String]) -> Result<A> {
 /// clap's own words without its colours and its `error: ` and `--help` lines, which mean nothing at our prompt.
 fn usage(name: &str, e: &clap::Error) -> Error {
     let text = e.render().to_string();
-    let text = text.trim_start_matches("error: ");
+    let text = text.trim_start_matches("error: ").replace(&format!("Usage: {name}"), &format!("Usage: ::{name}"));
     let kept: Vec<&str> =
         text.lines().map(str::trim_end).filter(|l| !l.is_empty() && !l.contains("'--help'")).collect();
     Error::Usage(format!("::{name}: {}", kept.join("\n"))).hint(format!("try `::help {name}`"))
