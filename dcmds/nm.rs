@@ -243,7 +243,7 @@ impl Nm {
             object: symbol.module.as_deref().unwrap_or("vmlinux").to_owned(),
             name: symbol.name.clone(),
         };
-        let ctype = if out.piped { cx.type_of_global(&symbol.name) } else { None };
+        let ctype = if out.piped { cx.type_of_symbol(&symbol) } else { None };
         row_about(out, row, Object { addr: symbol.addr, ctype })
     }
 }

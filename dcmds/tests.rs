@@ -141,6 +141,7 @@ static REGISTRY: Registry = Registry {
     walkers: &[WALKERS],
     dynamic: &[],
     modules: |_| Vec::new(),
+    sections: |_, _| Ok(Default::default()),
     crash_cpu: |_| 0,
     disassemble: crate::dis::disassemble,
 };

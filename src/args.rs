@@ -14,8 +14,10 @@ pub struct Cli {
     /// the dump: an ELF or kdump-compressed vmcore, as it is or packed with zstd, gzip or xz
     pub dump: PathBuf,
 
-    /// the kernel's vmlinux with debug information; without it types and symbols come from the dump itself
-    pub vmlinux: Option<PathBuf>,
+    /// the kernel's vmlinux with debug information, and debug files of modules (NAME.ko, NAME.ko.debug); without them
+    /// types and symbols come from the dump itself
+    #[arg(value_name = "VMLINUX")]
+    pub debug_files: Vec<PathBuf>,
 
     /// run this command and exit; may be given several times
     #[arg(short = 'e', long = "execute", value_name = "COMMAND")]
@@ -33,7 +35,7 @@ pub struct Cli {
     #[arg(short = 'd', long = "debug-dir", value_name = "DIR")]
     pub debug_dir: Vec<PathBuf>,
 
-    /// take the vmlinux although its build-id is not the dump's
+    /// take the vmlinux and the modules' files although their build-ids are not the dump's
     #[arg(long)]
     pub force: bool,
 

@@ -3,6 +3,7 @@
 use crate::{args::Cli, face::Program, registry::REGISTRY};
 use engine::{
     Session,
+    debuginfo::find::module_name,
     open::{self, Sources},
     targets::{OpenOptions, Target},
 };
@@ -12,8 +13,14 @@ use std::sync::Arc;
 pub fn session(cli: &Cli, program: &Program) -> anyhow::Result<Session> {
     let options = OpenOptions { ignore_vmcoreinfo: cli.ignore_vmcoreinfo, ..OpenOptions::default() };
     let target = Arc::new(Target::open(&cli.dump, &options)?);
+    // only modules' files are called `.ko…`
+    let (modules, vmlinux): (Vec<_>, Vec<_>) = cli.debug_files.iter().partition(|path| module_name(path).is_some());
+    if let [_, other, ..] = vmlinux[..] {
+        anyhow::bail!("{}: only one vmlinux can be given; debug files of modules are called NAME.ko…", other.display());
+    }
     let sources = Sources {
-        vmlinux: cli.vmlinux.clone(),
+        vmlinux: vmlinux.first().cloned().cloned(),
+        modules: modules.into_iter().cloned().collect(),
         roots: cli.debug_dir.clone(),
         force: cli.force,
         search: !cli.no_debuginfo,
@@ -22,8 +29,12 @@ pub fn session(cli: &Cli, program: &Program) -> anyhow::Result<Session> {
     for warning in warnings {
         program.say(&format!("kmdb: {warning}\n"));
     }
-    if cli.vmlinux.is_some() && session.dwarf.is_none() {
-        // the answers may be right, but they are not what was asked for
+    // without a named file the answers may be right, but they are not what was asked for
+    if sources.vmlinux.is_some() && session.dwarf.is_none() {
+        program.failed.set(true);
+    }
+    for why in sources.modules.iter().filter_map(|path| session.use_module_file(path).err()) {
+        program.say(&format!("kmdb: {why}\n"));
         program.failed.set(true);
     }
     Ok(session)

@@ -8,6 +8,7 @@ pub static REGISTRY: Registry = Registry {
     walkers: walkers::WALKERS,
     dynamic: walkers::DYNAMIC,
     modules: walkers::module::load,
+    sections: walkers::module::sections,
     crash_cpu: walkers::cpu::crashed,
     disassemble: dcmds::dis::disassemble,
 };

@@ -20,6 +20,7 @@ const ABSENT: &[(&str, &str, &str)] = &[
     ("module::OldMemory", "7.", "likewise"),
     ("module::BtfModule", "5.10", "modules have BTF since 5.11 (36e68442d1af)"),
     ("module::BtfBlob", "5.10", "likewise"),
+    ("module::Section", "7.", "struct module_sect_attr went with 6.14"),
     ("free::CpuSheaves", "5.10", "sheaves came with 6.18"),
     ("free::CpuSheaves", "6.1", "likewise"),
     ("free::Sheaf", "5.10", "likewise"),

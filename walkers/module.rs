@@ -15,10 +15,11 @@
 use crate::list;
 use engine::ViewEntry;
 use engine::{
-    Module as Loaded,
+    Module as Loaded, Sections,
     debuginfo::{
         Reader,
         btf::{Btf, Start},
+        find,
         holes::Patchy,
         modsyms::{ModuleSymbols, ModuleTables, SYM_SIZE},
     },
@@ -42,6 +43,8 @@ pub struct Module {
     version: Option<u64>,
     srcversion: Option<u64>,
     kallsyms: Option<u64>,
+    #[field("sect_attrs")]
+    sections: Option<u64>,
     percpu: Option<u64>,
     percpu_size: Option<u32>,
 }
@@ -247,7 +250,7 @@ pub fn load(session: &Session) -> Vec<Loaded> {
     });
     // the kernel adds each module in front of the last
     loaded.reverse();
-    match found.and_then(|()| load_types(session, &mut losses)) {
+    match found.and_then(|()| load_types(session, &mut loaded, &mut losses)) {
         Ok(()) | Err(Error::Unavailable(_)) => {}
         Err(e) => losses.add(0, format!("modules: {e}")),
     }
@@ -295,7 +298,7 @@ fn load_one(session: &Session, module: &Module, losses: &mut Losses) -> Loaded {
             None
         }
     };
-    Loaded { name: module.name.as_str().into(), addr: module.addr, ranges, symbols }
+    Loaded { name: module.name.as_str().into(), addr: module.addr, ranges, symbols, ..Loaded::default() }
 }
 
 /// `struct btf_module` (kernel/bpf/btf.c), since Linux 5.11 (36e68442d1af).
@@ -303,6 +306,7 @@ fn load_one(session: &Session, module: &Module, losses: &mut Losses) -> Loaded {
 #[ctype("btf_module")]
 struct BtfModule {
     btf: u64,
+    module: u64,
 }
 
 /// `struct btf` (kernel/bpf/btf.c).
@@ -316,12 +320,12 @@ struct BtfBlob {
 }
 
 /// Adds the BTF of each module that has some. It counts on from the kernel's own.
-fn load_types(session: &Session, losses: &mut Losses) -> Result<()> {
+fn load_types(session: &Session, loaded: &mut [Loaded], losses: &mut Losses) -> Result<()> {
     /// far more than the kernel's own
     const MAX_BTF: u32 = 64 << 20;
     let (Some(head), Some(base)) = (session.kernel_symbol("btf_modules"), session.types.btf()) else { return Ok(()) };
     list::list(session, head, session.offset("btf_module", "list")?, &mut |addr| {
-        let added = || -> Result<(), String> {
+        let mut added = || -> Result<(), String> {
             let module: BtfModule = session.view(addr).map_err(|e| e.to_string())?;
             let blob: BtfBlob = session.view(module.btf).map_err(|e| e.to_string())?;
             if blob.data_size > MAX_BTF {
@@ -330,13 +334,89 @@ fn load_types(session: &Session, losses: &mut Losses) -> Result<()> {
             let bytes = Patchy::read(&Bytes(session), blob.data, blob.data_size as usize)?;
             let start = Start { id: blob.start_id, string: blob.start_str_off };
             let make = |id| Ok::<_, String>(Arc::new(Btf::split(bytes, id, Arc::clone(&base), Some(start))?) as Arc<_>);
-            session.types.add(make).map(drop)
+            session.types.add(make)?;
+            loaded.iter_mut().filter(|m| m.addr == module.module).for_each(|m| m.typed = true);
+            Ok(())
         };
         if let Err(why) = added() {
             losses.add(addr, format!("types of a module: {why}"));
         }
         Ok(())
     })
+}
+
+/// A section as sysfs shows it: `struct module_sect_attr` (kernel/module/sysfs.c), until Linux 6.14.
+#[derive(View)]
+#[ctype("module_sect_attr")]
+struct Section {
+    #[field("battr.attr.name", "name")]
+    name: u64,
+    address: u64,
+}
+
+/// Since then a plain `struct bin_attribute` (include/linux/sysfs.h).
+#[derive(View)]
+#[ctype("bin_attribute")]
+struct SectionFile {
+    #[field("attr.name")]
+    name: u64,
+    #[field("private")]
+    address: u64,
+}
+
+/// Where the kernel put each section of a module (`/sys/module/NAME/sections`), and of which build it is. Sections
+/// that were freed after initialisation still have their addresses here.
+pub fn sections(session: &Session, module: &Loaded) -> Result<Sections> {
+    /// many times what a module built with -ffunction-sections has
+    const MAX: u64 = 1 << 16;
+    let module: Module = session.view(module.addr)?;
+    let attrs = module.sections.filter(|at| *at != 0);
+    let attrs = attrs.ok_or_else(|| Error::Unavailable("the kernel does not say where its sections are".into()))?;
+    let mut sections = Sections::default();
+    let mut add = |name, address| -> Result<()> {
+        sections.addresses.insert(session.cstr(name, 256)?, address);
+        Ok(())
+    };
+    match session.place("module_sect_attrs", "nsections") {
+        Some(count) => {
+            let count = session.u32(attrs.wrapping_add(count.bit_offset / 8))?;
+            let first = attrs.wrapping_add(session.offset("module_sect_attrs", "attrs")?);
+            let stride = session.size_of("module_sect_attr")?;
+            for i in 0..u64::from(count).min(MAX) {
+                let section: Section = session.view(first.wrapping_add(i * stride))?;
+                add(section.name, section.address)?;
+            }
+        }
+        None => {
+            // pointers to the files, a null one at the end
+            let list = session.u64(attrs.wrapping_add(session.offset("module_sect_attrs", "grp.bin_attrs")?))?;
+            for i in 0..MAX {
+                let file = session.u64(list.wrapping_add(i * 8))?;
+                if file == 0 {
+                    break;
+                }
+                let section: SectionFile = session.view(file)?;
+                add(section.name, section.address)?;
+            }
+        }
+    }
+    let note = sections.addresses.get(".note.gnu.build-id");
+    sections.build_id = note.and_then(|at| build_id(session, *at).ok().flatten());
+    Ok(sections)
+}
+
+/// The build-id of an ELF note (`Elf64_Nhdr`, include/uapi/linux/elf.h), in hex.
+fn build_id(session: &Session, note: u64) -> Result<Option<String>> {
+    const NT_GNU_BUILD_ID: u32 = 3;
+    /// a SHA-512's
+    const MAX: u32 = 64;
+    let head = session.bytes(note, 16)?;
+    let word = |at: usize| head.get(at..at + 4).and_then(|b| b.try_into().ok()).map(u32::from_le_bytes);
+    let Some(len @ 1..=MAX) = word(4) else { return Ok(None) };
+    if word(0) != Some(4) || word(8) != Some(NT_GNU_BUILD_ID) || head.get(12..16) != Some(b"GNU\0") {
+        return Ok(None);
+    }
+    Ok(Some(find::hex(&session.bytes(note.wrapping_add(16), len as usize)?)))
 }
 
 /// Walks modules.
@@ -356,4 +436,6 @@ pub static VIEWS: &[ViewEntry] = &[
     ViewEntry::of::<Kallsyms>(),
     ViewEntry::of::<BtfModule>(),
     ViewEntry::of::<BtfBlob>(),
+    ViewEntry::of::<Section>(),
+    ViewEntry::of::<SectionFile>(),
 ];

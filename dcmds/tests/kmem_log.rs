@@ -18,6 +18,7 @@ static REGISTRY: Registry = Registry {
     walkers: walkers::WALKERS,
     dynamic: walkers::DYNAMIC,
     modules: walkers::module::load,
+    sections: walkers::module::sections,
     crash_cpu: walkers::cpu::crashed,
     disassemble: |_, _| None,
 };

@@ -17,10 +17,7 @@ pub const PERCPU: Source = Source { name: "per-CPU memory", identifiers: false, 
 /// The symbol around an address as an object, and the symbol's name with the offset.
 fn symbol(cx: &Cx<'_>, addr: u64) -> (Object, Option<String>) {
     match cx.symbols.by_addr(cx, addr) {
-        Some(found) => {
-            let ctype = if found.module.is_none() { cx.type_of_global(&found.name) } else { None };
-            (Object { addr: found.addr, ctype }, cx.symbolize(addr))
-        }
+        Some(found) => (Object { addr: found.addr, ctype: cx.type_of_symbol(&found) }, cx.symbolize(addr)),
         None => (Object::untyped(addr), None),
     }
 }

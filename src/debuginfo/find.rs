@@ -193,15 +193,15 @@ fn collect(dir: &Path, depth: usize, left: &mut usize, out: &mut HashMap<String,
             if depth > 1 {
                 collect(&entry.path(), depth - 1, left, out);
             }
-        } else if let Some(name) = entry.file_name().to_str().and_then(module_name) {
+        } else if let Some(name) = module_name(&entry.path()) {
             out.entry(name).or_default().push(entry.path());
         }
     }
 }
 
-/// The module's name if `file` is a module's file: `virtio-rng.ko.debug` is `virtio_rng`.
-fn module_name(file: &str) -> Option<String> {
-    let (stem, rest) = file.split_once(".ko")?;
+/// The module's name if `file` is called like a module's file: `virtio-rng.ko.debug` is `virtio_rng`.
+pub fn module_name(file: &Path) -> Option<String> {
+    let (stem, rest) = file.file_name()?.to_str()?.split_once(".ko")?;
     (SUFFIXES.contains(&rest) || rest == ".debug.xz").then(|| plain_name(stem))
 }
 
@@ -217,10 +217,10 @@ mod tests {
 
     #[test]
     fn names_of_module_files() {
-        assert_eq!(module_name("virtio-rng.ko.debug").as_deref(), Some("virtio_rng"));
-        assert_eq!(module_name("ext4.ko.xz").as_deref(), Some("ext4"));
-        assert_eq!(module_name("modules.dep"), None);
-        assert_eq!(module_name("a.kobj"), None);
+        assert_eq!(module_name(Path::new("a/virtio-rng.ko.debug")).as_deref(), Some("virtio_rng"));
+        assert_eq!(module_name(Path::new("ext4.ko.xz")).as_deref(), Some("ext4"));
+        assert_eq!(module_name(Path::new("modules.dep")), None);
+        assert_eq!(module_name(Path::new("a.kobj")), None);
     }
 
     #[test]

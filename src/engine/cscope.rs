@@ -252,7 +252,11 @@ impl CScope for ItemScope<'_, '_> {
             }
         };
         // without a type it has at least an address
-        let val = addr.map(|addr| Val::whole(addr, self.cx.type_of_global(bare).unwrap_or(TypeId::VOID)));
+        let ctype = || match module {
+            Some(module) if !matches!(module, "vmlinux" | "kernel") => self.cx.type_in_module(module, bare),
+            _ => self.cx.type_of_global(bare),
+        };
+        let val = addr.map(|addr| Val::whole(addr, ctype().unwrap_or(TypeId::VOID)));
         self.cache.symbols.borrow_mut().insert(name.to_owned(), val);
         val
     }

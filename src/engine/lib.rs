@@ -16,6 +16,7 @@ pub mod globals;
 pub mod interrupt;
 pub mod item;
 pub mod lang;
+pub mod modfiles;
 pub mod names;
 pub mod notes;
 pub mod open;
@@ -36,6 +37,7 @@ pub use env::Env;
 pub use error::{Doing, Error, Result};
 pub use interrupt::Interrupt;
 pub use item::{Addr, Cell, Column, Hex, IntoCell, IntoRow, Item, Object, Row, Schema};
+pub use modfiles::Sections;
 pub use registry::{
     Address, Dcmd, DcmdEntry, DynamicWalker, DynamicWalkers, Filter, Registry, Stage, Visit, WalkerEntry,
 };

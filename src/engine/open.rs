@@ -4,7 +4,7 @@
 //! it, they are known by their shape), types from the BTF between `__start_BTF` and `__stop_BTF`. A vmlinux adds what
 //! those lack. All of it is used where it lies and decoded when it is asked for.
 
-use crate::{registry::Registry, session::Session, symbols::Symbols};
+use crate::{modfiles::ModuleFiles, registry::Registry, session::Session, symbols::Symbols};
 use debuginfo::{
     Reader, SymbolSource, TypeSource, Types,
     btf::Btf,
@@ -25,9 +25,11 @@ use targets::{Space, Target};
 pub struct Sources {
     /// a vmlinux that the user named
     pub vmlinux: Option<PathBuf>,
+    /// debug files of modules that the user named
+    pub modules: Vec<PathBuf>,
     /// more roots of debug file trees
     pub roots: Vec<PathBuf>,
-    /// take a vmlinux whose build-id differs
+    /// take named files whose build-id differs
     pub force: bool,
     /// look for debug files that the user did not name
     pub search: bool,
@@ -67,6 +69,7 @@ pub fn open(target: Arc<Target>, sources: &Sources, registry: &'static Registry)
     }
     let mut session = Session::new(target, types, Symbols::new(kernel), registry);
     session.dwarf = dwarf;
+    session.module_files = ModuleFiles::new(sources);
     (session, warnings)
 }
 
@@ -208,12 +211,12 @@ fn vmlinux(target: &Target, sources: &Sources, warnings: &mut Vec<String>) -> Op
     Some(Arc::new(file.placed(Placement::Slide(slide))))
 }
 
-/// Opens a vmlinux that the user named.
-fn named(path: &Path, dump: Option<&str>, force: bool, warnings: &mut Vec<String>) -> Option<DebugFile> {
+/// Opens a file that the user named.
+pub(crate) fn named(path: &Path, dump: Option<&str>, force: bool, warnings: &mut Vec<String>) -> Option<DebugFile> {
     let file = find::open(path).map_err(|e| warnings.push(e.to_string())).ok()?;
     match find::check_build_id(&file, dump) {
         Ok(true) => {}
-        Ok(false) => warnings.push(format!("{}: no build-id to compare: may be another kernel's", path.display())),
+        Ok(false) => warnings.push(format!("{}: no build-id to compare: may be of another build", path.display())),
         Err(e) if force => warnings.push(format!("{e}; taken because of `--force`")),
         Err(e) => {
             warnings.push(format!("{e}; going on without it (`--force` takes it all the same)"));

@@ -116,8 +116,9 @@ fn run_statement(cx: &Cx<'_>, statement: &Statement, into: Option<&mut Out<'_>>)
 fn start_object(cx: &Cx<'_>, addr: &Spanned<Expr>) -> Result<Object> {
     let value = eval(cx, &addr.node)?;
     let ctype = match &addr.node {
-        Expr::Symbol { name, .. } if cx.symbols.by_name(cx, name).iter().any(|s| s.addr == value) => {
-            cx.type_of_global(name)
+        Expr::Symbol { name, .. } => {
+            let found = cx.symbols.by_name(cx, name);
+            found.iter().find(|s| s.addr == value).and_then(|s| cx.type_of_symbol(s))
         }
         _ => None,
     };

@@ -4,6 +4,7 @@ use crate::{
     cx::{Cx, Out},
     error::{Error, Result},
     item::{Item, Object, Schema},
+    modfiles::Sections,
     session::Session,
     symbols::Module,
 };
@@ -229,6 +230,8 @@ pub struct Registry {
     pub dynamic: &'static [DynamicWalkers],
     /// finds the loaded modules and their symbol tables, and adds their types to the session
     pub modules: fn(&Session) -> Vec<Module>,
+    /// where the kernel put the sections of a module, and of which build it is
+    pub sections: fn(&Session, &Module) -> Result<Sections>,
     /// which of the target's CPUs crashed, as an index into its registers; 0 if that cannot be told
     pub crash_cpu: fn(&Session) -> usize,
     /// disassembles one instruction: its text and its length in bytes

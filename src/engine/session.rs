@@ -6,6 +6,7 @@ use crate::{
     error::{Error, Result},
     interrupt::Interrupt,
     item::Object,
+    modfiles::ModuleFiles,
     notes::Notes,
     registry::Registry,
     symbols::Symbols,
@@ -30,6 +31,8 @@ pub struct Session {
     pub symbols: Symbols,
     /// debug information of the kernel's own file, if there is one: lines, inlined frames
     pub dwarf: Option<Arc<Dwarf>>,
+    /// where that of modules may be
+    pub module_files: ModuleFiles,
     /// all dcmds and walkers
     pub registry: &'static Registry,
     /// Ctrl-C
@@ -47,6 +50,7 @@ impl Session {
             types,
             symbols,
             dwarf: None,
+            module_files: ModuleFiles::default(),
             registry,
             interrupt: Interrupt::default(),
             notes: Notes::default(),
@@ -156,8 +160,11 @@ impl Session {
 
     /// The debug information that covers a code address.
     pub fn dwarf_at(&self, addr: u64) -> Option<&Dwarf> {
-        // the kernel's own file knows nothing of modules, whose addresses lie above the image
-        self.dwarf.as_deref().filter(|_| self.symbols.by_addr(self, addr).is_some_and(|s| s.module.is_none()))
+        if self.symbols.kernel().is_some_and(|kernel| kernel.by_addr(addr).is_some()) {
+            return self.dwarf.as_deref();
+        }
+        let module = self.symbols.module_at(self, addr)?;
+        self.module_dwarf(module).map(Arc::as_ref)
     }
 
     // ---- types --------------------------------------------------------------------------------------------------
@@ -167,6 +174,10 @@ impl Session {
         let known = self.types.parse(spelling).or_else(|_| {
             // loading the modules adds their types
             self.symbols.modules(self);
+            self.types.parse(spelling)
+        });
+        let known = known.or_else(|_| {
+            self.add_missing_types();
             self.types.parse(spelling)
         });
         known.map_err(|_| Error::NoType(spelling.to_owned()))
@@ -228,9 +239,13 @@ impl Session {
     }
 
     /// The declared type of a global variable: from BTF or DWARF, else from the table of well-known globals, if the
-    /// type that table names exists here and fits in front of the next symbol.
+    /// type that table names exists here and fits in front of the next symbol. If the kernel has no such variable, that
+    /// of a module.
     pub fn type_of_global(&self, name: &str) -> Option<TypeId> {
-        self.types.variable(name).or_else(|| crate::globals::known_type(self, name))
+        self.types.variable(name).or_else(|| crate::globals::known_type(self, name)).or_else(|| {
+            let symbol = self.symbols.by_name(self, name).into_iter().next()?;
+            self.type_in_module(&symbol.module?, name)
+        })
     }
 
     /// A typed address.

@@ -1,7 +1,7 @@
 //! All symbols of a session: the kernel's own table, then every module's, loaded when first needed.
 
 use crate::session::Session;
-use debuginfo::{Symbol, SymbolKind, SymbolSource};
+use debuginfo::{Symbol, SymbolKind, SymbolSource, dwarf::Dwarf};
 use std::{
     cell::Cell,
     collections::BTreeMap,
@@ -10,6 +10,7 @@ use std::{
 };
 
 /// A loaded module, as the walker room finds it.
+#[derive(Default)]
 pub struct Module {
     /// its name
     pub name: Arc<str>,
@@ -19,6 +20,10 @@ pub struct Module {
     pub ranges: Vec<Range<u64>>,
     /// its symbol table; `None` if it could not be read
     pub symbols: Option<Box<dyn SymbolSource>>,
+    /// whether the kernel has BTF of it
+    pub typed: bool,
+    /// what its debug file says, once that was looked for: see [`Session::module_dwarf`]
+    pub dwarf: OnceLock<Option<Arc<Dwarf>>>,
 }
 
 /// Every symbol table of a session.
@@ -118,12 +123,17 @@ impl Symbols {
         if let Some(found) = self.kernel.as_ref().and_then(|k| k.by_addr(addr)) {
             return Some(found);
         }
-        // user addresses and the direct map are never a module's
+        let module = self.module_at(session, addr)?;
+        module.symbols.as_ref()?.by_addr(addr).filter(|s| s.addr <= addr)
+    }
+
+    /// The module whose memory an address is in.
+    pub fn module_at(&self, session: &Session, addr: u64) -> Option<&Module> {
+        // user addresses are never a module's
         if addr < 1 << 63 {
             return None;
         }
-        let module = self.modules(session).iter().find(|m| m.ranges.iter().any(|r| r.contains(&addr)))?;
-        module.symbols.as_ref()?.by_addr(addr).filter(|s| s.addr <= addr)
+        self.modules(session).iter().find(|m| m.ranges.iter().any(|r| r.contains(&addr)))
     }
 
     /// `symbol+0x1c`, ``module`symbol+0x1c``.

@@ -182,7 +182,7 @@ pub fn tree(
 /// The type of the symbol that begins exactly at `addr`.
 pub fn type_at(session: &Session, addr: u64) -> Option<TypeId> {
     let symbol = session.symbols.by_addr(session, addr).filter(|s| s.addr == addr)?;
-    session.type_of_global(&symbol.name)
+    session.type_of_symbol(&symbol)
 }
 
 /// The object with its type, guessed from the symbol there if it is not known.

@@ -149,3 +149,28 @@ fn modules_are_those_of_proc() {
         }
     });
 }
+
+/// Section addresses against `/sys/module/*/sections/*`.
+#[test]
+fn sections_are_those_of_sysfs() {
+    each_dump(|dump| {
+        let Some(text) = dump.truth("module-sections") else { return };
+        let mut lines = text.lines();
+        let mut found = BTreeMap::<&str, _>::new();
+        let mut checked = 0;
+        while let (Some(path), Some(address)) = (lines.next(), lines.next()) {
+            let path = path.trim_start_matches("==> /sys/module/").trim_end_matches(" <==");
+            let (module, section) = path.split_once("/sections/").unwrap();
+            let sections = found.entry(module).or_insert_with(|| {
+                let module = dump.session.symbols.modules(&dump.session).iter().find(|m| &*m.name == module).unwrap();
+                let sections = walkers::module::sections(&dump.session, module).unwrap();
+                assert_eq!(sections.build_id.as_ref().map(String::len), Some(40), "{}: {}", dump.name, module.name);
+                sections
+            });
+            let address = u64::from_str_radix(address.trim_start_matches("0x"), 16).unwrap();
+            assert_eq!(sections.addresses.get(section), Some(&address), "{}: {path}", dump.name);
+            checked += 1;
+        }
+        eprintln!("{}: {checked} sections of {} modules", dump.name, found.len());
+    });
+}
