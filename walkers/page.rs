@@ -175,7 +175,7 @@ impl PageMap {
                     let start = hole.range.start.wrapping_sub(part.map) as usize;
                     let end = hole.range.end.wrapping_sub(part.map) as usize;
                     self.stretch(part, &bytes, done..start, work);
-                    budget.unreadable((end - start) as u64, &hole.reason);
+                    budget.unreadable((end - start) as u64, len as u64, &hole.reason);
                     done = end;
                 }
                 self.stretch(part, &bytes, done..len, work);
@@ -235,13 +235,13 @@ impl Budget {
         ok
     }
 
-    /// Gives bytes that could not be read back, and loses patience instead.
-    fn unreadable(&self, bytes: u64, reason: &Reason) {
+    /// Gives bytes that could not be read, of a part of `part` bytes, back, and loses patience instead.
+    fn unreadable(&self, bytes: u64, part: u64, reason: &Reason) {
         self.left.fetch_add(bytes, Relaxed);
         let less = |left: u64| Some(left.saturating_sub(bytes));
         let _ = self.patience.fetch_update(Relaxed, Relaxed, less);
-        // where nothing is mapped there is no memory, so no page is lost
-        if *reason != Reason::NotMapped {
+        // a section may have no memory in places, whose structs are not mapped; but some it has
+        if *reason != Reason::NotMapped || bytes == part {
             self.missing.fetch_add(bytes, Relaxed);
         }
     }
