@@ -11,15 +11,17 @@
 use engine::{IntoRow, Schema, prelude::*};
 use walkers::{
     kfence,
-    slab::{self, Cache, Caches, Slabs, State, cache},
+    slab::{self, Aliases, Cache, Caches, Slabs, State, cache},
 };
 
-/// The caches to look at: the one at `at`, or those whose name passes.
-fn chosen(caches: &Caches, at: Option<Object>, passes: impl Fn(&str) -> bool) -> Result<Vec<usize>> {
-    match at {
-        Some(object) => Ok(vec![caches.expect(object.addr)?]),
-        None => Ok(caches.iter().enumerate().filter(|(_, c)| passes(c.name())).map(|(i, _)| i).collect()),
+/// The caches to look at: the one at `at`, or those of which a name passes, be it that of one merged into them.
+fn chosen(cx: &Cx<'_>, caches: &Caches, at: Option<Object>, passes: impl Fn(&str) -> bool) -> Result<Vec<usize>> {
+    if let Some(object) = at {
+        return Ok(vec![caches.expect(object.addr)?]);
     }
+    let aliases = Aliases::of(cx)?;
+    let passes = |(i, cache): &(usize, &Cache)| passes(cache.name()) || aliases.names(*i).any(&passes);
+    Ok(caches.iter().enumerate().filter(passes).map(|(i, _)| i).collect())
 }
 
 /// Tells if slabs that the kernel counts were not found, as in a dump that lacks pages.
@@ -38,7 +40,7 @@ fn check_counters(cx: &Cx<'_>, slabs: &Slabs, number: usize, cache: &Cache) -> R
 /// Show slab caches: all, or the one at the address.
 #[derive(Args)]
 pub struct KmemCache {
-    /// only caches whose name contains this
+    /// only caches whose name, or that of a cache merged into them, contains this
     #[arg(short = 'n', value_name = "NAME")]
     name: Option<String>,
 }
@@ -71,9 +73,9 @@ pub struct CacheRow {
     /// objects whose state the dump does not tell
     #[hidden]
     unknown: u64,
-    /// how many caches are merged in it; 1 if it is its own
+    /// other caches that the kernel merged into this one
     #[hidden]
-    refcount: i32,
+    merged: Vec<String>,
     /// its constructor
     #[hidden]
     ctor: Option<String>,
@@ -88,8 +90,9 @@ impl Dcmd for KmemCache {
 
     fn run(&self, cx: &Cx<'_>, at: Option<Object>, out: &mut Out<'_>) -> Result<()> {
         let slabs = Slabs::of(cx)?;
+        let aliases = Aliases::of(cx)?;
         let wanted = self.name.as_deref().unwrap_or_default();
-        for number in chosen(&slabs.caches, at, |name| name.contains(wanted))? {
+        for number in chosen(cx, &slabs.caches, at, |name| name.contains(wanted))? {
             let Some(cache) = slabs.caches.get(number) else { continue };
             let counts = slabs.free(cx, number)?.counts;
             out.row(CacheRow {
@@ -103,7 +106,7 @@ impl Dcmd for KmemCache {
                 total: counts.total,
                 rcu_pending: counts.rcu_pending,
                 unknown: counts.unknown,
-                refcount: cache.refcount,
+                merged: aliases.names(number).map(str::to_owned).collect(),
                 ctor: (cache.ctor != 0).then(|| cx.sym(cache.ctor)),
                 ctype: slab::names::object_type(cx, cache).map(|t| cx.types.spell(t)),
             })?;
@@ -316,7 +319,7 @@ impl Dcmd for KmemSlabs {
             (None, Some(exact)) => name == exact,
             (None, None) => true,
         };
-        for number in chosen(&slabs.caches, at, passes)? {
+        for number in chosen(cx, &slabs.caches, at, passes)? {
             let Some(cache) = slabs.caches.get(number) else { continue };
             let free = slabs.free(cx, number)?;
             let (mut complete, mut objects, mut partial) = (0, 0, Vec::new());

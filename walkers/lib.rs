@@ -70,6 +70,7 @@ pub static VIEWS: &[&[ViewEntry]] = &[
     mount::VIEWS,
     percpu::VIEWS,
     rbtree::VIEWS,
+    slab::alias::VIEWS,
     slab::cache::VIEWS,
     slab::free::VIEWS,
     slab::track::VIEWS,

@@ -11,12 +11,14 @@
 //! **Invariant:** an object is called allocated or free only if the lists that say so could be followed; otherwise it
 //! is of unknown state, and a note counts it.
 
+pub mod alias;
 pub mod cache;
 pub mod free;
 pub mod names;
 mod scan;
 pub mod track;
 
+pub use alias::Aliases;
 pub use cache::{Cache, Caches, Flags, Node};
 pub use free::{Counts, Fault, FaultKind, FreeMap, State};
 pub use scan::Slab;
@@ -324,20 +326,31 @@ pub static WALKERS: &[WalkerEntry] = &[
     },
 ];
 
-/// One walker for each cache, of that cache's name: it walks the allocated objects.
+/// One walker for each cache, of that cache's name: it walks the allocated objects. The names of caches that the kernel
+/// merged into others are walkers too.
 pub const DYNAMIC: DynamicWalkers = DynamicWalkers {
     find: |session, name| {
         let caches = Caches::of(session)?;
-        let found = caches.named(name).next().and_then(|i| caches.get(i));
-        Ok(found.map(|cache| dynamic(session, cache)))
+        if let Some(cache) = caches.named(name).next().and_then(|i| caches.get(i)) {
+            return Ok(Some(dynamic(session, cache)));
+        }
+        let cache = Aliases::of(session)?.get(name).and_then(|i| caches.get(i));
+        Ok(cache.map(|cache| merged(name, cache)))
     },
-    all: |session| Ok(Caches::of(session)?.iter().map(|cache| dynamic(session, cache)).collect()),
+    all: |session| {
+        let (caches, aliases) = (Caches::of(session)?, Aliases::of(session)?);
+        let own = caches.iter().map(|cache| dynamic(session, cache));
+        let others = aliases.iter().filter_map(|(name, i)| Some(merged(name, caches.get(i)?)));
+        Ok(own.chain(others).collect())
+    },
     walk: |cx, key, visit| {
         let slabs = Slabs::of(cx)?;
-        let Some(cache) = slabs.caches.at(key).and_then(|i| slabs.caches.get(i)) else { return Ok(()) };
-        if let others @ 2.. = cache.refcount {
-            let what = format!("{} is {others} caches in one: its objects are of several types", cache.name());
-            cx.notes.once(key, what);
+        let Some(number) = slabs.caches.at(key) else { return Ok(()) };
+        let Some(cache) = slabs.caches.get(number) else { return Ok(()) };
+        if cache.refcount > 1 {
+            let aliases = Aliases::of(cx)?;
+            let names: Vec<&str> = std::iter::once(cache.name()).chain(aliases.names(number)).collect();
+            cx.notes.once(key, format!("one cache has the objects of all these: {}", names.join(", ")));
         }
         // two caches may have one name: both are meant
         slabs.note(cx, slabs.caches.named(cache.name()))?;
@@ -354,6 +367,15 @@ fn dynamic(session: &Session, cache: &Cache) -> DynamicWalker {
         name: cache.name().to_owned(),
         doc: format!("walk the {} cache", cache.name()),
         ctype: names::object_type(session, cache),
+        key: cache.addr,
+    }
+}
+
+fn merged(name: &str, cache: &Cache) -> DynamicWalker {
+    DynamicWalker {
+        name: name.to_owned(),
+        doc: format!("walk the {} cache, which {name} is merged into", cache.name()),
+        ctype: None,
         key: cache.addr,
     }
 }
