@@ -1,9 +1,18 @@
 //! Slab caches and what they hold: `::kmem_cache`, `::kmastat`, `::kmem_slabs`.
 //!
 //! ```console
-//! > ::kmem_cache -n inode_cache
-//! > ::kmastat -m
-//! > ::kmem_slabs -n dentry -v
+//! > ::kmem_cache -n lab_
+//! ADDR             NAME      FLAG OBJSIZE BUFSIZE INUSE BUFTOTL
+//! ff386d1d857461c0 lab_node 21087     104     200     7      20
+//! > ::kmastat -k ! tail -4
+//! kmalloc-96                  224  2703  2718 604K   -
+//! kmem_cache_node             256   250   256 64K    -
+//! kmem_cache                  384   250   250 100K   -
+//! Total                         - 57751 59169 22576K -
+//! > ::kmem_slabs -N lsm_inode_cache -v
+//! CACHE           SLABS PARTIAL BUFFERS UNUSED WASTE
+//! lsm_inode_cache   376       2    8272     14 0.1%
+//!                  374 complete, 2 partial (22): 20 10
 //! ```
 //!
 //! To walk the objects themselves, see `::walkers kmem` and the walkers that bear the caches' names: `::walk dentry`.
@@ -294,7 +303,7 @@ pub struct SlabsRow {
 
 impl KmemSlabs {
     /// `10 complete, 3 partial (8): 7 3 1`, as mdb has it: objects of a slab in parentheses, then those in use.
-    fn fill(&self, complete: u64, objects: u32, mut partial: Vec<u32>) -> Vec<String> {
+    fn fill(&self, complete: u64, empty: u64, objects: u32, mut partial: Vec<u32>) -> Vec<String> {
         if !self.verbose {
             return Vec::new();
         }
@@ -303,6 +312,9 @@ impl KmemSlabs {
         for (i, used) in partial.iter().enumerate() {
             text.push_str(if i == 0 { ": " } else { " " });
             text.push_str(&used.to_string());
+        }
+        if empty > 0 {
+            text.push_str(&format!(", {empty} empty"));
         }
         vec![text]
     }
@@ -322,7 +334,7 @@ impl Dcmd for KmemSlabs {
         for number in chosen(cx, &slabs.caches, at, passes)? {
             let Some(cache) = slabs.caches.get(number) else { continue };
             let free = slabs.free(cx, number)?;
-            let (mut complete, mut objects, mut partial) = (0, 0, Vec::new());
+            let (mut complete, mut empty, mut objects, mut partial) = (0, 0, 0, Vec::new());
             for (i, slab) in slabs.of_cache(number).iter().enumerate() {
                 let mut unused = 0;
                 free.each(i, slab.objects, State::Free, &mut |_| {
@@ -332,7 +344,7 @@ impl Dcmd for KmemSlabs {
                 objects = objects.max(slab.objects);
                 match slab.objects - unused {
                     used if used == slab.objects => complete += 1,
-                    0 => {}
+                    0 => empty += 1,
                     used => partial.push(used),
                 }
             }
@@ -347,7 +359,7 @@ impl Dcmd for KmemSlabs {
                 buffers: counts.total,
                 unused,
                 waste: format!("{}.{}%", waste / 10, waste % 10),
-                fill: self.fill(complete, objects, partial),
+                fill: self.fill(complete, empty, objects, partial),
             })?;
         }
         Ok(())

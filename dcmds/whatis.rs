@@ -1,8 +1,40 @@
 //! What an address is: `::whatis`.
 //!
 //! ```console
-//! > ffff888103c1a2c8::whatis
-//! ffff888103c1a2c8 is ffff888103c1a2c0+8, allocated from dentry
+//! > ff386d1d83ff64b8+4::whatis
+//! ff386d1d83ff64bc is ff386d1d83ff64b8+4, freed from lab_node
+//!                  freed by thread 169 on CPU 0, 5.388000000 s after boot
+//!                      labmod`lab_free_node+0x21
+//!                      labmod`lab_release+0xab
+//!                      labmod`lab_write+0x13e
+//!                      proc_reg_write+0x5a
+//!                      vfs_write+0xf8
+//!                      ksys_write+0x6f
+//!                      do_syscall_64+0x87
+//!                      entry_SYSCALL_64_after_hwframe+0x76
+//!                  allocated by thread 162 on CPU 0, 5.284000000 s after boot
+//!                      labmod`lab_alloc_node+0x1f
+//!                      labmod`lab_open+0x14
+//!                      labmod`lab_write+0x180
+//!                      proc_reg_write+0x5a
+//!                      vfs_write+0xf8
+//!                      ksys_write+0x6f
+//!                      do_syscall_64+0x87
+//!                      entry_SYSCALL_64_after_hwframe+0x76
+//! > ff386d1d83ff64b8-8::whatis -b
+//! ff386d1d83ff64b0 is ff386d1d83ff64b8-8, bufctl ff386d1d83ff6550 freed from lab_node, in front of the object
+//! > panic+10::whatis
+//! ffffffff8b4c4dd0 is panic+0x10, in vmlinux's text segment
+//! > runqueues::walk percpu | ::whatis -a
+//! ff386d1d85835e80 is runqueues of CPU 0, a per-CPU variable
+//! ff386d1d85835e80 is physical 5835e80 in the direct map: page fff787ed40160d40, in use
+//! ff386d1d85835e80 is mapped to physical 5835e80: page fff787ed40160d40, in use
+//! > init_task::print stack | ::whatis
+//! ffffffff8d000000 is in task ffffffff8d010940's stack
+//! > 1::whatis -i
+//! 1 is the pid of task ff386d1d843521c0 (init)
+//! > ::walk lab_node | ::head -1 | ::whatis | ::print struct lab_node id
+//! id = 0x2329
 //! ```
 //!
 //! Every source of an answer is one entry in a table, most specific first; `::whatis` asks them in turn.

@@ -5,7 +5,10 @@
 //! address. Its record, `struct kfence_metadata`, says exactly who allocated and who freed it, and when.
 //!
 //! ```console
-//! > ::walk kfence | ::print struct kfence_metadata addr size state
+//! > ::walk kfence | ::head -1 | ::print addr size state
+//! addr = 0xff20f7bf5f002fc0
+//! size = 0x40
+//! state = 1 (KFENCE_OBJECT_ALLOCATED)
 //! ```
 
 use engine::ViewEntry;

@@ -9,6 +9,8 @@
 //!
 //! ```console
 //! > modules::walk list | ::count
+//! COUNT
+//!     3
 //! ```
 
 use engine::prelude::*;

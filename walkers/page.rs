@@ -6,7 +6,10 @@
 //! RAM, because they alone say for which frames there is a `struct page` at all.
 //!
 //! ```console
-//! > ::walk page | ::head -n 1 | ::print struct page _refcount
+//! > ::walk page | ::head -1 | ::print _refcount
+//! _refcount = {
+//!     _refcount.counter = 0x1
+//! }
 //! ```
 
 use engine::{

@@ -6,6 +6,8 @@
 //!
 //! ```console
 //! > runqueues::walk percpu | ::print struct rq cpu
+//! cpu = 0
+//! cpu = 0x1
 //! ```
 
 use crate::list;

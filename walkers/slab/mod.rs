@@ -4,8 +4,16 @@
 //! millisecond for 512 MB, and follows the free lists of a cache when its objects are first asked for.
 //!
 //! ```console
-//! > ::walk dentry | ::print struct dentry d_name.name
-//! > dentry_cache/J | ::walk freemem | ::count
+//! > ::walk lab_node | ::count
+//! COUNT
+//!     7
+//! > ::kmem_cache -n lab_node | ::walk freemem | ::count
+//! COUNT
+//!    13
+//! > ::walk kmem_slab | ::head -1 | ::print inuse objects frozen
+//! inuse = 0x7
+//! objects = 0x14
+//! frozen = 0
 //! ```
 //!
 //! **Invariant:** an object is called allocated or free only if the lists that say so could be followed; otherwise it
