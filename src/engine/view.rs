@@ -82,7 +82,8 @@ impl Field {
 
 /// A struct or union, by the first of several names that exists.
 pub fn any_struct(types: &Types, names: &[&str]) -> Result<TypeId> {
-    let find = |name: &&str| [Tag::Struct, Tag::Union].iter().find_map(|tag| types.find_own(*tag, name).first().copied());
+    let find =
+        |name: &&str| [Tag::Struct, Tag::Union].iter().find_map(|tag| types.find_own(*tag, name).first().copied());
     names
         .iter()
         .find_map(find)
