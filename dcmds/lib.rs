@@ -22,6 +22,7 @@ pub mod print;
 pub mod ps;
 pub mod regs;
 pub mod sort;
+pub mod stack;
 pub mod status;
 pub mod types;
 pub mod vars;
@@ -48,6 +49,7 @@ pub static DCMDS: &[&[DcmdEntry]] = &[
     ps::DCMDS,
     regs::DCMDS,
     sort::DCMDS,
+    stack::DCMDS,
     status::DCMDS,
     types::DCMDS,
     vars::DCMDS,

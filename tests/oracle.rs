@@ -257,3 +257,38 @@ fn the_log_is_the_guests_trace() {
         }
     });
 }
+
+/// Each task's call stack, frame for frame. drgn puts inlined functions into lines of their own, with the same address,
+/// and finds residue below zombies, whose stacks are given back.
+#[test]
+fn every_stack_is_drgns() {
+    held_against("drgn-stacks.txt", |dump, text| {
+        let mut theirs: BTreeMap<u64, Vec<u64>> = BTreeMap::new();
+        let mut pid = 0;
+        for line in text.lines() {
+            let mut words = line.split_whitespace();
+            match (words.next(), words.next()) {
+                (Some("="), Some(number)) => pid = number.parse().unwrap(),
+                (Some(pc), _) if pc.len() == 16 => {
+                    let frames = theirs.entry(pid).or_default();
+                    let pc = u64::from_str_radix(pc, 16).unwrap();
+                    if frames.last() != Some(&pc) {
+                        frames.push(pc);
+                    }
+                }
+                _ => {}
+            }
+        }
+        let mut ours: BTreeMap<u64, Vec<u64>> = BTreeMap::new();
+        for row in rows(dump, "::walk thread | ::stack") {
+            ours.entry(row["pid"].as_u64().unwrap()).or_default().push(addr(&row["pc"]));
+        }
+        // the idle tasks, which share number 0 and are not in drgn's list
+        ours.remove(&0);
+        let zombies: BTreeSet<u64> =
+            rows(dump, "::ps -t | ::where s == \"Z\"").iter().map(|r| r["tid"].as_u64().unwrap()).collect();
+        theirs.retain(|pid, _| !zombies.contains(pid));
+        assert!(theirs.len() > 40, "{}: {} stacks", dump.display(), theirs.len());
+        assert_eq!(ours, theirs, "{}", dump.display());
+    });
+}

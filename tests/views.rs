@@ -25,6 +25,7 @@ const ABSENT: &[(&str, &str, &str)] = &[
     ("free::CpuSheaves", "6.1", "likewise"),
     ("free::Sheaf", "5.10", "likewise"),
     ("free::Sheaf", "6.1", "likewise"),
+    ("trampoline::Rethook", "5.10", "rethooks came with 5.18 (54ecbe6f1ed5)"),
     ("free::CpuSlab", "7.", "struct kmem_cache_cpu went with 7.0: sheaves took its place"),
 ];
 

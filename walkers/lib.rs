@@ -26,6 +26,7 @@ pub mod super_block;
 pub mod system;
 pub mod task;
 pub mod task_stack;
+pub mod unwind;
 pub mod xarray;
 
 use engine::{DynamicWalkers, ViewEntry, WalkerEntry};
@@ -79,5 +80,8 @@ pub static VIEWS: &[&[ViewEntry]] = &[
     system::VIEWS,
     task::VIEWS,
     task_stack::VIEWS,
+    unwind::VIEWS,
+    unwind::X86_VIEWS,
+    unwind::TRAMPOLINE_VIEWS,
     xarray::VIEWS,
 ];

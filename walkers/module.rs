@@ -217,7 +217,7 @@ fn names_len(symtab: &Patchy, strtab: u64, ranges: &[Range<u64>]) -> usize {
 }
 
 /// Reads for the decoders of debuginfo.
-struct Bytes<'a>(&'a Session);
+pub(crate) struct Bytes<'a>(pub &'a Session);
 
 impl Reader for Bytes<'_> {
     fn read(&self, addr: u64, buf: &mut [u8]) -> Result<(), String> {

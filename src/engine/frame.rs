@@ -12,8 +12,31 @@ use debuginfo::dwarf::Frame;
 ///
 /// `returned` says that `pc` is a return address: the call that it belongs to is the instruction before.
 pub fn frame(session: &Session, pc: u64, returned: bool) -> Vec<String> {
-    let here = session.sym(pc);
     let at = if returned { pc.wrapping_sub(1) } else { pc };
+    with_inlined(session, session.sym(pc), at)
+}
+
+/// The same in a stack that was unwound. A call that does not return may be a function's last instruction, and the
+/// address behind it another's first: the name is that of the function with the call, as with the kernel's `%pB`.
+pub fn call(session: &Session, pc: u64, returned: bool) -> Vec<String> {
+    let at = if returned { pc.wrapping_sub(1) } else { pc };
+    with_inlined(session, name(session, pc, returned), at)
+}
+
+/// `vfs_write+0xf8`, of a frame whose `pc` is a return address if `returned`.
+pub fn name(session: &Session, pc: u64, returned: bool) -> String {
+    let Some(before) = pc.checked_sub(1).filter(|_| returned) else { return session.sym(pc) };
+    match (session.symbols.by_addr(session, pc), session.symbols.by_addr(session, before)) {
+        (Some(here), Some(there)) if here.addr != there.addr => {
+            let module = there.module.as_ref().map(|module| format!("{module}`")).unwrap_or_default();
+            format!("{module}{}+{:#x}", there.name, pc.wrapping_sub(there.addr))
+        }
+        (None, Some(there)) => format!("{}+{:#x}", there.name, pc.wrapping_sub(there.addr)),
+        _ => session.sym(pc),
+    }
+}
+
+fn with_inlined(session: &Session, here: String, at: u64) -> Vec<String> {
     let found = session.dwarf_at(at).and_then(|dwarf| dwarf.frames(at).ok()).unwrap_or_default();
     let Some((outer, inlined)) = found.split_last() else { return vec![here] };
     let mut lines: Vec<String> =

@@ -1,0 +1,126 @@
+//! Unwinding on arm64: the chain of frame records (arch/arm64/kernel/stacktrace.c).
+//!
+//! Every function of the kernel that calls another begins with a record of two words, the caller's record and the return
+//! address, and `x29` points at the innermost. At the entry from user code or from an exception the kernel makes one of
+//! its own, which since Linux 6.13 (c2c6b27b5aa1) says where the saved registers are.
+
+use super::{End, Frame, Guard, How, Trace, trampoline};
+use crate::task::Task;
+use engine::{prelude::*, targets::CpuRegs};
+
+/// `FRAME_META_TYPE_FINAL`, `FRAME_META_TYPE_PT_REGS` (arch/arm64/include/asm/stacktrace/frame.h).
+const META_FINAL: u64 = 1;
+const META_REGS: u64 = 2;
+
+/// The stack of a task that was switched out: `struct cpu_context` in its `thread_struct` has where.
+pub(super) fn sleeping(session: &Session, task: &Task) -> Result<Trace> {
+    let member = |name: &str| -> Result<u64> {
+        let path = format!("thread.cpu_context.{name}");
+        session.u64(task.addr.wrapping_add(session.offset("task_struct", &path)?))
+    };
+    let first = Frame { pc: code(session, member("pc")?), sp: member("sp")?, how: How::Switch, exact: false };
+    chain(session, task.addr, first, member("fp")?)
+}
+
+/// The stack of what a CPU was doing. Of a function that has made no record yet, the caller is in `x30`.
+pub(super) fn running(session: &Session, task: &Task, regs: &CpuRegs) -> Result<Trace> {
+    let (Some(pc), Some(sp), Some(fp)) = (regs.ip(), regs.sp(), regs.get("x29")) else {
+        return Ok(Trace::none("its registers are damaged"));
+    };
+    chain(session, task.addr, Frame { pc, sp, how: How::Registers, exact: true }, fp)
+}
+
+/// A return address without the signature that pointer authentication puts into its unused high bits.
+fn code(session: &Session, address: u64) -> u64 {
+    /// bit 55 tells the kernel's half, whatever is above it
+    const HALF: u64 = 1 << 55;
+    let bits = session.target.kernel_layout().ok().map_or(48, |layout| va_bits(layout.image.start));
+    let unused = !((1u64 << bits) - 1);
+    if address & HALF == 0 { address & !unused } else { address | unused }
+}
+
+/// The fewest address bits that the kernel's half can have, given where its image lies.
+fn va_bits(image: u64) -> u32 {
+    (64 - image.leading_ones()).clamp(36, 52) + 1
+}
+
+fn chain(session: &Session, task: u64, first: Frame, mut fp: u64) -> Result<Trace> {
+    let trampolines = trampoline::Trampolines::new(session, task);
+    let mut frames = vec![first];
+    let mut guard = Guard::default();
+    let mut before = first.sp;
+    let end = loop {
+        if fp == 0 {
+            break End::Bottom;
+        }
+        let (next, back) = match record(session, fp) {
+            Ok(record) => record,
+            Err(e) if e.is_control() => return Err(e),
+            Err(e) => break End::Broken(e.kind()),
+        };
+        if let Err(circle) = guard.check(&frames, before, fp) {
+            break End::Broken(circle);
+        }
+        before = fp;
+        match (next, back) {
+            (0, 0) => match meta(session, fp, &mut frames) {
+                Ok(Some(regs)) => fp = regs,
+                Ok(None) => break user_or_bottom(session, fp),
+                Err(e) if e.is_control() => return Err(e),
+                Err(e) => break End::Broken(e.kind()),
+            },
+            (_, 0) => break End::Bottom,
+            _ => {
+                let pc = code(session, trampolines.undo(code(session, back), fp.wrapping_add(16)));
+                if session.symbolize(pc).is_none() {
+                    break End::Broken(format!("{pc:x} is no known code"));
+                }
+                frames.push(Frame { pc, sp: fp.wrapping_add(16), how: How::FramePointer, exact: false });
+                fp = next;
+            }
+        }
+    };
+    Ok(Trace { frames, end })
+}
+
+fn record(session: &Session, fp: u64) -> Result<(u64, u64)> {
+    if !fp.is_multiple_of(8) || fp >> 63 == 0 {
+        return Err(Error::Corrupt { addr: fp, what: "no place for a frame record".into() });
+    }
+    Ok((session.u64(fp)?, session.u64(fp.wrapping_add(8))?))
+}
+
+/// Where a record of two zeros says that registers were saved around it: pushes the frame that was interrupted, and
+/// returns its frame pointer.
+fn meta(session: &Session, fp: u64, frames: &mut Vec<Frame>) -> Result<Option<u64>> {
+    let Some(place) = session.place("pt_regs", "stackframe.type") else { return Ok(None) };
+    let record = session.offset("pt_regs", "stackframe")?;
+    let kind = session.u64(fp.wrapping_sub(record).wrapping_add(place.bit_offset / 8))?;
+    if kind != META_REGS {
+        return if kind == META_FINAL {
+            Ok(None)
+        } else {
+            Err(Error::Corrupt { addr: fp, what: format!("a frame record of unknown kind {kind}") })
+        };
+    }
+    let regs = fp.wrapping_sub(record);
+    let get = |path| session.u64(regs.wrapping_add(session.offset("pt_regs", path)?));
+    frames.push(Frame { pc: code(session, get("pc")?), sp: get("sp")?, how: How::Saved, exact: true });
+    get("regs[29]").map(Some)
+}
+
+/// At the last record: it lies in the `struct pt_regs` of user code, if any of that was ever run.
+fn user_or_bottom(session: &Session, fp: u64) -> End {
+    /// EL0, with its two kinds of stack pointer bits zero
+    const MODE: u64 = 0xf;
+    let regs = || -> Result<(u64, u64)> {
+        let at = fp.wrapping_sub(session.offset("pt_regs", "stackframe")?);
+        Ok((at, session.u64(at.wrapping_add(session.offset("pt_regs", "pstate")?))?))
+    };
+    match regs() {
+        Ok((at, pstate)) if pstate & MODE == 0 && session.u64(at.wrapping_add(256)).is_ok_and(|pc| pc != 0) => {
+            End::User(Some(at))
+        }
+        _ => End::Bottom,
+    }
+}
