@@ -209,7 +209,7 @@ impl Kmastat {
         Ok(Some(StatRow {
             addr: None,
             cache: "[kfence]".into(),
-            size: Some(cx.target.arch().page_size()),
+            size: Some(cx.target.page_size()),
             in_use,
             total: pool.count,
             memory: self.memory(bytes),

@@ -45,7 +45,7 @@ struct Segment {
 pub(crate) fn open(source: &Source) -> Result<Opened, String> {
     let header = header(source)?;
     let arch = Arch::from_elf(header.machine).ok_or_else(|| {
-        format!("an ELF core of machine {}, which kmdb does not know (it reads x86-64)", header.machine)
+        format!("an ELF core of machine {}, which kmdb does not know (it reads x86-64 and arm64)", header.machine)
     })?;
     let mut damage = Vec::new();
     let segments = segments(source, &header, &mut damage)?;

@@ -1,19 +1,20 @@
 //! Registers of each CPU at the moment of the dump.
 //!
 //! Two notes carry them. NT_PRSTATUS (`struct elf_prstatus`, include/linux/elfcore.h) is written by the kernel that
-//! crashed or by the hypervisor and has the general registers. QEMU's own note (`QEMUCPUState`,
+//! crashed or by the hypervisor and has the general registers. On x86-64 QEMU's own note (`QEMUCPUState`,
 //! target/i386/arch_dump.c) adds segments and control registers. Where a dump has both they are merged.
 
 use bytes::{Buf, Bytes};
 
+use crate::mmu::Arch;
 use crate::notes::Note;
 
 /// Which note the registers came from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RegSource {
-    /// NT_PRSTATUS.
+    /// NT_PRSTATUS, written by the kernel.
     Prstatus,
-    /// The hypervisor's note, merged with NT_PRSTATUS if there was one.
+    /// The hypervisor: its own note merged with NT_PRSTATUS, or on arm64, where it has none, NT_PRSTATUS alone.
     Qemu,
 }
 
@@ -36,29 +37,41 @@ impl CpuRegs {
         self.regs.iter().copied()
     }
 
-    /// One register by name, such as `rip`, `gs_base` or `cr3`.
+    /// One register by name, such as `rip`, `gs_base` or `cr3`. arm64's frame pointer and link register also go by
+    /// those names.
     pub fn get(&self, name: &str) -> Option<u64> {
+        let name = match name {
+            "fp" => "x29",
+            "lr" => "x30",
+            name => name,
+        };
         self.regs.iter().find(|(n, _)| *n == name).map(|&(_, value)| value)
     }
 
     /// The instruction pointer.
     pub fn ip(&self) -> Option<u64> {
-        self.get("rip")
+        self.get("rip").or_else(|| self.get("pc"))
     }
 
     /// The stack pointer.
     pub fn sp(&self) -> Option<u64> {
-        self.get("rsp")
+        self.get("rsp").or_else(|| self.get("sp"))
     }
 
-    /// Whether the CPU ran user code: the privilege level in `cs` is 3.
+    /// Whether the CPU ran user code: the privilege level in `cs` is 3, the exception level in `pstate` 0.
     pub fn user_mode(&self) -> Option<bool> {
-        self.get("cs").map(|cs| cs & 3 == 3)
+        let x86_64 = self.get("cs").map(|cs| cs & 3 == 3);
+        x86_64.or_else(|| self.get("pstate").map(|pstate| pstate & 0xf == 0))
     }
 }
 
+/// `struct user_pt_regs` (arch/arm64/include/uapi/asm/ptrace.h), in which people read them too.
+const AARCH64: [&str; 34] = [
+    "x0", "x1", "x2", "x3", "x4", "x5", "x6", "x7", "x8", "x9", "x10", "x11", "x12", "x13", "x14", "x15", "x16", "x17",
+    "x18", "x19", "x20", "x21", "x22", "x23", "x24", "x25", "x26", "x27", "x28", "x29", "x30", "sp", "pc", "pstate",
+];
 /// `struct user_regs_struct` (arch/x86/include/asm/user_64.h).
-const PRSTATUS: [&str; 27] = [
+const X86_64: [&str; 27] = [
     "r15", "r14", "r13", "r12", "rbp", "rbx", "r11", "r10", "r9", "r8", "rax", "rcx", "rdx", "rsi", "rdi", "orig_rax",
     "rip", "cs", "rflags", "rsp", "ss", "fs_base", "gs_base", "ds", "es", "fs", "gs",
 ];
@@ -106,15 +119,15 @@ const PR_PID: usize = 32;
 const PR_REG: usize = 112;
 
 /// The CPUs' registers from a dump's notes.
-pub(crate) fn from_notes(notes: &[Note]) -> Vec<CpuRegs> {
-    let prstatus = notes.iter().filter(|n| n.kind == 1 && &n.name[..] == b"CORE").map(|n| prstatus(&n.desc));
+pub(crate) fn from_notes(arch: Arch, notes: &[Note]) -> Vec<CpuRegs> {
+    let prstatus = notes.iter().filter(|n| n.kind == 1 && &n.name[..] == b"CORE").map(|n| prstatus(arch, &n.desc));
     let mut cpus: Vec<CpuRegs> = Vec::new();
     for (cpu, found) in prstatus.enumerate() {
         // A damaged note still takes its CPU's place.
         let (pid, regs) = found.unwrap_or_default();
         cpus.push(CpuRegs { cpu: cpu as u32, pid, source: RegSource::Prstatus, regs });
     }
-    for (cpu, note) in notes.iter().filter(|n| &n.name[..] == b"QEMU").enumerate() {
+    for (cpu, note) in notes.iter().filter(|n| arch == Arch::X86_64 && &n.name[..] == b"QEMU").enumerate() {
         let Some(regs) = qemu(note.desc.clone()) else { continue };
         if cpus.len() <= cpu {
             cpus.resize_with(cpu + 1, || CpuRegs { cpu: 0, pid: None, source: RegSource::Qemu, regs: Vec::new() });
@@ -129,19 +142,34 @@ pub(crate) fn from_notes(notes: &[Note]) -> Vec<CpuRegs> {
             }
         }
     }
-    for cpu in &mut cpus {
+    if arch == Arch::Aarch64 && is_qemus(&cpus) {
+        for cpu in &mut cpus {
+            (cpu.source, cpu.pid) = (RegSource::Qemu, None);
+        }
+    }
+    for cpu in cpus.iter_mut().filter(|_| arch == Arch::X86_64) {
         cpu.regs.sort_by_key(|(name, _)| ORDER.iter().position(|o| o == name));
     }
     cpus
 }
 
+/// On arm64 QEMU writes no note of its own. But it has no tasks to tell of: it numbers its CPUs from 1 where a kernel
+/// puts pids, and of those 1 belongs to init.
+fn is_qemus(cpus: &[CpuRegs]) -> bool {
+    (1u32..).zip(cpus).all(|(number, cpu)| cpu.pid == Some(number))
+}
+
 type Regs = Vec<(&'static str, u64)>;
 
-fn prstatus(desc: &Bytes) -> Option<(Option<u32>, Regs)> {
+fn prstatus(arch: Arch, desc: &Bytes) -> Option<(Option<u32>, Regs)> {
+    let names: &[&'static str] = match arch {
+        Arch::X86_64 => &X86_64,
+        Arch::Aarch64 => &AARCH64,
+    };
     let pid = desc.get(PR_PID..)?.try_get_u32_le().ok()?;
     let mut values = desc.get(PR_REG..)?;
-    let regs = PRSTATUS.iter().map_while(|&name| Some((name, values.try_get_u64_le().ok()?))).collect::<Regs>();
-    (regs.len() == PRSTATUS.len()).then_some((Some(pid), regs))
+    let regs = names.iter().map_while(|&name| Some((name, values.try_get_u64_le().ok()?))).collect::<Regs>();
+    (regs.len() == names.len()).then_some((Some(pid), regs))
 }
 
 /// `QEMUCPUState`: version, size, 18 general registers, 10 segments, five control registers, kernel_gs_base.

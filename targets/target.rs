@@ -29,7 +29,7 @@ impl Target {
     /// Opens a dump of any format that kmdb knows. Reads headers only: the kernel is looked for when first needed.
     pub fn open(path: impl AsRef<Path>, options: &OpenOptions) -> Result<Target, OpenError> {
         let (opened, paths, file_size) = open::open(path.as_ref(), options)?;
-        let cpus = regs::from_notes(&opened.notes);
+        let cpus = regs::from_notes(opened.arch, &opened.notes);
         let note = opened.vmcoreinfo.as_ref().map(|text| VmCoreInfo::parse(text, None));
         let time = |seconds| SystemTime::UNIX_EPOCH.checked_add(Duration::from_secs(seconds));
         let info = Info {
@@ -37,7 +37,7 @@ impl Target {
             arch: opened.arch,
             paths,
             file_size,
-            page_size: opened.arch.page_size(),
+            page_size: 4096,
             cpus: cpus.len(),
             release: None,
             build_id: None,
@@ -60,6 +60,24 @@ impl Target {
         self.info.arch
     }
 
+    /// Bytes of the kernel's smallest page: 4096, or on arm64 what it was built for.
+    pub fn page_size(&self) -> u64 {
+        let told = || self.note.as_ref()?.get("PAGESIZE")?.parse().ok().filter(|&size| self.arch().has_pages_of(size));
+        match self.kernel() {
+            Ok(kernel) => kernel.paging.page_size(),
+            Err(_) => told().unwrap_or(self.info.page_size),
+        }
+    }
+
+    /// A kernel address without what the architecture lets software put into its upper bits: on arm64 a pointer
+    /// authentication code (as in return addresses on stacks) or a tag. Other addresses are as they were.
+    pub fn untagged(&self, addr: u64) -> u64 {
+        match (self.arch(), self.kernel()) {
+            (Arch::Aarch64, Ok(kernel)) if addr >> 55 & 1 == 1 => kernel.paging.canonical(addr),
+            _ => addr,
+        }
+    }
+
     /// What the target is, and what is missing from it. Counts what is missing, so it may take a while on a dump that
     /// is cut off.
     pub fn info(&self) -> Info {
@@ -72,7 +90,8 @@ impl Target {
             crash_time: crashed.and_then(|time| SystemTime::UNIX_EPOCH.checked_add(time)),
             present: self.ranges().iter().map(|r| r.end - r.start).sum(),
             truncated: missing.truncated,
-            excluded: missing.excluded.map(|bytes| bytes / self.info.page_size),
+            excluded: missing.excluded.map(|bytes| bytes / self.page_size()),
+            page_size: self.page_size(),
             ..self.info.clone()
         }
     }
@@ -157,7 +176,7 @@ impl Target {
 
     /// The page tables of a process.
     pub(crate) fn paging(&self, root: u64) -> Result<Paging, Reason> {
-        Ok(self.kernel()?.paging.with_root(root))
+        Ok(self.kernel()?.paging.of_process(root))
     }
 
     pub(crate) fn kernel(&self) -> Result<&Kernel, Reason> {

@@ -73,7 +73,7 @@ impl PageMap {
         if page_struct < 16 {
             return Err(Error::Unavailable("the types know no complete `struct page`".into()));
         }
-        let shift = session.target.arch().page_size().trailing_zeros();
+        let shift = session.target.page_size().trailing_zeros();
         let sections = sections(session, page_struct, shift)?;
         let mut by_map: Vec<u32> = (0..sections.len() as u32).collect();
         by_map.sort_by_key(|i| sections.get(*i as usize).map(|s| s.map));

@@ -37,7 +37,7 @@ impl Owner {
     fn mapped_bytes(&self, session: &Session) -> Option<u64> {
         let area = self.stack_vm_area.filter(|at| *at != 0)?;
         let pages = session.u32(area.wrapping_add(session.offset("vm_struct", "nr_pages").ok()?)).ok()?;
-        let bytes = u64::from(pages) * session.target.arch().page_size();
+        let bytes = u64::from(pages) * session.target.page_size();
         (bytes.is_power_of_two() && bytes <= MAX_SIZE).then_some(bytes)
     }
 }

@@ -54,7 +54,7 @@ impl Header {
         let sub_blocks = u64::from(field.get_u32_le());
         let bitmap_blocks = u64::from(field.get_u32_le());
         let max_mapnr = u64::from(field.get_u32_le());
-        if block_size != arch.page_size() {
+        if !arch.has_pages_of(block_size) {
             return Err(format!("a kdump file of {block_size}-byte blocks, which is no page size of {}", arch.name()));
         }
         let bitmaps = (block_size * (1 + sub_blocks), block_size * bitmap_blocks);
@@ -109,11 +109,8 @@ fn arch(main: &Bytes) -> Result<Arch, String> {
     const AT: usize = 12 + 4 * 65;
     let name = main.get(AT..AT + 65).unwrap_or_default();
     let name = name.split(|&b| b == 0).next().unwrap_or_default();
-    match name {
-        b"x86_64" => Ok(Arch::X86_64),
-        other => Err(format!(
-            "a kdump file of machine \"{}\", which kmdb does not know (it reads x86_64)",
-            String::from_utf8_lossy(other).escape_default()
-        )),
-    }
+    Arch::from_name(name).ok_or_else(|| {
+        let name = String::from_utf8_lossy(name).escape_default().to_string();
+        format!("a kdump file of machine \"{name}\", which kmdb does not know (it reads x86_64 and aarch64)")
+    })
 }

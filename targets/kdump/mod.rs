@@ -25,8 +25,8 @@ pub(crate) use header::MAGIC;
 use header::{Header, INCOMPLETE};
 use page::{Codecs, DESC, Desc};
 
-/// Pages that are kept decompressed: 64 MiB of them.
-const CACHED: usize = 16 << 10;
+/// Bytes of pages that are kept decompressed.
+const CACHED: u64 = 64 << 20;
 /// Reads of this many bytes are scans.
 const SCAN: usize = 64 << 10;
 
@@ -115,7 +115,7 @@ pub(crate) fn open(sources: &[Source]) -> Result<Opened, String> {
         incomplete,
         ranks: OnceLock::new(),
         ranges: OnceLock::new(),
-        cache: Cache::new(CACHED),
+        cache: Cache::new((CACHED / header.block_size) as usize),
         codecs: Codecs::default(),
     };
     let mut opened = Opened::new(format, header.arch, Box::new(kdump), raw_notes);

@@ -3,11 +3,9 @@
 //! A description is believed if the page tables it names agree with it: they must map the top table itself where the
 //! description says it is.
 
-use std::collections::HashMap;
-
 use rayon::prelude::*;
 
-use super::{Evidence, IMAGE_BASE, IMAGE_MAX, Kernel, image_pa, reach, runs};
+use super::{Evidence, Kernel, Place, aarch64, reach, runs, x86_64};
 use crate::error::Reason;
 use crate::image::Image;
 use crate::mmu::{Arch, Paging, Tlb};
@@ -15,17 +13,17 @@ use crate::open::OpenOptions;
 use crate::vmcoreinfo::VmCoreInfo;
 
 /// A kernel that might be the one.
-struct Candidate {
-    paging: Paging,
-    phys_base: i64,
-    evidence: Evidence,
-    vmcoreinfo: Option<VmCoreInfo>,
-    kaslr_offset: Option<u64>,
+pub(super) struct Candidate {
+    pub paging: Paging,
+    pub place: Place,
+    pub evidence: Evidence,
+    pub vmcoreinfo: Option<VmCoreInfo>,
+    pub kaslr_offset: Option<u64>,
 }
 
 /// What the page tables say to a candidate.
 #[derive(PartialEq, Eq, Clone, Copy)]
-enum Verdict {
+pub(super) enum Verdict {
     /// They say otherwise.
     Contradicted,
     /// They are at a place where the dump has no memory.
@@ -73,17 +71,25 @@ impl Kernel {
             spare = spare.or(lost.into_iter().next());
         }
         if found.is_empty() && options.kernel_at.is_none() {
-            found = by_shape(image, arch);
+            found = match arch {
+                Arch::X86_64 => x86_64::by_shape(image),
+                Arch::Aarch64 => aarch64::by_shape(image),
+            };
         }
         let others = found.len().saturating_sub(1);
         // Where there is but one, how much it maps need not be measured.
-        let best = if others == 0 { found.pop() } else { found.into_iter().max_by_key(|c| reach(image, c.paging)) };
+        let best =
+            if others == 0 { found.pop() } else { found.into_iter().max_by_key(|c| reach(image, c.paging, &c.place)) };
         let kernel = match best {
             Some(best) => Some(Kernel { note_is_false, ..best.accept(image, others, doubts) }),
             None => spare.map(|spare| spare.accept(image, others, doubts)),
         };
         kernel.ok_or_else(|| {
-            Reason::NoKernel("neither VMCOREINFO nor a kernel's level3_kernel_pgt is in the dump".into())
+            let table = match arch {
+                Arch::X86_64 => "level3_kernel_pgt",
+                Arch::Aarch64 => "header and swapper_pg_dir",
+            };
+            Reason::NoKernel(format!("neither VMCOREINFO nor a kernel's {table} is in the dump"))
         })
     }
 }
@@ -91,18 +97,16 @@ impl Kernel {
 impl Candidate {
     /// What VMCOREINFO says.
     fn described(arch: Arch, info: &VmCoreInfo, evidence: Evidence) -> Option<Candidate> {
-        let phys_base = info.number("phys_base")?;
-        // One table under three names: init_level4_pgt until 65ade2f872b4 (4.13), swapper_pg_dir is a macro for it.
-        let top = ["init_top_pgt", "init_level4_pgt", "swapper_pg_dir"].iter().find_map(|name| info.symbol(name))?;
-        let levels = if info.number("pgtable_l5_enabled").unwrap_or(0) == 1 { 5 } else { 4 };
-        let encryption = info.number("sme_mask").unwrap_or(0) as u64;
-        let paging = Paging { arch, root: 0, levels, encryption }.with_root(image_pa(top, phys_base));
+        let (paging, place) = match arch {
+            Arch::X86_64 => x86_64::described(info)?,
+            Arch::Aarch64 => aarch64::described(info)?,
+        };
         let vmcoreinfo = info.at.is_some().then(|| info.clone());
-        Some(Candidate { paging, phys_base, evidence, vmcoreinfo, kaslr_offset: info.kaslr_offset() })
+        Some(Candidate { paging, place, evidence, vmcoreinfo, kaslr_offset: info.kaslr_offset() })
     }
 
-    fn verdict(&self, image: &dyn Image) -> Verdict {
-        let top = self.paging.root.wrapping_add_signed(-self.phys_base).wrapping_add(IMAGE_BASE);
+    pub fn verdict(&self, image: &dyn Image) -> Verdict {
+        let top = self.paging.root.wrapping_add(self.place.image_offset);
         match self.paging.walk(image, top) {
             Ok(to) if to.pa == self.paging.root => Verdict::Confirmed,
             Err(Reason::PageTable(table)) => match image.state(table).0 {
@@ -115,11 +119,11 @@ impl Candidate {
 
     fn accept(self, image: &dyn Image, others: usize, doubts: Vec<String>) -> Kernel {
         Kernel {
-            runs: runs(image, self.paging, self.phys_base),
+            runs: runs(image, self.paging, &self.place),
             paging: self.paging,
             vmcoreinfo: self.vmcoreinfo,
             note_is_false: false,
-            phys_base: self.phys_base,
+            place: self.place,
             kaslr_offset: self.kaslr_offset,
             evidence: self.evidence,
             others,
@@ -131,11 +135,12 @@ impl Candidate {
     }
 }
 
-const PAGE: u64 = 4096;
+/// The smallest page of any architecture: larger ones start where such a one does.
+pub(super) const PAGE: u64 = 4096;
 
 /// Calls `look` with every page in the dump, in parallel, and collects what it finds, in order of address. A dump
 /// that is all hits is a hostile one: a few hundred are enough.
-fn pages<T: Send>(image: &dyn Image, look: impl Fn(u64, &[u8]) -> Option<T> + Sync) -> Vec<T> {
+pub(super) fn pages<T: Send>(image: &dyn Image, look: impl Fn(u64, &[u8]) -> Option<T> + Sync) -> Vec<T> {
     const CHUNK: u64 = 4 << 20;
     const HITS: usize = 256;
     let chunks = image.ranges().iter().flat_map(|range| {
@@ -186,68 +191,4 @@ pub(crate) fn notes_in_memory(image: &dyn Image) -> Vec<VmCoreInfo> {
         Some(VmCoreInfo::parse(&text, Some(pa)))
     };
     heads.into_iter().filter_map(text).collect()
-}
-
-/// Kernels by the shape of `level3_kernel_pgt` (arch/x86/kernel/head_64.S): a table whose last two entries alone are
-/// used. Entry 510 leads to the image's table, which gives `phys_base`; a page of the image whose last entry leads to
-/// the table is the top one, or with five levels the one below it.
-fn by_shape(image: &dyn Image, arch: Arch) -> Vec<Candidate> {
-    let word = |page: &[u8], i: usize| page.as_chunks().0.get(i).map_or(0, |w| u64::from_le_bytes(*w));
-    let shapes = pages(image, |pa, page| {
-        let fits = word(page, 510) & word(page, 511) & 1 == 1 && word(page, 0) == 0 && word(page, 509) == 0;
-        (fits && page[..510 * 8].iter().all(|&b| b == 0)).then_some(pa)
-    });
-    shapes.into_iter().filter_map(|l3| shaped(image, arch, l3)).collect()
-}
-
-fn shaped(image: &dyn Image, arch: Arch, l3: u64) -> Option<Candidate> {
-    // Seen from level 3 alone the image is at the same place as seen from the top: the sign fills the rest.
-    let paging = Paging { arch, root: 0, levels: 3, encryption: 0 }.with_root(l3);
-    let phys_base = vote(image, paging)?;
-    let image_runs = runs(image, paging, phys_base);
-    let first = image_pa(image_runs.first()?.va.start, phys_base);
-    let last = image_pa(image_runs.last()?.va.end, phys_base);
-
-    let upper = tables_above(image, first, last, &[l3]);
-    let uppermost = tables_above(image, first, last, &upper);
-    // Pages of processes' page tables in freed parts of the image may look the same, but head_64.S puts its tables
-    // next to each other.
-    let top = |tables: &[u64]| tables.iter().copied().filter(|&pa| is_top(image, pa)).min_by_key(|pa| pa.abs_diff(l3));
-    let (root, levels) = match top(&uppermost) {
-        Some(root) => (root, 5),
-        None => (top(&upper)?, 4),
-    };
-    let paging = Paging { levels, ..paging }.with_root(root);
-    let evidence = Evidence::PageTables(l3);
-    let candidate = Candidate { paging, phys_base, evidence, vmcoreinfo: None, kaslr_offset: None };
-    (candidate.verdict(image) == Verdict::Confirmed).then_some(candidate)
-}
-
-/// The `phys_base` that most of the mapped image agrees on, if it is 2 MiB at least.
-fn vote(image: &dyn Image, paging: Paging) -> Option<i64> {
-    let mut votes: HashMap<u64, u64> = HashMap::new();
-    super::survey(image, paging, IMAGE_BASE, IMAGE_BASE + IMAGE_MAX - 1, |m| {
-        *votes.entry(m.pa.wrapping_sub(m.va.wrapping_sub(IMAGE_BASE))).or_default() += m.len;
-        std::ops::ControlFlow::Continue(())
-    });
-    let (base, sum) = votes.into_iter().max_by_key(|&(_, sum)| sum)?;
-    (sum >= 4 << 20).then_some(base as i64)
-}
-
-/// Pages of the image whose last entry leads to one of `below`.
-fn tables_above(image: &dyn Image, first: u64, last: u64, below: &[u64]) -> Vec<u64> {
-    let leads = |pa: &u64| {
-        let mut entry = [0; 8];
-        let known = image.read(pa + 511 * 8, &mut entry).is_ok();
-        let entry = u64::from_le_bytes(entry);
-        known && entry & 1 == 1 && below.contains(&(entry & 0x000f_ffff_ffff_f000))
-    };
-    (first..last).step_by(PAGE as usize).filter(leads).collect()
-}
-
-/// Whether a table maps the direct map or vmalloc too: early boot's table and the fourth level of five map the image
-/// alone.
-fn is_top(image: &dyn Image, table: u64) -> bool {
-    let Ok(bytes) = image.bytes(table, PAGE as usize) else { return false };
-    bytes.as_chunks::<8>().0.get(256..511).is_some_and(|kernel| kernel.iter().any(|entry| entry[0] & 1 == 1))
 }

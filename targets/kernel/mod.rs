@@ -1,13 +1,16 @@
 //! The kernel's address space: page tables first, with short cuts for the two ranges that are linear.
 //!
-//! The kernel's image is one piece of physical memory, moved by `phys_base`; the direct map is all of physical memory,
-//! moved by `page_offset_base`. Reads in either cost an addition. Both are asked of the page tables, so that the short
-//! cuts give what the tables give: holes in the image, such as its freed init section, stay holes.
+//! The kernel's image is one piece of physical memory at one distance from its virtual addresses; the direct map (arm64:
+//! the linear map) is all of physical memory at another. Reads in either cost an addition. Both are asked of the page
+//! tables, so that the short cuts give what the tables give: holes in the image, such as its freed init section, stay
+//! holes.
 
+mod aarch64;
 mod find;
+mod x86_64;
 
 use std::collections::HashMap;
-use std::ops::{ControlFlow, Range};
+use std::ops::{ControlFlow, Range, RangeInclusive};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -15,15 +18,8 @@ pub(crate) use find::notes_in_memory;
 
 use crate::error::Reason;
 use crate::image::Image;
-use crate::mmu::{Mapping, Paging, Tlb, Translation};
+use crate::mmu::{Arch, Mapping, Paging, Tlb, Translation};
 use crate::vmcoreinfo::VmCoreInfo;
-
-/// `__START_KERNEL_map` (arch/x86/include/asm/page_64_types.h): virtual address of physical `-phys_base`.
-pub(crate) const IMAGE_BASE: u64 = 0xffff_ffff_8000_0000;
-/// Most that the image may take: modules start behind it.
-const IMAGE_MAX: u64 = 1 << 30;
-/// Where an image that KASLR did not move starts: `__START_KERNEL`, with the default `CONFIG_PHYSICAL_START`.
-const IMAGE_LINKED: u64 = IMAGE_BASE + 0x100_0000;
 
 /// How the kernel was found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,7 +28,8 @@ pub enum Evidence {
     Note,
     /// The kernel's own VMCOREINFO note was found in memory, at this physical address.
     Memory(u64),
-    /// There is no VMCOREINFO; `level3_kernel_pgt` was recognised by its shape, at this physical address.
+    /// There is no VMCOREINFO; a table was recognised by its shape, at this physical address: `level3_kernel_pgt` on
+    /// x86-64, `swapper_pg_dir` on arm64.
     PageTables(u64),
 }
 
@@ -42,17 +39,23 @@ pub struct KernelLayout {
     /// Virtual addresses of the kernel's image, from its text to the end of its data, in whole pages as mapped.
     /// Empty if its page tables are not in the dump.
     pub image: Range<u64>,
-    /// `phys_base`: what to add to `va - 0xffffffff80000000` for the physical address of an image address.
-    pub phys_base: i64,
-    /// Physical address of the top page table, `init_top_pgt`.
+    /// What to take from an address of the image for its physical address: `0xffffffff80000000 - phys_base` on x86-64,
+    /// `kimage_voffset` on arm64.
+    pub image_offset: u64,
+    /// Physical address of the top page table: `init_top_pgt`, `swapper_pg_dir`.
     pub pgd: u64,
-    /// Levels of page tables: four or five.
+    /// Levels of page tables.
     pub levels: u8,
+    /// Bytes of the smallest page.
+    pub page_size: u64,
+    /// Bits of a virtual address that the page tables translate.
+    pub va_bits: u32,
     /// The bit that memory encryption sets in page-table entries; zero without it.
     pub encryption: u64,
-    /// Start of the direct map, if it is known.
+    /// Where the direct map has physical address 0, if it is known. (On arm64 there may be nothing: it maps memory from
+    /// its first byte on, and need not reach down to that.)
     pub direct_map: Option<u64>,
-    /// How far KASLR moved the image.
+    /// How far KASLR moved the image, if it is known.
     pub kaslr_offset: Option<u64>,
     /// How all this was found.
     pub evidence: Evidence,
@@ -60,6 +63,19 @@ pub struct KernelLayout {
     pub others: usize,
     /// What does not fit: one sentence each.
     pub doubts: Vec<String>,
+}
+
+/// Where things are in the kernel's half, as far as its architecture and version decide.
+#[derive(Clone, Debug)]
+struct Place {
+    /// virtual minus physical address of the image
+    image_offset: u64,
+    /// addresses that may be the image's
+    image: Range<u64>,
+    /// addresses that may be the direct map's
+    direct: RangeInclusive<u64>,
+    /// where the direct map has physical address 0, if the kernel says
+    direct_base: Option<u64>,
 }
 
 /// Image addresses that are mapped in one piece.
@@ -74,7 +90,7 @@ pub(crate) struct Kernel {
     pub vmcoreinfo: Option<VmCoreInfo>,
     /// What the headers brought does not fit this kernel.
     pub note_is_false: bool,
-    phys_base: i64,
+    place: Place,
     kaslr_offset: Option<u64>,
     evidence: Evidence,
     others: usize,
@@ -90,7 +106,7 @@ pub(crate) struct Kernel {
 impl Kernel {
     /// Physical address and bytes that follow in the same mapping: the way of every read.
     pub fn locate(&self, image: &dyn Image, va: u64) -> Result<(u64, u64), Reason> {
-        self.paging.check(va)?;
+        let va = self.paging.check(va)?;
         if let Some(found) = self.linear(image, va) {
             return Ok(found);
         }
@@ -102,8 +118,8 @@ impl Kernel {
                 self.tlb.put(va, to.pa);
                 Ok((to.pa, to.left))
             }
-            Err(Reason::PageTable(_)) if self.runs.is_empty() && in_image(va) => {
-                Ok((image_pa(va, self.phys_base), IMAGE_BASE + IMAGE_MAX - va))
+            Err(Reason::PageTable(_)) if self.runs.is_empty() && self.place.image.contains(&va) => {
+                Ok((va.wrapping_sub(self.place.image_offset), self.place.image.end - va))
             }
             Err(reason) => Err(reason),
         }
@@ -118,10 +134,13 @@ impl Kernel {
 
     /// The short cuts.
     fn linear(&self, image: &dyn Image, va: u64) -> Option<(u64, u64)> {
-        if va >= IMAGE_BASE {
+        if self.place.image.contains(&va) {
             let next = self.runs.partition_point(|run| run.va.start <= va);
             let run = self.runs.get(next.checked_sub(1)?)?;
             return run.va.contains(&va).then(|| (run.pa + (va - run.va.start), run.va.end - va));
+        }
+        if !self.place.direct.contains(&va) {
+            return None;
         }
         let pa = va.checked_sub(self.direct_map(image)?)?;
         match image.state(pa) {
@@ -133,7 +152,7 @@ impl Kernel {
     /// Start of the direct map.
     pub fn direct_map(&self, image: &dyn Image) -> Option<u64> {
         match self.told.load(Ordering::Relaxed) {
-            0 => *self.direct.get_or_init(|| direct_map(image, self.paging)),
+            0 => *self.direct.get_or_init(|| direct_map(image, self.paging, &self.place)),
             told => Some(told),
         }
     }
@@ -147,26 +166,23 @@ impl Kernel {
         let last = self.runs.last().map_or(0, |run| run.va.end);
         KernelLayout {
             image: first..last,
-            phys_base: self.phys_base,
+            image_offset: self.place.image_offset,
             pgd: self.paging.root,
             levels: self.paging.levels,
+            page_size: self.paging.page_size(),
+            va_bits: self.paging.va_bits,
             encryption: self.paging.encryption,
             direct_map: self.direct_map(image),
-            kaslr_offset: self.kaslr_offset.or_else(|| first.checked_sub(IMAGE_LINKED)),
+            kaslr_offset: self.kaslr_offset.or_else(|| match self.paging.arch {
+                Arch::X86_64 => first.checked_sub(x86_64::IMAGE_LINKED),
+                // Where an image is linked to has changed more than once.
+                Arch::Aarch64 => None,
+            }),
             evidence: self.evidence,
             others: self.others,
             doubts: self.doubts.clone(),
         }
     }
-}
-
-fn in_image(va: u64) -> bool {
-    (IMAGE_BASE..IMAGE_BASE + IMAGE_MAX).contains(&va)
-}
-
-/// `__phys_addr_nodebug()` of an image address.
-fn image_pa(va: u64, phys_base: i64) -> u64 {
-    va.wrapping_sub(IMAGE_BASE).wrapping_add_signed(phys_base)
 }
 
 /// Most page tables that are read to find the image or the direct map.
@@ -182,12 +198,12 @@ fn survey(image: &dyn Image, paging: Paging, first: u64, last: u64, mut visit: i
     paging.each(image, first..=last, &budget, &mut visit);
 }
 
-/// The parts of the image: all that is mapped where `phys_base` says, up to a gap that no image has.
-fn runs(image: &dyn Image, paging: Paging, phys_base: i64) -> Vec<Run> {
+/// The parts of the image: all that is mapped at its distance, up to a gap that no image has.
+fn runs(image: &dyn Image, paging: Paging, place: &Place) -> Vec<Run> {
     const GAP: u64 = 32 << 20;
     let mut runs: Vec<Run> = Vec::new();
-    survey(image, paging, IMAGE_BASE, IMAGE_BASE + IMAGE_MAX - 1, |m| {
-        if m.pa != image_pa(m.va, phys_base) {
+    survey(image, paging, place.image.start, place.image.end.wrapping_sub(1), |m| {
+        if m.va.wrapping_sub(m.pa) != place.image_offset {
             return ControlFlow::Continue(());
         }
         match runs.last_mut() {
@@ -200,18 +216,28 @@ fn runs(image: &dyn Image, paging: Paging, phys_base: i64) -> Vec<Run> {
     runs
 }
 
-/// The direct map is the lowest region whose pages all lie at the same distance, a multiple of 1 GiB, from their
-/// physical memory: KASLR moves it by such steps (arch/x86/mm/kaslr.c) and keeps it below vmalloc and vmemmap. A single
-/// page elsewhere may lie at such a distance by chance; 32 MiB do not.
-fn direct_map(image: &dyn Image, paging: Paging) -> Option<u64> {
-    const ALIGN: u64 = 1 << 30;
+/// Where the direct map has physical address 0. If the kernel says so, and the tables agree that it has the top one
+/// there, that is it. Else it is the lowest region whose pages all lie at the same distance, a round one, from their
+/// physical memory: on x86-64 KASLR moves it by such steps (arch/x86/mm/kaslr.c) and keeps it below vmalloc and vmemmap;
+/// on arm64 it has one half for itself. A single page elsewhere may lie at such a distance by chance; 32 MiB do not.
+fn direct_map(image: &dyn Image, paging: Paging, place: &Place) -> Option<u64> {
     const ENOUGH: u64 = 32 << 20;
     const AT_LEAST: u64 = 4 << 20;
+    if let Some(base) = place.direct_base
+        && paging.walk(image, base.wrapping_add(paging.root)).is_ok_and(|to| to.pa == paging.root)
+    {
+        return Some(base);
+    }
+    let align = match paging.arch {
+        Arch::X86_64 => 1 << 30,
+        // The least that ARM64_MEMSTART_ALIGN (arch/arm64/include/asm/kernel-pgtable.h) has ever been.
+        Arch::Aarch64 => 1 << 27,
+    };
     let mut votes: HashMap<u64, u64> = HashMap::new();
     let mut winner = None;
-    survey(image, paging, 1 << 63, IMAGE_BASE - 1, |m| {
+    survey(image, paging, *place.direct.start(), *place.direct.end(), |m| {
         let base = m.va.wrapping_sub(m.pa);
-        if !base.is_multiple_of(ALIGN) {
+        if !base.is_multiple_of(align) {
             return ControlFlow::Continue(());
         }
         let sum = votes.entry(base).or_default();
@@ -227,10 +253,10 @@ fn direct_map(image: &dyn Image, paging: Paging) -> Option<u64> {
 
 /// Bytes of physical memory that the kernel maps directly: tells the kernel that crashed, which maps all memory, from
 /// the crash kernel beside it, which was given a corner.
-fn reach(image: &dyn Image, paging: Paging) -> u64 {
-    let Some(base) = direct_map(image, paging) else { return 0 };
+fn reach(image: &dyn Image, paging: Paging, place: &Place) -> u64 {
+    let Some(base) = direct_map(image, paging, place) else { return 0 };
     let mut sum = 0u64;
-    survey(image, paging, base, IMAGE_BASE - 1, |m| {
+    survey(image, paging, (*place.direct.start()).max(base), *place.direct.end(), |m| {
         if m.va.wrapping_sub(m.pa) == base {
             sum = sum.saturating_add(m.len);
         }

@@ -3,6 +3,7 @@
 //! The walk is the same on every architecture: a tree of tables of 8-byte entries, each level indexed by some bits of
 //! the address. What an entry *says* is the architecture's business: one file each, such as `x86_64`.
 
+mod aarch64;
 mod tlb;
 mod visit;
 mod x86_64;
@@ -19,25 +20,38 @@ use crate::image::Image;
 pub enum Arch {
     /// x86-64.
     X86_64,
+    /// arm64, little-endian.
+    Aarch64,
 }
 
 impl Arch {
     /// By `e_machine` of an ELF header.
     pub(crate) fn from_elf(machine: u16) -> Option<Arch> {
-        (machine == 62).then_some(Arch::X86_64)
+        match machine {
+            62 => Some(Arch::X86_64),
+            183 => Some(Arch::Aarch64),
+            _ => None,
+        }
     }
 
     /// The name that `uname -m` prints.
     pub fn name(self) -> &'static str {
         match self {
             Arch::X86_64 => "x86_64",
+            Arch::Aarch64 => "aarch64",
         }
     }
 
-    /// Bytes in the smallest page.
-    pub fn page_size(self) -> u64 {
+    /// By that name.
+    pub(crate) fn from_name(name: &[u8]) -> Option<Arch> {
+        [Arch::X86_64, Arch::Aarch64].into_iter().find(|arch| arch.name().as_bytes() == name)
+    }
+
+    /// Whether the architecture has pages of so many bytes.
+    pub(crate) fn has_pages_of(self, bytes: u64) -> bool {
         match self {
-            Arch::X86_64 => 4096,
+            Arch::X86_64 => bytes == 1 << 12,
+            Arch::Aarch64 => matches!(bytes, 0x1000 | 0x4000 | 0x1_0000),
         }
     }
 }
@@ -63,7 +77,7 @@ impl Flags {
 pub struct Translation {
     /// The physical address.
     pub pa: u64,
-    /// Bytes from here to the end of the page (4 KiB, 2 MiB or 1 GiB) that maps it.
+    /// Bytes from here to the end of the page, small or large, that maps it.
     pub left: u64,
     /// The rights. `None` where the page tables are not in the dump and the address was computed instead, which is
     /// possible for the kernel's image and the direct map.
@@ -84,58 +98,112 @@ enum Entry {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Paging {
     pub arch: Arch,
-    /// Physical address of the top table.
+    /// Physical address of the top table; on arm64 that of the upper half, which is the kernel's.
     pub root: u64,
+    /// On arm64 the top table of the lower half, which is a process's.
+    pub lower: Option<u64>,
     /// Levels of tables: the top one has this number, the bottom one has 1.
     pub levels: u8,
+    /// Bits of an offset in the smallest page.
+    pub page_shift: u32,
+    /// Bits of an address that the tables translate.
+    pub va_bits: u32,
     /// Bits in an entry's address that are no address: memory encryption's.
     pub encryption: u64,
 }
 
 impl Paging {
-    /// Index bits of each level.
-    const BITS: u32 = 9;
-    const PAGE_SHIFT: u32 = 12;
-    /// Entries in a table.
-    const ENTRIES: u64 = 1 << Self::BITS;
-    /// Bytes in a table.
-    const TABLE: usize = 8 << Self::BITS;
+    /// x86-64's: four or five levels.
+    pub fn x86_64(root: u64, levels: u8, encryption: u64) -> Paging {
+        let root = root & x86_64::ADDRESS;
+        let va_bits = 12 + 9 * u32::from(levels);
+        Paging { arch: Arch::X86_64, root, lower: None, levels, page_shift: 12, va_bits, encryption }
+    }
 
-    /// The same tables' format with another top table.
-    pub fn with_root(self, root: u64) -> Paging {
-        Paging { root: root & x86_64::ADDRESS, ..self }
+    /// arm64's: as many levels as the width of addresses needs. `None` if there can be no such tables.
+    pub fn aarch64(root: u64, page_shift: u32, va_bits: u32) -> Option<Paging> {
+        let possible = matches!(page_shift, 12 | 14 | 16) && (25..=52).contains(&va_bits);
+        let levels = (va_bits.checked_sub(page_shift)?).div_ceil(page_shift - 3) as u8;
+        let paging = Paging { arch: Arch::Aarch64, root, lower: None, levels, page_shift, va_bits, encryption: 0 };
+        possible.then_some(paging)
+    }
+
+    /// The tables of a process, whose top one is at `root`.
+    pub fn of_process(self, root: u64) -> Paging {
+        match self.arch {
+            Arch::X86_64 => Paging { root: root & x86_64::ADDRESS, ..self },
+            // The top table may be as small as two entries, and is aligned to its size.
+            Arch::Aarch64 => Paging { lower: Some(root & !7), ..self },
+        }
+    }
+
+    /// Bytes in the smallest page, and in a table but for the top one.
+    pub fn page_size(self) -> u64 {
+        1 << self.page_shift
+    }
+
+    /// Entries in a table of this level.
+    fn entries(self, level: u8) -> u64 {
+        1 << (self.page_shift - 3).min(self.va_bits.saturating_sub(self.shift(level)))
+    }
+
+    /// Bytes of the top table, which may be small.
+    pub fn top_size(self) -> usize {
+        8 * self.entries(self.levels) as usize
     }
 
     /// How far the index of `level` is shifted, which is also the width of what one entry maps.
-    fn shift(level: u8) -> u32 {
-        Self::PAGE_SHIFT + Self::BITS * (u32::from(level) - 1)
+    fn shift(self, level: u8) -> u32 {
+        self.page_shift + (self.page_shift - 3) * (u32::from(level) - 1)
     }
 
-    /// `va` with the bits above the address width made equal to the highest one below.
-    fn canonical(self, va: u64) -> u64 {
-        let unused = 64 - Self::shift(self.levels + 1);
-        (((va << unused) as i64) >> unused) as u64
+    /// Whether entries hold 52-bit addresses in the form of FEAT_LPA2, which Linux uses for all or nothing: where
+    /// virtual addresses have 52 bits.
+    fn wide_entries(self) -> bool {
+        self.page_shift < 16 && self.va_bits > 48
     }
 
-    /// Refuses addresses that the hardware refuses before it looks at any table.
-    pub fn check(self, va: u64) -> Result<(), Reason> {
-        if self.canonical(va) == va { Ok(()) } else { Err(Reason::NotCanonical) }
+    /// `va` with all bits above the address width as the hardware wants them: x86-64 makes them equal to the highest
+    /// one below. On arm64 bit 55 chooses the half; the others may hold a pointer authentication code or a tag.
+    pub fn canonical(self, va: u64) -> u64 {
+        match self.arch {
+            Arch::X86_64 => (((va << (64 - self.va_bits)) as i64) >> (64 - self.va_bits)) as u64,
+            Arch::Aarch64 if va >> 55 & 1 == 1 => va | !0 << self.va_bits,
+            Arch::Aarch64 => va & !(!0 << self.va_bits),
+        }
+    }
+
+    /// Refuses addresses that the hardware refuses before it looks at any table, and takes off what it ignores: the
+    /// tag in the top byte on arm64. (Processes may always use tags, the kernel does with KASAN or MTE.)
+    pub fn check(self, va: u64) -> Result<u64, Reason> {
+        let full = self.canonical(va);
+        let ignored = match self.arch {
+            Arch::X86_64 => 0,
+            Arch::Aarch64 => 0xff << 56,
+        };
+        if (full ^ va) & !ignored == 0 { Ok(full) } else { Err(Reason::NotCanonical) }
+    }
+
+    /// The top table for a canonical address.
+    fn top(self, va: u64) -> Option<u64> {
+        if self.arch == Arch::Aarch64 && va >> 55 & 1 == 0 { self.lower } else { Some(self.root) }
     }
 
     fn decode(self, entry: u64, level: u8, flags: &mut Flags) -> Entry {
         match self.arch {
-            Arch::X86_64 => x86_64::decode(entry & !self.encryption, level, flags),
+            Arch::X86_64 => x86_64::decode(self, entry, level, flags),
+            Arch::Aarch64 => aarch64::decode(self, entry, level, flags),
         }
     }
 
     /// Walks the tables for `va`.
     pub fn walk(self, image: &dyn Image, va: u64) -> Result<Translation, Reason> {
-        self.check(va)?;
-        let mut table = self.root;
+        let va = self.check(va)?;
+        let mut table = self.top(va).ok_or(Reason::NotMapped)?;
         let mut flags = Flags::ALL;
         for level in (1..=self.levels).rev() {
-            let shift = Self::shift(level);
-            let index = (va >> shift) & (Self::ENTRIES - 1);
+            let shift = self.shift(level);
+            let index = (va >> shift) & (self.entries(level) - 1);
             let mut entry = [0; 8];
             image.read(table.wrapping_add(8 * index), &mut entry).map_err(|_| Reason::PageTable(table))?;
             match self.decode(u64::from_le_bytes(entry), level, &mut flags) {

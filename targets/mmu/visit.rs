@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 use std::ops::{ControlFlow, RangeInclusive};
 
-use super::{Entry, Flags, Paging};
+use super::{Arch, Entry, Flags, Paging};
 use crate::image::Image;
 
 /// Neighbouring pages that are neighbours in physical memory too and have the same rights.
@@ -51,7 +51,10 @@ impl Paging {
             seen: HashSet::new(),
             outcome: Outcome::default(),
         };
-        let end = tour.table(self.root, self.levels, 0, Flags::ALL);
+        // Where the halves have tables of their own, the lower one comes first.
+        let upper = if self.arch == Arch::Aarch64 { self.canonical(1 << 55) } else { 0 };
+        let halves = self.lower.map(|lower| (lower, 0)).into_iter().chain([(self.root, upper)]);
+        let end = halves.into_iter().try_for_each(|(top, base)| tour.table(top, self.levels, base, Flags::ALL));
         let end = if end.is_continue() { tour.flush() } else { end };
         tour.outcome.stopped = end.is_break();
         tour.outcome
@@ -77,7 +80,7 @@ impl Tour<'_> {
         if !(self.keep_going)() {
             return ControlFlow::Break(());
         }
-        let Ok(bytes) = self.image.bytes(table, Paging::TABLE) else {
+        let Ok(bytes) = self.image.bytes(table, 8 * self.paging.entries(level) as usize) else {
             self.outcome.unreadable += 1;
             return ControlFlow::Continue(());
         };
@@ -85,7 +88,7 @@ impl Tour<'_> {
             self.outcome.repeated += 1;
             return ControlFlow::Continue(());
         }
-        let shift = Paging::shift(level);
+        let shift = self.paging.shift(level);
         for (index, entry) in (0u64..).zip(bytes.as_chunks().0) {
             let entry = u64::from_le_bytes(*entry);
             if entry == 0 {

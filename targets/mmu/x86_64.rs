@@ -12,7 +12,8 @@ const HUGE: u64 = 1 << 7;
 const NO_EXEC: u64 = 1 << 63;
 
 /// Reads an entry of `level` and takes from `flags` what it denies.
-pub(super) fn decode(entry: u64, level: u8, flags: &mut Flags) -> Entry {
+pub(super) fn decode(paging: Paging, entry: u64, level: u8, flags: &mut Flags) -> Entry {
+    let entry = entry & !paging.encryption;
     if entry & PRESENT == 0 {
         return Entry::Absent;
     }
@@ -21,7 +22,7 @@ pub(super) fn decode(entry: u64, level: u8, flags: &mut Flags) -> Entry {
     flags.exec &= entry & NO_EXEC == 0;
     if level == 1 || (entry & HUGE != 0 && level <= 3) {
         // In a huge page's entry bit 12 is a cache attribute: the size's alignment masks it.
-        Entry::Page(entry & ADDRESS & !((1 << Paging::shift(level)) - 1))
+        Entry::Page(entry & ADDRESS & !((1 << paging.shift(level)) - 1))
     } else {
         Entry::Table(entry & ADDRESS)
     }

@@ -68,7 +68,7 @@ impl Shape {
         }
         let offset = |ctype, member| session.offset(ctype, member).map(|offset| offset as usize);
         Ok(Shape {
-            size: (session.target.arch().page_size() as usize) << order,
+            size: (session.target.page_size() as usize) << order,
             commit: offset("buffer_data_page", "commit")?,
             data: offset("buffer_data_page", "data")?,
             kind: offset("trace_entry", "type")?,

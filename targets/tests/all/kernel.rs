@@ -4,7 +4,7 @@ use std::ops::ControlFlow;
 
 use targets::{Evidence, Flags, OpenOptions, Reason, Space};
 
-use crate::synth::{self, DIRECT_MAP, Memory, PAGE, PHYS_BASE, TEXT, USER, USER_PGD, VMALLOC};
+use crate::synth::{self, DIRECT_MAP, IMAGE_OFFSET, Memory, PAGE, TEXT, USER, USER_PGD, VMALLOC};
 
 #[test]
 fn is_found_by_note_by_memory_and_by_shape() {
@@ -21,7 +21,8 @@ fn is_found_by_note_by_memory_and_by_shape() {
                 let target = synth::open(&file, options).unwrap();
                 let layout = target.kernel_layout().unwrap();
                 assert_eq!(layout.evidence, *evidence);
-                assert_eq!((layout.pgd, layout.levels, layout.phys_base), (2 << 12, levels, PHYS_BASE));
+                assert_eq!((layout.pgd, layout.levels, layout.image_offset), (2 << 12, levels, IMAGE_OFFSET));
+                assert_eq!((layout.page_size, layout.va_bits), (4096, 12 + 9 * u32::from(levels)));
                 assert_eq!(layout.image, TEXT..TEXT + (4 << 20));
                 assert_eq!(layout.kaslr_offset, Some(0x200_0000));
                 assert_eq!(layout.direct_map, Some(memory.upper(DIRECT_MAP)));

@@ -51,7 +51,7 @@ fn finds_the_same_kernel_by_note_by_memory_and_by_page_tables() {
         let by_shape = layout.unwrap();
         eprintln!("{:x?}", by_shape.evidence);
         for other in [by_memory, by_shape] {
-            assert_eq!(other.phys_base, by_note.phys_base, "{path:?}");
+            assert_eq!(other.image_offset, by_note.image_offset, "{path:?}");
             assert_eq!(other.pgd, by_note.pgd, "{path:?}");
             assert_eq!(other.levels, by_note.levels, "{path:?}");
             assert_eq!(other.kaslr_offset, by_note.kaslr_offset, "{path:?}");
@@ -144,8 +144,8 @@ fn every_format_of_a_dump_has_the_same_pages() {
         );
         let of_full = full.kernel_layout().unwrap();
         assert_eq!(
-            (kernel.phys_base, kernel.pgd, kernel.direct_map),
-            (of_full.phys_base, of_full.pgd, of_full.direct_map)
+            (kernel.image_offset, kernel.pgd, kernel.direct_map),
+            (of_full.image_offset, of_full.pgd, of_full.direct_map)
         );
         assert!(other.is_empty(), "{path:?}: {other:x?}");
         assert_eq!(info.cpus, full.info().cpus);
@@ -181,7 +181,7 @@ fn the_layout_is_what_the_guest_knew() {
             assert_eq!(layout.image.end, symbols["_end"].next_multiple_of(0x20_0000), "{path:?}");
             let value = |name| target.u64(Space::Kernel, symbols[name]).unwrap();
             assert_eq!(layout.direct_map, Some(value("page_offset_base")), "{path:?}");
-            assert_eq!(layout.phys_base as u64, value("phys_base"), "{path:?}");
+            assert_eq!(layout.image_offset, 0xffff_ffff_8000_0000u64.wrapping_sub(value("phys_base")), "{path:?}");
             assert_eq!(layout.pgd, target.translate(Space::Kernel, symbols["init_top_pgt"]).unwrap().pa, "{path:?}");
         }
         eprintln!("{path:?}: {symbols:x?}");

@@ -10,6 +10,7 @@ pub const IMAGE_BASE: u64 = 0xffff_ffff_8000_0000;
 /// KASLR moved the kernel by 32 MiB; it was loaded at 0, so `phys_base` is negative.
 pub const TEXT: u64 = IMAGE_BASE + 0x300_0000;
 pub const PHYS_BASE: i64 = -0x300_0000;
+pub const IMAGE_OFFSET: u64 = TEXT;
 pub const DIRECT_MAP: u64 = 0xffff_9000_4000_0000;
 /// A page of vmalloc that leads to page 20.
 pub const VMALLOC: u64 = 0xffff_b000_0012_3000;
