@@ -23,6 +23,7 @@ pub mod ps;
 pub mod regs;
 pub mod sort;
 pub mod stack;
+pub mod stacks;
 pub mod status;
 pub mod types;
 pub mod vars;
@@ -50,6 +51,7 @@ pub static DCMDS: &[&[DcmdEntry]] = &[
     regs::DCMDS,
     sort::DCMDS,
     stack::DCMDS,
+    stacks::DCMDS,
     status::DCMDS,
     types::DCMDS,
     vars::DCMDS,

@@ -39,7 +39,7 @@ pub use interrupt::Interrupt;
 pub use item::{Addr, Cell, Column, Hex, IntoCell, IntoRow, Item, Object, Row, Schema};
 pub use modfiles::Sections;
 pub use registry::{
-    Address, Dcmd, DcmdEntry, DynamicWalker, DynamicWalkers, Filter, Registry, Stage, Visit, WalkerEntry,
+    Address, Dcmd, DcmdEntry, DynamicWalker, DynamicWalkers, Filter, Gather, Registry, Stage, Visit, WalkerEntry,
 };
 pub use session::Session;
 pub use symbols::Module;
@@ -49,8 +49,8 @@ pub use view::{At, Field, FieldReader, FieldSpec, FromField, Layout, View, ViewE
 /// What a file of dcmds or walkers starts with.
 pub mod prelude {
     pub use crate::{
-        Addr, Address, Args, At, Cell, Cx, Dcmd, DcmdEntry, Doing, Error, ExprArg, Filter, Hex, Item, Object, Out,
-        Result, Row, Session, Space, View, Visit, WalkerEntry,
+        Addr, Address, Args, At, Cell, Cx, Dcmd, DcmdEntry, Doing, Error, ExprArg, Filter, Gather, Hex, Item, Object,
+        Out, Result, Row, Session, Space, View, Visit, WalkerEntry,
     };
     pub use crate::{FromField as _, IntoCell as _, IntoRow as _};
 }

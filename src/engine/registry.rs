@@ -61,6 +61,20 @@ pub trait Filter: Args {
     }
 }
 
+/// A dcmd that answers once it has seen every address: `::stacks`. Alone, it is about all there is.
+pub trait Gather: Args {
+    /// Name without `::`.
+    const NAME: &'static str;
+    /// Other names.
+    const ALIASES: &'static [&'static str] = &[];
+    /// The rows it emits, for help and docs.
+    const ROWS: &'static [&'static Schema] = &[];
+    /// Takes an address. `piped`: a pipe brought it; else it was typed in front of the command.
+    fn take(&mut self, cx: &Cx<'_>, at: Object, piped: bool) -> Result<()>;
+    /// All addresses are known. `alone`: none was asked about.
+    fn answer(&mut self, cx: &Cx<'_>, alone: bool, out: &mut Out<'_>) -> Result<()>;
+}
+
 /// A stage of a running pipeline.
 pub trait Stage {
     /// Whether it takes lines of text as they are. For all others a line is an expression, as everywhere in mdb.
@@ -171,6 +185,36 @@ impl DcmdEntry {
                 filter.start(cx)?;
                 Ok(Box::new(Whole(filter)))
             },
+        }
+    }
+}
+
+impl DcmdEntry {
+    /// The entry of a dcmd that gathers addresses.
+    pub const fn gather<G: Gather + 'static>() -> DcmdEntry {
+        struct Gathering<G>(G, bool);
+        impl<G: Gather> Stage for Gathering<G> {
+            fn item(&mut self, cx: &Cx<'_>, item: Option<Item>, out: &mut Out<'_>) -> Result<()> {
+                match item {
+                    Some(item) => self.0.take(cx, item.object().ok_or_else(|| no_address(G::NAME))?, !out.first),
+                    None => {
+                        self.1 = true;
+                        Ok(())
+                    }
+                }
+            }
+            fn finish(&mut self, cx: &Cx<'_>, out: &mut Out<'_>) -> Result<()> {
+                self.0.answer(cx, self.1, out)
+            }
+        }
+        DcmdEntry {
+            name: G::NAME,
+            aliases: G::ALIASES,
+            address: Address::Optional,
+            rows: G::ROWS,
+            expression: false,
+            command: || command::<G>(G::NAME),
+            make: |_, words| Ok(Box::new(Gathering(parse::<G>(G::NAME, words)?, false))),
         }
     }
 }

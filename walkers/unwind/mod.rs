@@ -7,6 +7,7 @@
 mod arm64;
 mod hole;
 mod orc;
+pub mod sobj;
 mod trampoline;
 mod x86;
 
