@@ -21,6 +21,8 @@ pub struct Program {
     pub paged: bool,
     /// whether any command failed
     pub failed: Cell<bool>,
+    /// a command found damage that it looked for
+    pub findings: Cell<bool>,
     /// whether the reader of the latest command's output has left
     pub closed: Cell<bool>,
 }

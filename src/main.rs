@@ -15,7 +15,7 @@ mod repl;
 use args::Cli;
 use batch::End;
 use clap::Parser;
-use engine::{Cx, Env, Interrupt};
+use engine::{Cx, Env, Interrupt, Session};
 use face::Program;
 use signal_hook::{consts::SIGINT, iterator::Signals, low_level};
 use std::{
@@ -41,12 +41,14 @@ fn main() -> ExitCode {
         color: io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|v| v.is_empty()),
         paged: interactive && !cli.no_pager,
         failed: Cell::new(false),
+        findings: Cell::new(false),
         closed: Cell::new(false),
     };
     match run(&cli, &program, interactive) {
         Ok(End::Quit(status)) => ExitCode::from(status),
         Ok(End::Interrupted) => ExitCode::from(130),
         Ok(End::Done | End::Unread) if program.failed.get() && !interactive => ExitCode::from(2),
+        Ok(End::Done | End::Unread) if program.findings.get() && !interactive => ExitCode::from(1),
         Ok(End::Done | End::Unread) => ExitCode::SUCCESS,
         Err(e) => {
             program.say(&format!("kmdb: {}\n", render::escape::layout(&e.to_string())));
@@ -59,7 +61,14 @@ fn run(cli: &Cli, program: &Program, interactive: bool) -> anyhow::Result<End> {
     let session = open::session(cli, program)?;
     catch_interrupts(session.interrupt.clone())?;
     let env = Env::default();
-    let cx = Cx { session: &session, env: &env, face: program };
+    let end = answer(cli, program, interactive, &session, &env);
+    program.findings.set(env.findings.get() > 0);
+    end
+}
+
+/// Answers what was asked on the command line, in files, or at the prompt.
+fn answer(cli: &Cli, program: &Program, interactive: bool, session: &Session, env: &Env) -> anyhow::Result<End> {
+    let cx = Cx { session, env, face: program };
     fit_terminal(&cx);
     if !cli.no_rc {
         match run_rc(&cx, program) {

@@ -30,6 +30,15 @@ pub struct Env {
     pub space: Cell<Space>,
     /// columns of the output, for formats that wrap
     pub width: Cell<usize>,
+    /// what commands that look for damage have found: if any, kmdb's exit status is 1
+    pub findings: Cell<u64>,
+}
+
+impl Env {
+    /// A command that looks for damage found some.
+    pub fn found(&self) {
+        self.findings.set(self.findings.get().saturating_add(1));
+    }
 }
 
 impl Default for Env {
@@ -45,6 +54,7 @@ impl Default for Env {
             depth: Cell::new(0),
             space: Cell::new(Space::Kernel),
             width: Cell::new(80),
+            findings: Cell::new(0),
         }
     }
 }
