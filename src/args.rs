@@ -4,6 +4,17 @@ use crate::render::Format;
 use clap::Parser;
 use std::path::PathBuf;
 
+/// A way to the running kernel's memory.
+#[derive(clap::ValueEnum, Clone, Copy, Debug)]
+pub enum Way {
+    /// /proc/kcore, else BPF
+    Auto,
+    /// /proc/kcore
+    Kcore,
+    /// a BPF program
+    Bpf,
+}
+
 /// mdb for Linux kernel memory: opens a crash dump, with or without its vmlinux, and answers questions about it.
 ///
 /// Without -e, -f or piped input it gives a prompt. Exit status: 0 fine, 1 findings (corruption, leaks, a failed
@@ -11,8 +22,17 @@ use std::path::PathBuf;
 #[derive(Parser, Debug)]
 #[command(name = "kmdb", version, max_term_width = 100)]
 pub struct Cli {
+    /// look at the running kernel instead of a dump; every file named is then a debug file
+    #[arg(short = 'k', long = "kernel")]
+    pub live: bool,
+
+    /// which way to the running kernel's memory: /proc/kcore, a BPF program, or whichever there is
+    #[arg(long, value_enum, default_value = "auto", requires = "live", value_name = "WAY")]
+    pub live_source: Way,
+
     /// the dump: an ELF or kdump-compressed vmcore, as it is or packed with zstd, gzip or xz
-    pub dump: PathBuf,
+    #[arg(required_unless_present = "live")]
+    pub dump: Option<PathBuf>,
 
     /// the kernel's vmlinux with debug information, and debug files of modules (NAME.ko, NAME.ko.debug); without them
     /// types and symbols come from the dump itself

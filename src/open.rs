@@ -1,20 +1,30 @@
 //! Opening: a dump, and what gives it meaning.
 
-use crate::{args::Cli, face::Program, registry::REGISTRY};
+use crate::{
+    args::{Cli, Way},
+    face::Program,
+    registry::REGISTRY,
+};
 use engine::{
     Session,
     debuginfo::find::module_name,
     open::{self, Sources},
-    targets::{OpenOptions, Target},
+    targets::{LiveSource, OpenOptions, Target},
 };
 use std::sync::Arc;
 
 /// Opens the dump of the command line, and says on standard error what is missing.
 pub fn session(cli: &Cli, program: &Program) -> anyhow::Result<Session> {
     let options = OpenOptions { ignore_vmcoreinfo: cli.ignore_vmcoreinfo, ..OpenOptions::default() };
-    let target = Arc::new(Target::open(&cli.dump, &options)?);
+    let target = match &cli.dump {
+        Some(dump) if !cli.live => Target::open(dump, &options)?,
+        _ => Target::live(way(cli.live_source), &options)?,
+    };
+    let target = Arc::new(target);
+    // `kmdb -k vmlinux`: the first file is no dump
+    let named = cli.dump.iter().filter(|_| cli.live).chain(&cli.debug_files);
     // only modules' files are called `.ko…`
-    let (modules, vmlinux): (Vec<_>, Vec<_>) = cli.debug_files.iter().partition(|path| module_name(path).is_some());
+    let (modules, vmlinux): (Vec<_>, Vec<_>) = named.partition(|path| module_name(path).is_some());
     if let [_, other, ..] = vmlinux[..] {
         anyhow::bail!("{}: only one vmlinux can be given; debug files of modules are called NAME.ko…", other.display());
     }
@@ -38,4 +48,12 @@ pub fn session(cli: &Cli, program: &Program) -> anyhow::Result<Session> {
         program.failed.set(true);
     }
     Ok(session)
+}
+
+fn way(way: Way) -> LiveSource {
+    match way {
+        Way::Auto => LiveSource::Auto,
+        Way::Kcore => LiveSource::Kcore,
+        Way::Bpf => LiveSource::Bpf,
+    }
 }

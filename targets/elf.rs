@@ -24,13 +24,13 @@ const PHENT: u64 = 56;
 const PN_XNUM: u16 = 0xffff;
 
 /// The fields of `Elf64_Ehdr` that count here.
-struct Header {
+pub(crate) struct Header {
     kind: u16,
-    machine: u16,
-    phoff: u64,
+    pub machine: u16,
+    pub phoff: u64,
     shoff: u64,
     phentsize: u16,
-    phnum: u16,
+    pub phnum: u16,
 }
 
 struct Segment {
@@ -84,7 +84,8 @@ fn is_process_note(note: &Note) -> bool {
     &note.name[..] == b"CORE" && matches!(note.kind, 6 | 0x4649_4c45)
 }
 
-fn header(source: &Source) -> Result<Header, String> {
+/// Reads the header of a core of a 64-bit little-endian machine; the error is what to tell the user.
+pub(crate) fn header(source: &Source) -> Result<Header, String> {
     let bytes = source.slice(0, 64).map_err(|_| "an ELF file cut off within its header")?;
     match (bytes[4], bytes[5]) {
         (2, 1) => {}

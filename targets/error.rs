@@ -50,6 +50,12 @@ pub enum Reason {
     /// A compressed page does not decompress.
     #[error("damaged page: {0}")]
     Decompress(String),
+    /// On a running kernel: what is there is no RAM, and a device's registers may change by being read.
+    #[error("not RAM, so not read")]
+    NotRam,
+    /// On a running kernel: it does not let this page be read, though it is RAM.
+    #[error("the running kernel does not let it be read")]
+    Refused,
     /// The operating system refused.
     #[error("I/O error: {0}")]
     Io(String),
@@ -78,6 +84,12 @@ pub enum OpenError {
         path: PathBuf,
         /// what the system said
         source: std::io::Error,
+    },
+    /// The running kernel cannot be read.
+    #[error("the running kernel cannot be read: {why}")]
+    Live {
+        /// what is missing, and what to do
+        why: String,
     },
     /// The file is of no format that kmdb knows.
     #[error("{path}: not a dump kmdb can read: {why}", path = path.display())]

@@ -41,6 +41,9 @@ pub(crate) trait Image: Send + Sync {
 
     /// What the dump ought to have and has not.
     fn missing(&self) -> Missing;
+
+    /// Forgets what was read, if memory may have changed since.
+    fn forget(&self) {}
 }
 
 /// `len` bytes at `pa` as a copy. Grows with what could be read, so that a wild length costs nothing.

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::time::SystemTime;
 
+use crate::live::Live;
 use crate::mmu::Arch;
 
 /// A description of a target.
@@ -38,6 +39,8 @@ pub struct Info {
     pub present: u64,
     /// Pages that were left out on purpose, where the format tells.
     pub excluded: Option<u64>,
+    /// How it is read, if it is no dump but the running kernel.
+    pub live: Option<Live>,
     /// What is wrong with the file, though it could be opened: one sentence each.
     pub damage: Vec<String>,
 }

@@ -9,8 +9,9 @@ use crate::error::{OpenError, Reason, Space};
 use crate::image::Image;
 use crate::info::Info;
 use crate::kernel::{self, Kernel, KernelLayout};
+use crate::live::{self, Live, LiveSource};
 use crate::mmu::{Arch, Mapping, Outcome, Paging, Translation};
-use crate::open::{self, OpenOptions};
+use crate::open::{self, OpenOptions, Opened};
 use crate::regs::{self, CpuRegs};
 use crate::vmcoreinfo::VmCoreInfo;
 
@@ -29,14 +30,24 @@ impl Target {
     /// Opens a dump of any format that kmdb knows. Reads headers only: the kernel is looked for when first needed.
     pub fn open(path: impl AsRef<Path>, options: &OpenOptions) -> Result<Target, OpenError> {
         let (opened, paths, file_size) = open::open(path.as_ref(), options)?;
+        Ok(Target::new(opened, options, |info| Info { paths, file_size, ..info }))
+    }
+
+    /// Opens the running kernel. What it answers may change from one moment to the next: see [`Target::refresh`].
+    pub fn live(source: LiveSource, options: &OpenOptions) -> Result<Target, OpenError> {
+        let (opened, live) = live::open(source)?;
+        Ok(Target::new(opened, options, |info| Info { live: Some(live), ..info }))
+    }
+
+    fn new(opened: Opened, options: &OpenOptions, describe: impl FnOnce(Info) -> Info) -> Target {
         let cpus = regs::from_notes(opened.arch, &opened.notes);
         let note = opened.vmcoreinfo.as_ref().map(|text| VmCoreInfo::parse(text, None));
         let time = |seconds| SystemTime::UNIX_EPOCH.checked_add(Duration::from_secs(seconds));
         let info = Info {
             format: opened.format,
             arch: opened.arch,
-            paths,
-            file_size,
+            paths: Vec::new(),
+            file_size: 0,
             page_size: 4096,
             cpus: cpus.len(),
             release: None,
@@ -48,11 +59,28 @@ impl Target {
             truncated: 0,
             present: 0,
             excluded: None,
+            live: None,
             damage: opened.damage,
         };
+        let info = describe(info);
         let believed = !options.ignore_note && !options.ignore_vmcoreinfo && options.kernel_at.is_none();
         let note = note.filter(|_| believed);
-        Ok(Target { image: opened.image, info, cpus, note, options: options.clone(), kernel: OnceLock::new() })
+        Target { image: opened.image, info, cpus, note, options: options.clone(), kernel: OnceLock::new() }
+    }
+
+    /// How the running kernel is read; `None` of a dump, which does not change.
+    pub fn is_live(&self) -> Option<&Live> {
+        self.info.live.as_ref()
+    }
+
+    /// Forgets what was read of memory that may have changed since. Does nothing to a dump.
+    pub fn refresh(&self) {
+        if self.info.live.is_some() {
+            self.image.forget();
+            if let Some(Ok(kernel)) = self.kernel.get() {
+                kernel.forget();
+            }
+        }
     }
 
     /// The architecture.

@@ -6,7 +6,8 @@ use std::{fs, path::Path};
 
 /// A room, and the rooms it may import.
 const ROOMS: &[(&str, &[&str])] = &[
-    ("targets", &[]),
+    ("src/bpf", &[]),
+    ("targets", &["bpf"]),
     ("src/debuginfo", &[]),
     ("src/derive", &[]),
     ("src/engine", &["targets", "debuginfo", "derive"]),
@@ -15,7 +16,7 @@ const ROOMS: &[(&str, &[&str])] = &[
     (".", &["targets", "debuginfo", "engine", "walkers", "dcmds"]),
 ];
 
-const OURS: &[&str] = &["targets", "debuginfo", "derive", "engine", "walkers", "dcmds"];
+const OURS: &[&str] = &["bpf", "targets", "debuginfo", "derive", "engine", "walkers", "dcmds"];
 
 fn dependencies(manifest: &str) -> Vec<String> {
     let mut inside = false;

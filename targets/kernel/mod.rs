@@ -157,6 +157,11 @@ impl Kernel {
         }
     }
 
+    /// Forgets translations: a running kernel maps and unmaps.
+    pub fn forget(&self) {
+        self.tlb.clear();
+    }
+
     pub fn set_direct_map(&self, base: u64) {
         self.told.store(base, Ordering::Relaxed);
     }

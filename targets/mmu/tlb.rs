@@ -33,6 +33,13 @@ impl Tlb {
         slot.store(value, Relaxed);
     }
 
+    /// Forgets all.
+    pub fn clear(&self) {
+        for [_, value] in &self.0 {
+            value.store(0, Relaxed);
+        }
+    }
+
     fn slot(&self, va: u64) -> &[AtomicU64; 2] {
         &self.0[(va / PAGE) as usize % SLOTS]
     }
@@ -59,6 +66,8 @@ mod tests {
         assert_eq!(tlb.get(0xffff_8880_0100_1fff), None, "same slot, other page");
         tlb.put(0, 0);
         assert_eq!(tlb.get(8), Some(8));
+        tlb.clear();
+        assert_eq!(tlb.get(8), None);
     }
 
     #[test]

@@ -1,0 +1,111 @@
+//! Programs: loaded, and run once when we say so.
+
+use std::ffi::CStr;
+use std::io;
+use std::os::fd::{AsRawFd, OwnedFd};
+
+use crate::insn::Insn;
+use crate::sys::{self, Attr, Command};
+
+/// What a program is called by, which decides what it is given and what it may call (`enum bpf_prog_type`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u32)]
+pub enum Kind {
+    /// A tracepoint's raw arguments: up to twelve words. Can be run without any tracepoint since Linux 5.10
+    /// (1b4d60ec162f).
+    RawTracepoint = 17,
+}
+
+/// The kernel did not take a program.
+#[derive(Debug)]
+pub struct LoadError {
+    /// what it answered
+    pub error: io::Error,
+    /// what its verifier said, if it got that far
+    pub log: String,
+}
+
+impl std::fmt::Display for LoadError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let last = self.log.lines().rfind(|line| !line.starts_with("processed ") && !line.trim().is_empty());
+        match last {
+            Some(line) => write!(f, "{}: {line}", self.error),
+            None => write!(f, "{}", self.error),
+        }
+    }
+}
+impl std::error::Error for LoadError {}
+
+/// Helpers that read kernel memory may be called only by programs under a licence like the kernel's; the ones made
+/// here are.
+const LICENSE: &CStr = c"Dual MIT/GPL";
+/// The fields of `union bpf_attr` up to `prog_name`'s end.
+const LOAD: usize = 64;
+/// The fields of its `test` part up to `ctx_out`.
+const RUN: usize = 64;
+/// Most that the verifier is let say.
+const LOG: usize = 1 << 16;
+/// Words that a raw tracepoint has at most (`MAX_BPF_FUNC_ARGS`).
+const MAX_ARGS: usize = 12;
+
+/// A program in the kernel.
+pub struct Program(OwnedFd);
+
+impl Program {
+    /// Loads a program. `name` is what `bpftool prog` shows: up to 15 letters, digits, underscores.
+    pub fn load(kind: Kind, name: &str, insns: &[Insn]) -> Result<Program, LoadError> {
+        // once without a log, which costs nothing when all is well
+        match load(kind, name, insns, &mut []) {
+            Ok(fd) => Ok(Program(fd)),
+            Err(error) => {
+                let mut log = vec![0; LOG];
+                let error = match load(kind, name, insns, &mut log) {
+                    Ok(fd) => return Ok(Program(fd)),
+                    // a log that did not fit hides the reason
+                    Err(with_log) if with_log.raw_os_error() == Some(libc::ENOSPC) => error,
+                    Err(with_log) => with_log,
+                };
+                let end = log.iter().position(|b| *b == 0).unwrap_or(log.len());
+                let log = String::from_utf8_lossy(log.get(..end).unwrap_or_default()).into_owned();
+                Err(LoadError { error, log })
+            }
+        }
+    }
+
+    /// Runs the program once, here and now, with these words for arguments; returns the lower half of its result.
+    pub fn run(&self, args: &[u64]) -> io::Result<u32> {
+        if args.len() > MAX_ARGS {
+            return Err(io::ErrorKind::InvalidInput.into());
+        }
+        let mut attr = Attr::new()
+            .u32(0, self.0.as_raw_fd() as u32)
+            .u32(40, (args.len() * 8) as u32) // ctx_size_in
+            .u64(48, args.as_ptr().addr() as u64); // ctx_in
+        // SAFETY: `ctx_in` is `ctx_size_in` readable bytes; the kernel writes nowhere but to `attr`.
+        #[allow(unsafe_code)]
+        unsafe {
+            sys::call(Command::ProgTestRun, &mut attr, RUN)?
+        };
+        Ok(attr.get_u32(4))
+    }
+}
+
+fn load(kind: Kind, name: &str, insns: &[Insn], log: &mut [u8]) -> io::Result<OwnedFd> {
+    let code: Vec<[u8; Insn::SIZE]> = insns.iter().map(|insn| insn.bytes()).collect();
+    let mut attr = Attr::new()
+        .u32(0, kind as u32)
+        .u32(4, insns.len() as u32)
+        .u64(8, code.as_ptr().addr() as u64)
+        .u64(16, LICENSE.as_ptr().addr() as u64);
+    if !log.is_empty() {
+        attr = attr.u32(24, 1).u32(28, log.len() as u32).u64(32, log.as_mut_ptr().addr() as u64);
+    }
+    // prog_name: 16 bytes with a NUL
+    for (i, byte) in name.bytes().take(15).enumerate() {
+        attr = attr.u8(48 + i, byte);
+    }
+    // SAFETY: the code has so many instructions, the licence ends with a NUL, the log has so many writable bytes.
+    #[allow(unsafe_code)]
+    let fd = unsafe { sys::call(Command::ProgLoad, &mut attr, LOAD)? };
+    Ok(sys::owned(fd))
+}
