@@ -18,7 +18,7 @@
 
 use crate::types::regex;
 use clap::Arg;
-use engine::{lang::format::formats, names, prelude::*};
+use engine::{lang::format::formats, macros::Macro, names, prelude::*};
 
 /// Explain a dcmd or a walker; without a name, the language.
 #[derive(Args)]
@@ -71,10 +71,14 @@ impl Dcmd for Help {
         if let Some(dcmd) = dcmd {
             page.dcmd(dcmd);
         }
+        let found = cx.env.macros.borrow().get(name).cloned();
+        if let Some(found) = &found {
+            page.macro_(found);
+        }
         if let Some(w) = walker {
             page.walker(w.name, w.doc, w.address, w.item);
         }
-        if dcmd.is_none() && walker.is_none() {
+        if dcmd.is_none() && walker.is_none() && found.is_none() {
             page.dynamic(cx, name)?;
         }
         page.lines.into_iter().try_for_each(|line| out.line(line))
@@ -165,6 +169,15 @@ impl Page {
         }
     }
 
+    fn macro_(&mut self, found: &Macro) {
+        self.head("NAME");
+        self.term("", &format!("{} - {}", found.name, about(found)));
+        self.head("SYNOPSIS");
+        self.term("", &format!("[ addr ] ::{} {}", found.name, found.usage()));
+        self.head("MACRO");
+        found.text.lines().for_each(|line| self.lines.push(format!("    {line}")));
+    }
+
     fn walker(&mut self, name: &str, doc: &str, address: Address, item: &str) {
         self.head("NAME");
         self.term("", &format!("{name} - {doc}"));
@@ -189,6 +202,11 @@ impl Page {
         let error = Error::Usage(format!("no dcmd and no walker is named `{name}`"));
         Err(error.hint(hint.unwrap_or_else(|| "`::dcmds` and `::walkers` list them".into())))
     }
+}
+
+/// What a macro does, or else what it is.
+fn about(found: &Macro) -> &str {
+    if found.help.is_empty() { &found.text } else { &found.help }
 }
 
 /// How a dcmd is called: `$d` as it is, `::print` with its colons.
@@ -280,7 +298,10 @@ impl Dcmd for Dcmds {
             let description = about.trim_end_matches('.').to_owned();
             std::iter::once(NameRow { name: d.name.to_owned(), description }).chain(also)
         });
-        list(all.collect(), self.pattern.as_deref(), self.name_only, out)
+        let macros = cx.env.macros.borrow();
+        let macros = macros.values().map(|m| NameRow { name: m.name.clone(), description: about(m).to_owned() });
+        let all = all.chain(macros).collect();
+        list(all, self.pattern.as_deref(), self.name_only, out)
     }
 }
 

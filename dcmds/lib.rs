@@ -14,6 +14,7 @@ pub mod filter;
 pub mod help;
 pub mod kmem;
 pub mod kmem_log;
+pub mod macros;
 pub mod modules;
 pub mod mounts;
 pub mod msgbuf;
@@ -42,6 +43,7 @@ pub static DCMDS: &[&[DcmdEntry]] = &[
     help::DCMDS,
     kmem::DCMDS,
     kmem_log::DCMDS,
+    macros::DCMDS,
     modules::DCMDS,
     mounts::DCMDS,
     msgbuf::DCMDS,

@@ -428,7 +428,7 @@ fn argument(cx: &Cx<'_>, letter: char, path: &str, found: Found, memory: &SpaceM
         }
         ('s', Some(Type::Pointer { .. })) => {
             let (to, _) = number(cx, found, memory)?.unwrap_or_default();
-            Ok(Arg::Str(String::from_utf8_lossy(&memory.text(to, MAX_STRING)?).into_owned()))
+            Ok(Arg::Str(engine::text::decode(&memory.text(to, MAX_STRING)?)))
         }
         ('s', Some(Type::Array { elem, count })) => {
             if cx.types.size_of(*elem) != Some(1) {
@@ -436,7 +436,7 @@ fn argument(cx: &Cx<'_>, letter: char, path: &str, found: Found, memory: &SpaceM
             }
             // an array without a length ends in a NUL
             let most = count.filter(|n| *n > 0).unwrap_or(MAX_STRING as u64).min(MAX_STRING as u64) as usize;
-            Ok(Arg::Str(String::from_utf8_lossy(&memory.text(found.addr, most)?).into_owned()))
+            Ok(Arg::Str(engine::text::decode(&memory.text(found.addr, most)?)))
         }
         ('s', _) => Err(wrong("a string")),
         ('N', Some(Type::Struct { size: 16, .. })) => {

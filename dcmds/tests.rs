@@ -175,6 +175,9 @@ impl Face for Lines {
     fn shell(&self, _: &str) -> Result<()> {
         Ok(())
     }
+    fn complain(&self, error: &engine::Error, file: &str, number: usize, _: &str) {
+        panic!("{file}:{number}: {error}");
+    }
 }
 
 fn session() -> Session {

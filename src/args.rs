@@ -67,8 +67,8 @@ pub struct Cli {
     #[arg(long)]
     pub ignore_vmcoreinfo: bool,
 
-    /// do not read ~/.kmdbrc
-    #[arg(short = 'S', long = "no-rc")]
+    /// do not read ~/.config/kmdb/kmdbrc and ~/.kmdbrc
+    #[arg(short = 'S', long = "no-rc", visible_alias = "norc")]
     pub no_rc: bool,
 
     /// never use a pager

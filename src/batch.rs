@@ -20,8 +20,9 @@ pub enum End {
     Quit(u8),
 }
 
-/// Runs one line and shows its notes and its error, if any, below what it printed.
-pub fn run_line(cx: &Cx<'_>, program: &Program, line: &str) -> End {
+/// Runs one line and shows its notes and its error, if any, below what it printed. `place` is the file that it stands in
+/// and its number there.
+pub fn run_line(cx: &Cx<'_>, program: &Program, line: &str, place: Option<(&str, usize)>) -> End {
     program.closed.set(false);
     let result = engine::pipeline::run(cx, line);
     for note in cx.notes.take() {
@@ -39,33 +40,41 @@ pub fn run_line(cx: &Cx<'_>, program: &Program, line: &str) -> End {
             End::Interrupted
         }
         Err(e) => {
-            program.show_error(&e, line);
+            program.show_error(&e, line, place);
             End::Done
         }
     }
 }
 
-/// Runs commands line by line; a line that is plainly unfinished goes on in the next one.
-pub fn run_lines(cx: &Cx<'_>, program: &Program, lines: impl BufRead) -> io::Result<End> {
-    let mut pending = String::new();
-    for line in lines.split(b'\n') {
+/// Runs commands line by line; a line that is plainly unfinished goes on in the next one. `file` is where they stand, if
+/// that is to be told with their errors.
+pub fn run_lines(cx: &Cx<'_>, program: &Program, file: Option<&str>, lines: impl BufRead) -> io::Result<End> {
+    let (mut pending, mut first) = (String::new(), 1);
+    for (number, line) in (1..).zip(lines.split(b'\n')) {
+        if pending.is_empty() {
+            first = number;
+        }
         // a byte that is no text is an error of the line it stands in, not of those behind it
         pending.push_str(String::from_utf8_lossy(&line?).trim_end_matches('\r'));
         if lang::is_incomplete(&pending) {
             pending.push('\n');
             continue;
         }
-        match run_line(cx, program, &std::mem::take(&mut pending)) {
+        match run_line(cx, program, &std::mem::take(&mut pending), file.map(|file| (file, first))) {
             End::Done => {}
             end => return Ok(end),
         }
     }
-    Ok(if pending.trim().is_empty() { End::Done } else { run_line(cx, program, pending.trim_end()) })
+    Ok(match pending.trim() {
+        "" => End::Done,
+        _ => run_line(cx, program, pending.trim_end(), file.map(|file| (file, first))),
+    })
 }
 
 /// Runs a file of commands.
 pub fn run_file(cx: &Cx<'_>, program: &Program, path: &Path) -> anyhow::Result<End> {
+    let name = path.display().to_string();
     std::fs::read(path)
-        .and_then(|text| run_lines(cx, program, &text[..]))
-        .map_err(|e| anyhow::anyhow!("{}: {e}", path.display()))
+        .and_then(|text| run_lines(cx, program, Some(&name), &text[..]))
+        .map_err(|e| anyhow::anyhow!("{name}: {e}"))
 }

@@ -28,10 +28,16 @@ pub struct Program {
 }
 
 impl Program {
-    /// Shows an error, the line it is about with a caret under the place, and the way on.
-    pub fn show_error(&self, error: &Error, line: &str) {
+    /// Shows an error, the line it is about with a caret under the place, and the way on. `place` is the file that the
+    /// line stands in and its number there.
+    pub fn show_error(&self, error: &Error, line: &str, place: Option<(&str, usize)>) {
         self.failed.set(true);
-        let mut text = format!("kmdb: {}\n", escape::layout(&error.to_string()));
+        let place = place.map(|(file, number)| {
+            let before = error.span().and_then(|span| line.get(..span.start)).unwrap_or_default();
+            format!("{}:{}: ", escape::escape(file), number + before.matches('\n').count())
+        });
+        let place = place.unwrap_or_default();
+        let mut text = format!("kmdb: {place}{}\n", escape::layout(&error.to_string()));
         if let Some(span) = error.span() {
             text.push_str(&engine::lang::point(line, span));
             if !text.ends_with('\n') {
@@ -68,5 +74,9 @@ impl Face for Program {
 
     fn shell(&self, command: &str) -> Result<()> {
         Ok(pager::run(command)?)
+    }
+
+    fn complain(&self, error: &Error, file: &str, number: usize, command: &str) {
+        self.show_error(error, command, Some((file, number)));
     }
 }

@@ -21,6 +21,7 @@ use signal_hook::{consts::SIGINT, iterator::Signals, low_level};
 use std::{
     cell::Cell,
     io::{self, IsTerminal},
+    path::PathBuf,
     process::ExitCode,
 };
 
@@ -71,12 +72,16 @@ fn answer(cli: &Cli, program: &Program, interactive: bool, session: &Session, en
     let cx = Cx { session, env, face: program };
     fit_terminal(&cx);
     if !cli.no_rc {
-        match run_rc(&cx, program) {
-            Ok(End::Done) => {}
-            Ok(end) => return Ok(end),
-            // it is no part of what was asked
-            Err(e) => program.say(&format!("kmdb: {e}\n")),
+        let failed = program.failed.get();
+        for path in rc_files() {
+            match batch::run_file(&cx, program, &path) {
+                Ok(End::Done) => {}
+                Ok(end) => return Ok(end),
+                Err(e) => program.say(&format!("kmdb: {e}\n")),
+            }
         }
+        // they are no part of what was asked
+        program.failed.set(failed);
     }
     for file in &cli.file {
         match batch::run_file(&cx, program, file)? {
@@ -85,14 +90,14 @@ fn answer(cli: &Cli, program: &Program, interactive: bool, session: &Session, en
         }
     }
     for text in &cli.execute {
-        match batch::run_lines(&cx, program, text.as_bytes())? {
+        match batch::run_lines(&cx, program, None, text.as_bytes())? {
             End::Done => {}
             end => return Ok(end),
         }
     }
     match (cli.execute.is_empty() && cli.file.is_empty(), interactive) {
         (true, true) => repl::run(&cx, program),
-        (true, false) => Ok(batch::run_lines(&cx, program, io::stdin().lock())?),
+        (true, false) => Ok(batch::run_lines(&cx, program, None, io::stdin().lock())?),
         (false, _) => Ok(End::Done),
     }
 }
@@ -119,10 +124,11 @@ fn fit_terminal(cx: &Cx<'_>) {
     }
 }
 
-/// Runs `~/.kmdbrc`, if there is one.
-fn run_rc(cx: &Cx<'_>, program: &Program) -> anyhow::Result<End> {
-    match std::env::home_dir().map(|home| home.join(".kmdbrc")) {
-        Some(path) if path.exists() => batch::run_file(cx, program, &path),
-        _ => Ok(End::Done),
-    }
+/// The user's own files of commands: `$XDG_CONFIG_HOME/kmdb/kmdbrc`, then `~/.kmdbrc`.
+fn rc_files() -> Vec<PathBuf> {
+    let home = std::env::home_dir();
+    let config = std::env::var_os("XDG_CONFIG_HOME").map(PathBuf::from).filter(|path| path.is_absolute());
+    let config = config.or_else(|| Some(home.as_ref()?.join(".config")));
+    let files = [config.map(|dir| dir.join("kmdb/kmdbrc")), home.map(|home| home.join(".kmdbrc"))];
+    files.into_iter().flatten().filter(|path| path.exists()).collect()
 }

@@ -69,11 +69,25 @@ fn errors_point_at_their_place() {
     assert!(err.ends_with("2=X;  nosuch=X\n      ^^^^^^\n"), "{err}");
     let (_, _, err) = run(&[DUMP, "-e", "::walk task |\n::nosuch"]);
     assert!(err.contains("\n::nosuch\n  ^^^^^^\n"), "{err}");
-    // a caret has no place below a line that was not typed
-    let script = file(b"1=X\nnosuch=X\n");
-    let (status, _, err) = run(&[DUMP, "-e", &format!("$<{}", script.path().display())]);
+    // a file's line is shown with its place, and those behind it run
+    let script = file(b"1=X\n::walk task |\n\n::nosuch\nnosuch=X\n5=X\n");
+    let path = script.path().display();
+    for how in [format!("$<{path}"), format!("::source {path}")] {
+        let (status, out, err) = run(&[DUMP, "-e", &how]);
+        assert_eq!((status, out.split_whitespace().last()), (2, Some("5")));
+        assert!(
+            err.contains(&format!("kmdb: {path}:4: syntax error: no dcmd named `nosuch`\n::nosuch\n  ^^^^^^\n")),
+            "{err}"
+        );
+        assert!(err.contains(&format!("kmdb: {path}:5: failed to dereference")), "{err}");
+    }
+    assert!(run(&[DUMP, "-f", &path.to_string()]).2.contains(&format!("kmdb: {path}:4: syntax error: no dcmd")));
+    // a file that runs itself ends
+    let path = script.path().to_owned();
+    fs::write(&path, format!("$<{0}\n$<{0}\n", path.display())).unwrap();
+    let (status, _, err) = run(&[DUMP, "-e", &format!("$<{}", path.display())]);
     assert_eq!((status, err.lines().count()), (2, 1), "{err}");
-    assert!(err.contains("in `nosuch=X`: "), "{err}");
+    assert!(err.contains("nested deeper"), "{err}");
 }
 
 #[test]
@@ -192,11 +206,57 @@ fn an_interrupted_script_is_status_130() {
 }
 
 #[test]
+fn macros() {
+    let define = "::macro named 'tasks by name' '::walk task | ::where \"comm == \\\"$1\\\"\" | ::ps'";
+    let ask = |commands: &[&str]| {
+        let mut args = vec![DUMP];
+        commands.iter().for_each(|c| args.extend(["-e", *c]));
+        run(&args)
+    };
+    // in the middle of a pipe, with what follows
+    let (status, out, err) = ask(&[define, "::named kthreadd | ::print pid", "::named 'no such' | ::count"]);
+    assert_eq!((status, err.as_str()), (0, ""));
+    assert_eq!(out.split_whitespace().collect::<Vec<_>>(), ["pid", "=", "0x2", "COUNT", "0"]);
+    // defaults, all arguments, filters that see everything, a walk that stops
+    let (_, out, err) = ask(&["::macro first '::sort -r | ::head -n ${1:-2}'", "0::array char 5 | ::first | ::count"]);
+    assert_eq!((out.split_whitespace().last(), err.as_str()), (Some("2"), ""));
+    let (_, out, _) = ask(&["::macro two '::head -n 2'", "0::array char 0t1000000000000 | ::two"]);
+    assert_eq!(out, "0x0\n0x1\n");
+    // several commands, each at the address that arrives
+    let (_, out, err) = ask(&["::macro both '::print pid; ::print comm'", "::walk task | ::head -n 1 | ::both"]);
+    assert_eq!((out.as_str(), err.as_str()), ("pid = 0x1\ncomm = [ \"init\" ]\n", ""));
+    // macros of macros, and those without an end
+    assert_eq!(ask(&["::macro a '::b'", "::macro b '::echo $# $*'", "::a"]).1.trim(), "0");
+    for (text, says) in [("::a", "nested deeper"), ("::a | ::a", "nested deeper"), ("::a; ::a", "nested deeper")] {
+        let (status, _, err) = ask(&[&format!("::macro a '{text}'"), "::a"]);
+        assert_eq!((status, err.contains(says)), (2, true), "{text}: {err}");
+    }
+    // mistakes
+    for (commands, says) in [
+        (&["::macro ps '::walk task'"][..], "`ps` is a dcmd"),
+        (&["::macro x '::walk task | | '"], "a command must follow |"),
+        (&["::macro x '::echo $1'", "::x"], "Usage: ::x ARG1"),
+        (&["::macro x '::echo'", "::x 1 2"], "takes no argument, not 2"),
+        (&["::macro allwalks '::echo'", "::alwalks"], "did you mean `allwalks`?"),
+        (&["::unmacro nosuch"], "no macro named"),
+        (&["::macro x '::nosuch'", "1::x"], "1::x\n ^^^\n"),
+    ] {
+        let (status, _, err) = ask(commands);
+        assert_eq!((status, err.contains(says)), (2, true), "{commands:?}: {err}");
+    }
+    assert!(ask(&[define, "::help named"]).1.contains("::named ARG1"));
+    assert!(ask(&[define, "::dcmds -n named"]).1.contains("tasks by name"));
+    assert!(ask(&[define, "::macro"]).1.contains("::walk task | ::where"));
+    assert_eq!(ask(&[define, "::unmacro named", "::macro"]).1, "");
+}
+
+#[test]
 fn the_users_own_file_runs_first_and_its_absence_or_damage_is_no_failure() {
     let home = tempfile::tempdir().unwrap();
     let run = || {
         let mut command = Command::new(env!("CARGO_BIN_EXE_kmdb"));
-        command.current_dir(env!("CARGO_MANIFEST_DIR")).env("HOME", home.path()).args(["--no-debuginfo", DUMP]);
+        command.current_dir(env!("CARGO_MANIFEST_DIR")).env("HOME", home.path()).env_remove("XDG_CONFIG_HOME");
+        command.args(["--no-debuginfo", DUMP]);
         let output = command.args(["-e", "<seven=X"]).stdin(Stdio::null()).output().unwrap();
         let text = |bytes| String::from_utf8(bytes).unwrap();
         (output.status.code(), text(output.stdout), text(output.stderr))
@@ -204,6 +264,13 @@ fn the_users_own_file_runs_first_and_its_absence_or_damage_is_no_failure() {
     assert_eq!(run().0, Some(2));
     fs::write(home.path().join(".kmdbrc"), "7>seven\n").unwrap();
     assert_eq!(run().1.trim(), "7");
+    // its mistakes are told with their place, and are not the question's
+    fs::write(home.path().join(".kmdbrc"), "\n::nosuch\n7>seven\n").unwrap();
+    fs::create_dir_all(home.path().join(".config/kmdb")).unwrap();
+    fs::write(home.path().join(".config/kmdb/kmdbrc"), "8>seven\n").unwrap();
+    let (status, out, err) = run();
+    assert_eq!((status, out.trim()), (Some(0), "7"));
+    assert!(err.contains(".kmdbrc:2: syntax error: no dcmd named `nosuch`"), "{err}");
     fs::remove_file(home.path().join(".kmdbrc")).unwrap();
     fs::create_dir(home.path().join(".kmdbrc")).unwrap();
     assert!(run().2.contains(".kmdbrc: "));

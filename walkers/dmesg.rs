@@ -169,7 +169,7 @@ fn text(session: &Session, ring: &Ring, desc: &Desc, len: u32) -> Result<std::re
     let Some(room) = room else { return Ok(Err("its text block is damaged".to_owned())) };
     let mut bytes = vec![0; u64::from(len).min(room) as usize];
     match session.read(ring.data.wrapping_add(begin + ID_SIZE), &mut bytes) {
-        Ok(()) => Ok(Ok(String::from_utf8_lossy(&bytes).into_owned())),
+        Ok(()) => Ok(Ok(engine::text::decode(&bytes))),
         Err(e) if e.is_control() => Err(e),
         Err(e) => Ok(Err(e.kind())),
     }

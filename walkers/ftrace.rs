@@ -131,7 +131,7 @@ impl<'a> Event<'a> {
     pub fn text(&self, field: &EventField) -> Option<String> {
         let bytes = if field.is_dynamic() { self.dynamic(field)? } else { self.bytes(field)? };
         let end = bytes.iter().position(|b| *b == 0).unwrap_or(bytes.len());
-        Some(String::from_utf8_lossy(bytes.get(..end)?).into_owned())
+        Some(engine::text::decode(bytes.get(..end)?))
     }
 }
 

@@ -44,6 +44,9 @@ impl Face for Kept {
     fn shell(&self, _: &str) -> Result<()> {
         Ok(())
     }
+    fn complain(&self, error: &engine::Error, file: &str, number: usize, _: &str) {
+        panic!("{file}:{number}: {error}");
+    }
 }
 
 /// A row by its columns' names.

@@ -76,8 +76,12 @@ fn row_impl(input: &DeriveInput) -> Result<proc_macro2::TokenStream> {
             .and_then(|v| v.first().map(LitStr::value))
             .unwrap_or_else(|| ident.to_uppercase());
         let (detail, hidden) = (has(field, "detail"), has(field, "hidden"));
+        let ty = &field.ty;
         columns.push(quote! {
-            ::engine::Column { name: #ident, heading: #heading, doc: #doc, detail: #detail, hidden: #hidden }
+            ::engine::Column {
+                name: #ident, heading: #heading, doc: #doc, detail: #detail, hidden: #hidden,
+                kind: <#ty as ::engine::IntoCell>::KIND,
+            }
         });
     }
     let idents: Vec<_> = fields.iter().map(|f| &f.ident).collect();

@@ -202,7 +202,7 @@ impl ItemScope<'_, '_> {
     /// Text up to its NUL, at most `max` bytes.
     fn string(&self, addr: u64, max: u64) -> CValue<Val> {
         match SpaceMemory::current(self.cx).text(addr, max.min(MAX_TEXT) as usize) {
-            Ok(bytes) => CValue::Str(String::from_utf8_lossy(&bytes).into_owned()),
+            Ok(bytes) => CValue::Str(crate::text::decode(&bytes)),
             Err(e) => unreadable(&e),
         }
     }

@@ -2,7 +2,7 @@
 
 use crate::{
     env::Env,
-    error::Result,
+    error::{Error, Result},
     item::{IntoRow, Item, Object},
     session::Session,
 };
@@ -34,6 +34,8 @@ pub trait Face {
     fn filter(&self, cx: &Cx<'_>, command: &str, items: Vec<Item>) -> Result<String>;
     /// Runs a shell command that has nothing to do with a pipe, and waits for it.
     fn shell(&self, command: &str) -> Result<()>;
+    /// Tells of an error in a file of commands, in the command that begins in line `number` of it. Those behind go on.
+    fn complain(&self, error: &Error, file: &str, number: usize, command: &str);
 }
 
 /// The context. Derefs to the [`Session`], so that `cx.u64(addr)` reads memory.

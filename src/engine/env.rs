@@ -1,6 +1,6 @@
 //! What the language remembers between commands: dot, the increment, variables, the radix, options.
 
-use crate::lang::ast::Stage;
+use crate::{lang::ast::Stage, macros::Macro};
 use std::{
     cell::{Cell, RefCell},
     collections::BTreeMap,
@@ -22,6 +22,8 @@ pub struct Env {
     pub radix: Cell<u32>,
     /// user variables
     pub vars: RefCell<BTreeMap<String, u64>>,
+    /// saved pipelines
+    pub macros: RefCell<BTreeMap<String, Macro>>,
     /// what a bare expression runs again
     pub last_stages: RefCell<Vec<Stage>>,
     /// how deep `::eval`, `::map` and `$<` have nested
@@ -50,6 +52,7 @@ impl Default for Env {
             count: Cell::new(1),
             radix: Cell::new(16),
             vars: RefCell::default(),
+            macros: RefCell::default(),
             last_stages: RefCell::default(),
             depth: Cell::new(0),
             space: Cell::new(Space::Kernel),

@@ -69,6 +69,9 @@ pub enum Error {
     /// A dcmd called with arguments that it does not take.
     #[error("{0}")]
     Usage(String),
+    /// Macros, files or `::eval` that run each other without an end.
+    #[error("commands nested deeper than {0}")]
+    TooDeep(u32),
     /// Something about the target that makes the answer impossible.
     #[error("{0}")]
     Unavailable(String),

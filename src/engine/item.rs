@@ -75,6 +75,41 @@ pub struct Column {
     pub detail: bool,
     /// only shown in JSON and CSV
     pub hidden: bool,
+    /// what its values are
+    pub kind: Kind,
+}
+
+/// What the values of a column are, as JSON has them. Any of them may be null, or `{"unreadable": reason}`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// hex string
+    Addr,
+    /// hex string
+    Hex,
+    /// number; from 2^53 on, where readers lose digits, a hex string
+    Int,
+    /// string; with bytes that are no UTF-8, an object of `text` and `bytes`
+    Str,
+    /// true or false
+    Bool,
+    /// one of those, by what is found
+    Any,
+    /// an array of them
+    List(&'static Kind),
+}
+
+impl std::fmt::Display for Kind {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Kind::Addr => f.write_str("address"),
+            Kind::Hex => f.write_str("hex"),
+            Kind::Int => f.write_str("integer"),
+            Kind::Str => f.write_str("string"),
+            Kind::Bool => f.write_str("bool"),
+            Kind::Any => f.write_str("any"),
+            Kind::List(of) => write!(f, "list of {of}"),
+        }
+    }
 }
 
 /// One value of a row.
@@ -110,6 +145,8 @@ pub trait IntoRow {
 
 /// A value that can stand in a cell, and may be what the row is about.
 pub trait IntoCell {
+    /// What the values are.
+    const KIND: Kind;
     /// The object the value points at.
     fn subject(&self) -> Option<Object> {
         None
@@ -119,31 +156,36 @@ pub trait IntoCell {
 }
 
 macro_rules! cells {
-    ($($t:ty => $variant:ident as $as:ty),*) => {$(
+    ($($t:ty => $kind:ident $variant:ident as $as:ty),*) => {$(
         impl IntoCell for $t {
+            const KIND: Kind = Kind::$kind;
             fn into_cell(self) -> Cell { Cell::$variant(self as $as) }
         }
     )*};
 }
-cells!(u8 => Uint as u64, u16 => Uint as u64, u32 => Uint as u64, u64 => Uint as u64, usize => Uint as u64,
-       i32 => Int as i64, i64 => Int as i64, bool => Bool as bool);
+cells!(u8 => Int Uint as u64, u16 => Int Uint as u64, u32 => Int Uint as u64, u64 => Int Uint as u64,
+       usize => Int Uint as u64, i32 => Int Int as i64, i64 => Int Int as i64, bool => Bool Bool as bool);
 
 impl IntoCell for String {
+    const KIND: Kind = Kind::Str;
     fn into_cell(self) -> Cell {
         Cell::Str(self)
     }
 }
 impl IntoCell for &str {
+    const KIND: Kind = Kind::Str;
     fn into_cell(self) -> Cell {
         Cell::Str(self.to_owned())
     }
 }
 impl IntoCell for Cell {
+    const KIND: Kind = Kind::Any;
     fn into_cell(self) -> Cell {
         self
     }
 }
 impl IntoCell for Object {
+    const KIND: Kind = Kind::Addr;
     fn subject(&self) -> Option<Object> {
         Some(*self)
     }
@@ -155,6 +197,7 @@ impl IntoCell for Object {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Addr(pub u64);
 impl IntoCell for Addr {
+    const KIND: Kind = Kind::Addr;
     fn into_cell(self) -> Cell {
         Cell::Addr(self.0)
     }
@@ -163,11 +206,13 @@ impl IntoCell for Addr {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Hex(pub u64);
 impl IntoCell for Hex {
+    const KIND: Kind = Kind::Hex;
     fn into_cell(self) -> Cell {
         Cell::Hex(self.0)
     }
 }
 impl<T: IntoCell> IntoCell for Option<T> {
+    const KIND: Kind = T::KIND;
     fn subject(&self) -> Option<Object> {
         self.as_ref().and_then(IntoCell::subject)
     }
@@ -176,12 +221,14 @@ impl<T: IntoCell> IntoCell for Option<T> {
     }
 }
 impl<T: IntoCell> IntoCell for Vec<T> {
+    const KIND: Kind = Kind::List(&T::KIND);
     fn into_cell(self) -> Cell {
         Cell::List(self.into_iter().map(IntoCell::into_cell).collect())
     }
 }
 /// A failed read shows its reason in the cell; other errors too, so that one bad field never hides a row.
 impl<T: IntoCell> IntoCell for crate::Result<T> {
+    const KIND: Kind = T::KIND;
     fn subject(&self) -> Option<Object> {
         self.as_ref().ok().and_then(IntoCell::subject)
     }

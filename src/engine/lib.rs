@@ -16,6 +16,7 @@ pub mod globals;
 pub mod interrupt;
 pub mod item;
 pub mod lang;
+pub mod macros;
 pub mod modfiles;
 pub mod names;
 pub mod notes;
@@ -25,6 +26,7 @@ pub mod registry;
 pub mod scope;
 pub mod session;
 pub mod symbols;
+pub mod text;
 pub mod verbs;
 pub mod view;
 
@@ -36,7 +38,7 @@ pub use derive::{Row, View};
 pub use env::Env;
 pub use error::{Doing, Error, Result};
 pub use interrupt::Interrupt;
-pub use item::{Addr, Cell, Column, Hex, IntoCell, IntoRow, Item, Object, Row, Schema};
+pub use item::{Addr, Cell, Column, Hex, IntoCell, IntoRow, Item, Kind, Object, Row, Schema};
 pub use modfiles::Sections;
 pub use registry::{
     Address, Dcmd, DcmdEntry, DynamicWalker, DynamicWalkers, Filter, Gather, Registry, Stage, Visit, WalkerEntry,

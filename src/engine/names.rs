@@ -80,6 +80,8 @@ fn near_symbols(cx: &Cx<'_>, name: &str) -> Option<String> {
 /// The error for a dcmd that does not exist, with the nearest names or the walker of that name.
 pub fn unknown_dcmd(cx: &Cx<'_>, name: &str, span: &Span) -> Error {
     let all = cx.registry.all_dcmds().flat_map(|d| std::iter::once(d.name).chain(d.aliases.iter().copied()));
+    let macros = cx.env.macros.borrow();
+    let all = all.chain(macros.keys().map(String::as_str));
     let hint = if cx.registry.walker(name).is_some() {
         format!("`{name}` is a walker: `::walk {name}`")
     } else {

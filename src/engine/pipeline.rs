@@ -12,9 +12,11 @@ use crate::{
         self,
         ast::{Expr, Spanned, StageKind, Statement, Word, WordKind},
     },
+    macros,
     registry::Stage,
     verbs::VerbStage,
 };
+use std::path::Path;
 
 /// `::eval` inside `::eval` and macros that run each other must end somewhere.
 const MAX_DEPTH: u32 = 32;
@@ -24,18 +26,23 @@ pub fn run(cx: &Cx<'_>, text: &str) -> Result<()> {
     let mut statements = lang::Statements::new(text);
     // one at a time: `$d` changes how the rest of the line is read
     while let Some(statement) = statements.next(cx.env.radix.get())? {
-        run_statement(cx, &statement, None)?;
+        run_statement(cx, &statement, None, None)?;
     }
     Ok(())
 }
 
 /// Runs every statement of `text` into `out`: `::eval`, `::map`, `::grep`. A bare expression then only sets dot.
 pub fn run_into(cx: &Cx<'_>, text: &str, out: &mut Out<'_>) -> Result<()> {
+    run_at(cx, text, None, out)
+}
+
+/// The same, with an address for the statements that have none of their own: a macro's.
+fn run_at(cx: &Cx<'_>, text: &str, at: Option<Object>, out: &mut Out<'_>) -> Result<()> {
     nested(cx, || {
         let mut statements = lang::Statements::new(text);
         let mut rest = || -> Result<()> {
             while let Some(statement) = statements.next(cx.env.radix.get())? {
-                run_statement(cx, &statement, Some(&mut *out))?;
+                run_statement(cx, &statement, at, Some(&mut *out))?;
             }
             Ok(())
         };
@@ -43,7 +50,26 @@ pub fn run_into(cx: &Cx<'_>, text: &str, out: &mut Out<'_>) -> Result<()> {
     })
 }
 
-/// Runs lines that were not typed: a file's, or what a shell printed. An error tells which of them it is about.
+/// Runs a file of commands. One that fails is told of with its place, and the next ones run.
+pub fn source(cx: &Cx<'_>, path: &Path) -> Result<()> {
+    let name = path.display().to_string();
+    let text = std::fs::read(path).map_err(|e| Error::Usage(format!("{name}: {e}")))?;
+    let text = String::from_utf8_lossy(&text);
+    nested(cx, || {
+        for (number, command) in lang::commands(&text) {
+            match run(cx, command) {
+                Ok(()) => {}
+                // one is told of, not one for each level of those that called it
+                Err(e @ Error::TooDeep(_)) => return Err(e),
+                Err(e) if e.is_control() => return Err(e),
+                Err(e) => cx.face.complain(&e, &name, number, command),
+            }
+        }
+        Ok(())
+    })
+}
+
+/// Runs lines that were not typed: what a shell printed. An error tells which of them it is about.
 fn run_lines(cx: &Cx<'_>, text: &str) -> Result<()> {
     nested(cx, || run(cx, text)).map_err(|e| {
         let before = e.span().and_then(|span| text.get(..span.start)).unwrap_or_default();
@@ -55,7 +81,7 @@ fn run_lines(cx: &Cx<'_>, text: &str) -> Result<()> {
 fn nested(cx: &Cx<'_>, work: impl FnOnce() -> Result<()>) -> Result<()> {
     let depth = cx.env.depth.get();
     if depth >= MAX_DEPTH {
-        return Err(Error::Usage(format!("commands nested deeper than {MAX_DEPTH}")));
+        return Err(Error::TooDeep(MAX_DEPTH));
     }
     cx.env.depth.set(depth + 1);
     let result = work();
@@ -63,8 +89,11 @@ fn nested(cx: &Cx<'_>, work: impl FnOnce() -> Result<()>) -> Result<()> {
     result
 }
 
-fn run_statement(cx: &Cx<'_>, statement: &Statement, into: Option<&mut Out<'_>>) -> Result<()> {
-    let start = statement.addr.as_ref().map(|addr| start_object(cx, addr)).transpose()?;
+fn run_statement(cx: &Cx<'_>, statement: &Statement, at: Option<Object>, into: Option<&mut Out<'_>>) -> Result<()> {
+    let start = match &statement.addr {
+        Some(addr) => Some(start_object(cx, addr)?),
+        None => at.filter(|_| !statement.stages.is_empty()),
+    };
     if let Some(object) = start {
         cx.env.dot.set(object.addr);
     }
@@ -92,6 +121,7 @@ fn run_statement(cx: &Cx<'_>, statement: &Statement, into: Option<&mut Out<'_>>)
     if into.is_none() && !stages.is_empty() {
         *cx.env.last_stages.borrow_mut() = stages.to_vec();
     }
+    let stages = &*macros::splice(cx, stages)?;
     let count = match &statement.count {
         Some(count) => eval(cx, &count.node)?,
         None => 1,
@@ -230,7 +260,12 @@ impl Sink for Chain<'_, '_, '_> {
 fn make(cx: &Cx<'_>, stage: &lang::ast::Stage) -> Result<Box<dyn Stage>> {
     match &stage.kind {
         StageKind::Dcmd { name, args, name_span, .. } => {
-            let entry = cx.registry.dcmd(name).ok_or_else(|| crate::names::unknown_dcmd(cx, name, name_span))?;
+            let Some(entry) = cx.registry.dcmd(name) else {
+                return match macros::text_of(cx, name, args)? {
+                    Some(text) => Ok(Box::new(Called { text })),
+                    None => Err(crate::names::unknown_dcmd(cx, name, name_span)),
+                };
+            };
             let words = match entry.expression {
                 true => expression(args),
                 false => args.iter().map(|w| word(cx, w)).collect::<Result<_>>()?,
@@ -244,7 +279,7 @@ fn make(cx: &Cx<'_>, stage: &lang::ast::Stage) -> Result<Box<dyn Stage>> {
     }
 }
 
-fn word(cx: &Cx<'_>, word: &Word) -> Result<String> {
+pub(crate) fn word(cx: &Cx<'_>, word: &Word) -> Result<String> {
     match &word.kind {
         WordKind::Text(text) => Ok(text.clone()),
         WordKind::Immediate(expr) => Ok(format!("0x{:x}", eval(cx, expr)?)),
@@ -257,6 +292,17 @@ fn expression(args: &[Word]) -> Vec<String> {
     let (options, rest) = args.split_at(args.iter().take_while(is_option).count());
     let text = (!rest.is_empty()).then(|| lang::cexpr::text_of(rest));
     options.iter().map(|w| w.raw.clone()).chain(text).collect()
+}
+
+/// A macro that is more than a pipeline: see [`macros`].
+struct Called {
+    text: String,
+}
+
+impl Stage for Called {
+    fn item(&mut self, cx: &Cx<'_>, item: Option<Item>, out: &mut Out<'_>) -> Result<()> {
+        run_at(cx, &self.text, item.and_then(|i| i.object()), out)
+    }
 }
 
 /// `>name`: keeps dot, truncated if a size was given.
@@ -314,11 +360,12 @@ impl Stage for Source {
         if self.sigil == "$>" {
             return Err(Error::Usage("session logs are not kept with `$>`".into()).hint("use `… ! tee FILE`"));
         }
-        if let Ok(text) = std::fs::read_to_string(&self.name) {
-            return run_lines(cx, &text);
+        if Path::new(&self.name).is_file() {
+            return source(cx, Path::new(&self.name));
         }
         let command = match self.name.as_str() {
             "bufctl_audit" => "::bufctl -v".to_owned(),
+            name if cx.env.macros.borrow().contains_key(name) => format!("::{name}"),
             name if cx.has_struct(name) => format!("::print struct {name}"),
             name => {
                 return Err(Error::Usage(format!("`{name}` is neither a file nor a struct"))

@@ -33,6 +33,8 @@ pub trait Dcmd: Args {
     const ADDRESS: Address = Address::Optional;
     /// The rows it emits, for help and docs.
     const ROWS: &'static [&'static Schema] = &[];
+    /// C type of what its rows are about, `struct task_struct`: what the next stage's dot is. Empty if it varies.
+    const PASSES: &'static str = "";
     /// Runs once for each address that comes in, or once without one.
     fn run(&self, cx: &Cx<'_>, at: Option<Object>, out: &mut Out<'_>) -> Result<()>;
 }
@@ -102,6 +104,8 @@ pub struct DcmdEntry {
     pub address: Address,
     /// rows it emits
     pub rows: &'static [&'static Schema],
+    /// C type of what its rows are about; empty if it varies
+    pub passes: &'static str,
     /// whether its words are one C expression
     pub expression: bool,
     /// flags and help
@@ -149,6 +153,7 @@ impl DcmdEntry {
             aliases: D::ALIASES,
             address: D::ADDRESS,
             rows: D::ROWS,
+            passes: D::PASSES,
             expression: false,
             command: || command::<D>(D::NAME),
             make: |_, words| Ok(Box::new(PerItem(parse::<D>(D::NAME, words)?))),
@@ -178,6 +183,7 @@ impl DcmdEntry {
             aliases: F::ALIASES,
             address: Address::Pipe,
             rows: F::ROWS,
+            passes: "",
             expression: F::EXPRESSION,
             command: || command::<F>(F::NAME),
             make: |cx, words| {

@@ -127,7 +127,7 @@ impl Session {
             let Some(next) = at.checked_add(len as u64) else { break };
             at = next;
         }
-        Ok(String::from_utf8_lossy(&out).into_owned())
+        Ok(crate::text::decode(&out))
     }
 
     /// The registers that `<rip` means: of the CPU that crashed.

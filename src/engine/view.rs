@@ -262,7 +262,7 @@ impl FromField for String {
         let mut buf = vec![0; (field.bits / 8).min(4096) as usize];
         reader.fill(field.bit_offset / 8, &mut buf)?;
         let end = buf.iter().position(|b| *b == 0).unwrap_or(buf.len());
-        Ok(String::from_utf8_lossy(&buf[..end]).into_owned())
+        Ok(crate::text::decode(&buf[..end]))
     }
 }
 

@@ -6,11 +6,14 @@
 //! | row | its columns by name; what could not be read is `{"unreadable": reason}` |
 //! | C value | `{"addr":…,"type":…,"value":…}` |
 //! | line of text | `{"text":"…"}` |
+//!
+//! Strings are exact: a text that is not all UTF-8 is an object, its bytes in hex beside what can be read of it
+//! (`{"text":"caf\ufffd","bytes":"636166e9"}`). Notes and errors are no answers; they go to standard error, as always.
 
-use super::{Output, Renderer, written};
+use super::{Output, Renderer, escape, written};
 use engine::{
     Cell, Item, Object, Result, Row, TypeId,
-    cprint::{integer, signed_integer},
+    cprint::{integer, signed_integer, string},
     debuginfo::Types,
 };
 use serde_json::{Map, Value, json};
@@ -44,10 +47,13 @@ impl Renderer for Json<'_> {
         let value = match item {
             Item::Row(row) => row_value(row),
             Item::Object(object) => self.object(types, object),
-            Item::Line(text) => json!({ "text": text }),
+            Item::Line(text) => match string(&text) {
+                Value::Object(both) => Value::Object(both),
+                text => json!({ "text": text }),
+            },
             Item::Tree(tree) => tree.to_json(),
         };
-        written(writeln!(self.out, "{value}"))
+        written(writeln!(self.out, "{}", escape::json(&value.to_string())))
     }
 
     fn flush(&mut self) -> Result<()> {
@@ -71,7 +77,7 @@ fn cell_value(cell: Cell) -> Value {
         Cell::Uint(v) => integer(v),
         Cell::Int(v) => signed_integer(v),
         Cell::Bool(v) => Value::Bool(v),
-        Cell::Str(s) => Value::String(s),
+        Cell::Str(s) => string(&s),
         Cell::Unreadable(why) => json!({ "unreadable": why }),
         Cell::List(cells) => cells.into_iter().map(cell_value).collect(),
     }

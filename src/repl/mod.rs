@@ -112,7 +112,7 @@ pub fn run(cx: &Cx<'_>, program: &Program) -> anyhow::Result<End> {
                     keep(&mut editor);
                 }
                 crate::fit_terminal(cx);
-                match batch::run_line(cx, program, &line) {
+                match batch::run_line(cx, program, &line, None) {
                     End::Done | End::Interrupted | End::Unread => {}
                     end => break end,
                 }

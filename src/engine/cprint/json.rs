@@ -6,8 +6,9 @@
 //!
 //! | C | JSON |
 //! |---|---|
-//! | integer | number; beyond 2^53, where readers lose digits, a decimal string |
-//! | `char`, `char` array | string |
+//! | integer of up to 32 bits, enum's value | number |
+//! | integer of more than 32 bits | hex string, `"0x2a"`, `"-0x1"`: readers of JSON numbers lose digits from 2^53 on |
+//! | `char`, `char` array | string; with bytes that are no UTF-8 `{"text": …, "bytes": …}`, the latter in hex |
 //! | pointer | `"0x…"`; with a symbol or a string behind it, an object with `addr` and `symbol` or `string` |
 //! | enum | object with `value` and `name` |
 //! | struct, union | object; members of anonymous ones stand among the others, as in C |
@@ -17,6 +18,7 @@
 
 use crate::ctree::{HOLE, Node, Text, Tree, Value};
 use serde_json::{Map, Value as Json, json};
+use std::borrow::Cow;
 
 /// Integers from here on lose digits in most JSON readers.
 const EXACT: u64 = 1 << 53;
@@ -35,14 +37,29 @@ impl Tree {
     }
 }
 
-/// An unsigned integer, as a string where a number would lose digits.
+/// An unsigned integer, as a hex string where a number would lose digits.
 pub fn integer(v: u64) -> Json {
-    if v < EXACT { v.into() } else { v.to_string().into() }
+    if v < EXACT { v.into() } else { address(v) }
 }
 
-/// A signed integer, as a string where a number would lose digits.
+/// A signed integer, as a hex string where a number would lose digits.
 pub fn signed_integer(v: i64) -> Json {
-    if v.unsigned_abs() < EXACT { v.into() } else { v.to_string().into() }
+    if v.unsigned_abs() < EXACT { v.into() } else { signed_hex(v) }
+}
+
+fn signed_hex(v: i64) -> Json {
+    format!("{}{:#x}", if v < 0 { "-" } else { "" }, v.unsigned_abs()).into()
+}
+
+/// Text of a dump, with its bytes if it is not all UTF-8.
+pub fn string(s: &str) -> Json {
+    match crate::text::encode(s) {
+        Cow::Borrowed(_) => s.into(),
+        Cow::Owned(bytes) => {
+            let hex: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+            json!({ "text": String::from_utf8_lossy(&bytes), "bytes": hex })
+        }
+    }
 }
 
 fn address(addr: u64) -> Json {
@@ -52,10 +69,19 @@ fn address(addr: u64) -> Json {
 fn value(v: &Value) -> Json {
     match v {
         Value::Absent => Json::Null,
-        Value::Int { raw, bits, signed: true, .. } => signed_integer(super::scalar::sign_extend(*raw, *bits)),
-        Value::Int { raw, .. } => integer(*raw),
+        Value::Int { raw, bits, signed: true, .. } => match (super::scalar::sign_extend(*raw, *bits), *bits > 32) {
+            (value, true) => signed_hex(value),
+            (value, false) => value.into(),
+        },
+        Value::Int { raw, bits, .. } => {
+            if *bits > 32 {
+                address(*raw)
+            } else {
+                (*raw).into()
+            }
+        }
         Value::Float(f) => json!(f),
-        Value::Char(c) => char::from(*c).to_string().into(),
+        Value::Char(c) => string(&crate::text::decode(&[*c])),
         Value::Enum { value, name, .. } => json!({ "value": signed_integer(*value), "name": name }),
         Value::Pointer { to, symbol: None, text: None } => address(*to),
         Value::Pointer { to, symbol, text } => {
@@ -64,11 +90,11 @@ fn value(v: &Value) -> Json {
                 map.insert("symbol".into(), (**symbol).into());
             }
             if let Some(t) = text {
-                map.insert("string".into(), string(t));
+                map.insert("string".into(), shown(t));
             }
             Json::Object(map)
         }
-        Value::String(t) => string(t),
+        Value::String(t) => shown(t),
         Value::Known(text) => (**text).into(),
         Value::Struct { members, more } => {
             let mut map = Map::new();
@@ -85,8 +111,8 @@ fn value(v: &Value) -> Json {
     }
 }
 
-fn string(t: &Text) -> Json {
-    format!("{}{}", t.text, if t.more { "..." } else { "" }).into()
+fn shown(t: &Text) -> Json {
+    string(&format!("{}{}", t.text, if t.more { "..." } else { "" }))
 }
 
 fn put_members(map: &mut Map<String, Json>, members: &[Node]) {
@@ -105,16 +131,17 @@ fn put_members(map: &mut Map<String, Json>, members: &[Node]) {
 
 /// A `char` array that is no string is one in JSON nevertheless, so that a member has one type.
 fn array(items: &[Node], more: u64) -> Json {
-    let chars: Option<String> = items
+    let chars: Option<Vec<u8>> = items
         .iter()
         .map(|n| match n.value {
-            Value::Char(c) => Some(char::from(c)),
+            Value::Char(c) => Some(c),
             _ => None,
         })
         .collect();
-    if let Some(text) = chars.filter(|t| !t.is_empty()) {
+    if let Some(chars) = chars.filter(|chars| !chars.is_empty()) {
+        let text = crate::text::decode(&chars);
         let text = text.trim_end_matches('\0');
-        return if more > 0 && !text.is_empty() { format!("{text}...").into() } else { text.into() };
+        return if more > 0 && !text.is_empty() { string(&format!("{text}...")) } else { string(text) };
     }
     let mut list: Vec<_> = items.iter().map(|n| value(&n.value)).collect();
     if more > 0 {

@@ -21,7 +21,7 @@ pub mod scalar;
 mod tests;
 mod text;
 
-pub use json::{integer, signed_integer};
+pub use json::{integer, signed_integer, string};
 
 use crate::{
     ctree::{Style, Tree},

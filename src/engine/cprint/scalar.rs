@@ -102,7 +102,7 @@ pub fn ipv6(bytes: [u8; 16]) -> Value {
 
 /// Bytes as text, if they are text: UTF-8 without control characters.
 pub fn printable(bytes: &[u8]) -> Option<&str> {
-    std::str::from_utf8(bytes).ok().filter(|s| !s.chars().any(char::is_control))
+    std::str::from_utf8(bytes).ok().filter(|s| !s.chars().any(|c| c.is_control() || crate::text::stray(c).is_some()))
 }
 
 /// What a `char *` points at: `bytes` are at most `max` of it. Only text is shown.

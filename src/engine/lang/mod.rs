@@ -29,7 +29,7 @@ pub mod printf;
 
 pub use error::{SyntaxError, point};
 pub use eval::eval;
-pub use parse::{Statements, is_incomplete, parse, parse_expr};
+pub use parse::{Statements, commands, is_incomplete, parse, parse_expr};
 
 #[cfg(test)]
 mod tests;

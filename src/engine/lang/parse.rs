@@ -52,6 +52,23 @@ pub fn is_incomplete(text: &str) -> bool {
     matches!(parse(text, 16), Err(error) if error.incomplete)
 }
 
+/// The commands of a file, each with the number of the line that it begins in: a line, or several if one is not finished
+/// by itself.
+pub fn commands(text: &str) -> impl Iterator<Item = (usize, &str)> {
+    let (mut rest, mut number) = (text, 1);
+    std::iter::from_fn(move || {
+        if rest.is_empty() {
+            return None;
+        }
+        let ends = rest.match_indices('\n').map(|(at, _)| at).chain((!rest.ends_with('\n')).then_some(rest.len()));
+        let end = ends.into_iter().find(|end| !is_incomplete(&rest[..*end])).unwrap_or(rest.len());
+        let (command, first) = (&rest[..end], number);
+        rest = rest.get(end + 1..).unwrap_or_default();
+        number += command.matches('\n').count() + 1;
+        Some((first, command.trim_end_matches('\r')))
+    })
+}
+
 /// The statements of a text, read one at a time so that each may change how the next is read.
 #[derive(Clone)]
 pub struct Statements<'a> {

@@ -5,7 +5,7 @@ use crate::render::{Format, render_all};
 use engine::{Cell, Column, Item, Object, Row, Schema, debuginfo::Types};
 
 const fn col(name: &'static str, heading: &'static str, detail: bool) -> Column {
-    Column { name, heading, doc: "", detail, hidden: false }
+    Column { name, heading, doc: "", detail, hidden: false, kind: engine::Kind::Any }
 }
 
 static SCHEMA: Schema = Schema {

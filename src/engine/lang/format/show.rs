@@ -243,7 +243,7 @@ impl Row<'_> {
         self.lines.set_margin(0);
         match escaped {
             true => self.lines.text(&escape(&bytes)),
-            false => self.lines.text(&String::from_utf8_lossy(&bytes)),
+            false => self.lines.text(&crate::text::decode(&bytes)),
         }
         self.lines.set_margin(MARGIN);
         end
