@@ -218,6 +218,7 @@ impl DcmdEntry {
             aliases: G::ALIASES,
             address: Address::Optional,
             rows: G::ROWS,
+            passes: "",
             expression: false,
             command: || command::<G>(G::NAME),
             make: |_, words| Ok(Box::new(Gathering(parse::<G>(G::NAME, words)?, false))),
