@@ -1,6 +1,7 @@
 #!/bin/bash
 # fetch.sh KERNEL...   gets kernels of kernels.tsv from Debian and unpacks what the lab needs of them to $KMDB_LAB/kern/KERNEL:
 #   release  vmlinuz  config  modules/  vmlinux (with DWARF)  moddbg/*.ko.debug  hdr/ (headers, to build labmod)
+# fetch.sh busybox-arm64   gets the arm64 guests' busybox to $KMDB_LAB/build/busybox-arm64
 # fetch.sh makedumpfile   gets the newest makedumpfile (older ones lose slab pages of new kernels) to $KMDB_LAB/makedumpfile
 # Packages come from the mirror apt already uses; suites other than the system's get lists of their own under $KMDB_LAB/lists.
 set -eu
@@ -13,14 +14,15 @@ mirror=$(awk '/^URIs:/ { print $2; exit } /^deb / { for (i = 2; i <= NF; i++) if
 # modules whose debug information is worth keeping
 debug_modules="virtio* qemu_fw_cfg loop dummy veth overlay ext4 jbd2"
 
-# apt for one suite: the system's own if that is its suite, else lists apart from it
+# apt for one suite and architecture: the system's own if that is its suite, else lists apart from it
 suite() {
+    arch=${2:-amd64}
     apt=(-o APT::Sandbox::User=root)
-    [ "$1" = "$(. /etc/os-release && echo "${VERSION_CODENAME:-}")" ] && return
-    local lists=$lab/lists/$1
+    [ "$1 $arch" = "$(. /etc/os-release && echo "${VERSION_CODENAME:-}") amd64" ] && return
+    local lists=$lab/lists/$1-$arch
     mkdir -p "$lists/partial"
     apt+=(-o "Dir::Etc::sourcelist=$lists.list" -o Dir::Etc::sourceparts=- -o "Dir::State::lists=$lists"
-        -o APT::Architecture=amd64 -o APT::Architectures=amd64)
+        -o "APT::Architecture=$arch" -o "APT::Architectures=$arch")
     echo "deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] $mirror $1 main" > "$lists.list"
     [ "$1" = sid ] ||
         echo "deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] $mirror-security $1-security main" >> "$lists.list"
@@ -31,11 +33,11 @@ suite() {
 download() {
     local version file
     version=$(apt-cache "${apt[@]}" show --no-all-versions "$1" | sed -n 's/^Version: //p')
-    file=$lab/deb/$1_${version//:/%3a}_amd64.deb
+    file=$lab/deb/$1_${version//:/%3a}_$arch.deb
     if [ ! -s "$file" ]; then
-        rm -f "$lab/deb/$1"_*.deb
+        rm -f "$lab/deb/$1"_*"_$arch.deb"
         (cd "$lab/deb" && apt-get "${apt[@]}" -qq download "$1" >&2) || return 1
-        [ -s "$file" ] || file=$(ls "$lab/deb/$1"_*.deb) || return 1 # an _all package
+        [ -s "$file" ] || file=$(ls "$lab/deb/$1"_*_all.deb) || return 1 # an _all package
     fi
     echo "$file"
 }
@@ -44,7 +46,7 @@ kernel() {
     local line name suite_name pattern more image release dir tmp debs=()
     line=$(grep -P "^$1\t" "$here/kernels.tsv") || { echo "fetch: no kernel $1 in kernels.tsv" >&2; exit 2; }
     IFS=$'\t' read -r name suite_name pattern more <<< "$line"
-    suite "$suite_name"
+    suite "$suite_name" "$(case $pattern in *arm64*) echo arm64 ;; *) echo amd64 ;; esac)"
     dir=$lab/kern/$name
     # newest first; an archive may list what it no longer holds
     for image in $(apt-cache "${apt[@]}" pkgnames linux- | grep -xE "$pattern" | sort -rV); do
@@ -73,7 +75,8 @@ kernel() {
     mv "$(find "$tmp" -name 'vmlinux*' -type f | head -1)" "$dir/vmlinux"
     find "$tmp" -name '*.ko*' -type f -exec mv -t "$dir/moddbg" {} +
     rm -rf "$tmp"
-    for p in $(apt-cache "${apt[@]}" show --no-all-versions "linux-headers-$release" | sed -n 's/^Depends: //p' |
+    # labmod is built for the machine at hand only
+    [ "$arch" = arm64 ] || for p in $(apt-cache "${apt[@]}" show --no-all-versions "linux-headers-$release" | sed -n 's/^Depends: //p' |
         tr ',' '\n' | awk '{ print $1 }' | grep -E '^linux-(headers|kbuild)') "linux-headers-$release"; do
         dpkg-deb -x "$(download "$p")" "$dir/hdr"
     done
@@ -100,6 +103,14 @@ RUN
     "$dir/run" -v | head -1
 }
 
+busybox_arm64() {
+    local to=$lab/build/busybox-arm64
+    [ -x "$to" ] && return
+    suite bookworm arm64
+    dpkg-deb --fsys-tarfile "$(download busybox-static)" | tar -xOf - ./bin/busybox > "$to"
+    chmod +x "$to"
+}
+
 for what in "$@"; do
-    case $what in makedumpfile) makedumpfile ;; *) kernel "$what" ;; esac
+    case $what in busybox-arm64) busybox_arm64 ;; makedumpfile) makedumpfile ;; *) kernel "$what" ;; esac
 done

@@ -98,13 +98,19 @@ def stripped(path):
         return read(t.name)
 
 
+def arch(lab, kernel):
+    """What dpkg calls the kernel's architecture."""
+    return "arm64" if "arm64" in read(f"{lab}/kern/{kernel}/release").decode() else "amd64"
+
+
 def base(lab, kernel, wanted=None, init="init"):
     kernel_dir, c = f"{lab}/kern/{kernel}", Cpio()
+    other = "-arm64" if arch(lab, kernel) == "arm64" else ""
     for d in "proc sys dev tmp lab truth bin sbin etc root mnt lib/modules".split():
         c.dir(d)
     c.node("dev/console", 5, 1)
     c.node("dev/null", 1, 3)
-    c.file("bin/busybox", read("/bin/busybox"))
+    c.file("bin/busybox", read(f"{lab}/build/busybox{other}" if other else "/bin/busybox"))
     c.link("bin/sh", "busybox")
     c.file("init", read(f"{HERE}/guest/{init}"))
     c.file("lib.sh", read(f"{HERE}/guest/lib.sh"))
@@ -114,7 +120,7 @@ def base(lab, kernel, wanted=None, init="init"):
     c.file("lib/modules/order", "".join(name + "\n" for name, _ in loaded).encode(), 0o644)
     if init == "init":
         for tool in ("labtool", "actors"):
-            c.file(f"bin/{tool}", read(f"{lab}/build/{tool}"))
+            c.file(f"bin/{tool}", read(f"{lab}/build/{tool}{other}"))
         if os.path.exists(f"{kernel_dir}/labmod.ko"):
             c.file("labmod.ko", stripped(f"{kernel_dir}/labmod.ko"), 0o644)
     return c

@@ -34,8 +34,20 @@ done
 
 # only the kernels that the wanted dumps boot
 kernels=$(python3 "$here/matrix.py" --kernels "$@")
+if [[ " $(echo $kernels)" == *" a"* ]]; then
+    if have qemu-system-aarch64 && have aarch64-linux-gnu-gcc && "$here/fetch.sh" busybox-arm64; then
+        for tool in labtool actors; do
+            newer "$KMDB_LAB/build/$tool-arm64" "$here/guest/$tool.c" ||
+                aarch64-linux-gnu-gcc -O1 -static -pthread -o "$KMDB_LAB/build/$tool-arm64" "$here/guest/$tool.c"
+        done
+    else
+        skipped+=("arm64: needs qemu-system-arm, gcc-aarch64-linux-gnu and Debian's busybox-static for it")
+        kernels=$(printf '%s\n' $kernels | grep -v ^a || true)
+    fi
+fi
 for kernel in $kernels; do
     "$here/fetch.sh" "$kernel" || { skipped+=("kernel $kernel: not to be had"); continue; }
+    case $kernel in a*) continue ;; esac
     "$here/labmod/build.sh" "$kernel" || skipped+=("labmod for $kernel: does not build here")
 done
 have pahole || skipped+=("BTF of labmod where the kernel's headers cannot make it: no pahole")

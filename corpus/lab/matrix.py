@@ -35,6 +35,8 @@ small = ("mods\nmkdir -p /lab/data\nfor i in 1 2 3 4 5 6 7 8; do echo $i > /lab/
 SMALL = dict(cpus=1, mem=96, ext4=False, truth_mb=32, wanted=["virtio_pci", "virtio_blk", "qemu_fw_cfg"])
 QUIET = "quiet loglevel=4"
 LA48 = "max,la57=off"  # no five-level page tables
+A72 = "cortex-a72"
+ARM_MAX = "max,pauth-impdef=on"  # the architected hash of PAC takes TCG most of its time
 
 # name -> what to boot, what it does, what to write down. `files`: vmcore name -> QEMU's format
 MATRIX = {
@@ -62,6 +64,17 @@ MATRIX = {
     "k612-kdump": dict(kernel="k612", script=rich, append=DEBUG, kdump="sysrq_c"),
     "k61-kdump": dict(kernel="k61", script=rich, append=DEBUG, kdump="sysrq_c"),
     "k612-kdump-story": dict(kernel="k612", script=story, append=DEBUG, kdump="sysrq_c"),
+    # arm64: 4 KiB pages and 48 bits; with a processor that has them, 52 bits (LPA2), 16 KiB pages, PAC; and those kernels
+    # on a processor that has not
+    "a510-dbg": dict(kernel="a510", script=rich, append=DEBUG, cpu=A72),
+    "a61-dbg": dict(kernel="a61", script=rich, append=DEBUG, cpu=A72),
+    "a61-plain": dict(kernel="a61", script=plain + "traceagain\n", append=PLAIN, cpu=ARM_MAX),
+    "a612-dbg": dict(kernel="a612", script=rich, append=DEBUG, cpu=ARM_MAX),
+    "a612-plain": dict(kernel="a612", script=plain + "traceagain\n", append=PLAIN, cpu=A72),
+    "a612-16k-dbg": dict(kernel="a612-16k", script=rich, append=DEBUG, cpu=ARM_MAX),
+    "a612-16k-plain": dict(kernel="a612-16k", script=plain + "traceagain\n", append=PLAIN, cpu=A72),
+    "a72-dbg": dict(kernel="a72", script=rich, append=DEBUG, cpu=ARM_MAX),
+    "a72-16k-plain": dict(kernel="a72-16k", script=plain + "traceagain\n", append=PLAIN, cpu=ARM_MAX),
     # for the corpus
     "small-k612-uaf": dict(kernel="k612", script=small.format(first="", ring=640, story="story spill"), append=f"{DEBUG} {QUIET}", **SMALL),
     "small-k61-uaf": dict(kernel="k61", script=small.format(first="", ring=640, story="story spill"), append=f"{DEBUG} {QUIET}",

@@ -25,9 +25,11 @@ class VM:
         with open(f"{self.run}/initrd", "wb") as f:
             f.write(cpio.done())
         self.truth = self.blank("truth.raw", truth_mb)
-        self.cmdline = f"console=ttyS0 panic=0 no_timer_check {append}".strip()
+        arm64 = initramfs.arch(lab, kernel) == "arm64"
+        self.cmdline = f"console={'ttyAMA0' if arm64 else 'ttyS0'} panic=0 no_timer_check {append}".strip()
+        machine = ["qemu-system-aarch64", "-machine", "virt,gic-version=3"] if arm64 else ["qemu-system-x86_64", "-machine", "q35"]
         # one thread for all CPUs: with one each, TCG panics guests that patch their code (tracepoints)
-        command = ["qemu-system-x86_64", "-machine", "q35", "-accel", "tcg,thread=single", "-cpu", cpu, "-m", str(mem),
+        command = [*machine, "-accel", "tcg,thread=single", "-cpu", cpu, "-m", str(mem),
                    "-smp", str(cpus), "-display", "none", "-nodefaults", "-no-reboot",
                    "-kernel", f"{lab}/kern/{kernel}/vmlinuz", "-initrd", f"{self.run}/initrd", "-append", self.cmdline,
                    "-chardev", f"socket,id=con,path={self.run}/con,server=on,wait=off,logfile={self.dir}/console.log",
