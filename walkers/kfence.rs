@@ -15,9 +15,6 @@ use engine::ViewEntry;
 use engine::prelude::*;
 use std::{collections::HashMap, ops::Range, sync::Arc};
 
-/// Bytes of an object's share of the pool: its page and a guard page.
-const STRIDE: u64 = 2 * PAGE;
-const PAGE: u64 = 4096;
 /// `CONFIG_KFENCE_NUM_OBJECTS` is at most this.
 const MAX_OBJECTS: u64 = 65_535;
 /// Records in a row that may be damaged before they are taken for the end.
@@ -30,6 +27,8 @@ const MAX_FRAMES: u64 = 64;
 pub struct Pool {
     /// where it starts
     pub base: u64,
+    /// bytes of an object's share of the pool: its page and a guard page
+    pub share: u64,
     /// objects that fit
     pub count: u64,
     /// address of the first `struct kfence_metadata`
@@ -62,27 +61,28 @@ impl Pool {
         let array = symbol.is_some_and(|s| s.size >= stride);
         let metadata = if array { records } else { session.u64(records).doing(|| "reading kfence_metadata".into())? };
         // the number of objects is a macro; but each record names its own page from the start on
-        let (mut count, mut i) = (0, 0);
+        let (mut count, mut i, page_size) = (0, 0, session.target.page_size());
+        let share = 2 * page_size;
         while i < MAX_OBJECTS && i - count < PATIENCE {
-            let page = base.wrapping_add((i + 1) * STRIDE);
+            let page = base.wrapping_add((i + 1) * share);
             i += 1;
             match session.u64(metadata.wrapping_add((i - 1) * stride).wrapping_add(addr)) {
-                Ok(at) if at & !(PAGE - 1) == page => count = i,
+                Ok(at) if at & !(page_size - 1) == page => count = i,
                 Err(e) if e.is_control() => return Err(e),
                 _ => {}
             }
         }
-        Ok(Some(Pool { base, count, metadata, stride }))
+        Ok(Some(Pool { base, share, count, metadata, stride }))
     }
 
     /// The addresses of the pool, guard pages and all: `KFENCE_POOL_SIZE`.
     pub fn range(&self) -> Range<u64> {
-        self.base..self.base.saturating_add((self.count + 1) * STRIDE)
+        self.base..self.base.saturating_add((self.count + 1) * self.share)
     }
 
     /// The number of the object that an address of the pool belongs to: the one on its page, or before its guard page.
     pub fn index(&self, addr: u64) -> Option<u64> {
-        let index = (addr.checked_sub(self.base)? / STRIDE).checked_sub(1)?;
+        let index = (addr.checked_sub(self.base)? / self.share).checked_sub(1)?;
         (index < self.count).then_some(index)
     }
 

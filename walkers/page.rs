@@ -25,8 +25,10 @@ use std::{
     },
 };
 
-/// `SECTION_SIZE_BITS` of x86-64, for kernels that do not export it.
+/// `SECTION_SIZE_BITS`, for dumps that do not tell: the same on x86-64 and, since Linux 5.12, on arm64, but
+/// for 64 KiB pages.
 const SECTION_BITS: u64 = 27;
+const SECTION_BITS_64K: u64 = 29;
 /// No architecture has more physical address bits.
 const MAX_PHYS_BITS: u64 = 52;
 /// `SECTION_HAS_MEM_MAP`: the section's `struct page`s exist.
@@ -260,7 +262,8 @@ fn direct_map(session: &Session) -> Option<u64> {
 fn sections(session: &Session, page_struct: u64, shift: u32) -> Result<Vec<Section>> {
     let bits = session.target.vmcoreinfo().and_then(|v| v.number("SECTION_SIZE_BITS"));
     let bits = bits.and_then(|b| u64::try_from(b).ok()).filter(|b| (u64::from(shift) + 1..40).contains(b));
-    let frames = 1 << (bits.unwrap_or(SECTION_BITS) - u64::from(shift));
+    let usual = if shift == 16 { SECTION_BITS_64K } else { SECTION_BITS };
+    let frames = 1 << (bits.unwrap_or(usual) - u64::from(shift));
     let found = match session.kernel_symbol("mem_section") {
         Some(table) => sparse(session, table, frames, page_struct, shift)?,
         None => flat(session, frames, page_struct, shift)?,

@@ -27,8 +27,8 @@ struct Owner {
     stack_vm_area: Option<u64>,
 }
 
-/// `THREAD_SIZE` of x86-64 without KASAN, where nothing better is known. It is a macro: it can be told by the size of
-/// `union thread_union`, which not every kernel's types have, or by how much memory is mapped for a stack.
+/// `THREAD_SIZE` without KASAN, where nothing better is known; a page if that is larger. It is a macro: it can be told by
+/// the size of `union thread_union`, which not every kernel's types have, or by how much memory is mapped for a stack.
 const THREAD_SIZE: u64 = 1 << 14;
 /// Larger than any stack.
 const MAX_SIZE: u64 = 1 << 20;
@@ -69,7 +69,8 @@ impl Stacks {
             Ok(())
         })?;
         for stack in &mut stacks {
-            stack.range.end = stack.range.start.saturating_add(size.unwrap_or(THREAD_SIZE));
+            stack.range.end =
+                stack.range.start.saturating_add(size.unwrap_or(THREAD_SIZE.max(session.target.page_size())));
         }
         stacks.sort_unstable_by_key(|s| s.range.start);
         Ok(Stacks(stacks))

@@ -36,6 +36,7 @@ SMALL = dict(cpus=1, mem=96, ext4=False, truth_mb=32, wanted=["virtio_pci", "vir
 QUIET = "quiet loglevel=4"
 LA48 = "max,la57=off"  # no five-level page tables
 A72 = "cortex-a72"
+A76 = "cortex-a76"  # with 16 KiB pages, without 52-bit addresses
 ARM_MAX = "max,pauth-impdef=on"  # the architected hash of PAC takes TCG most of its time
 
 # name -> what to boot, what it does, what to write down. `files`: vmcore name -> QEMU's format
@@ -72,7 +73,7 @@ MATRIX = {
     "a612-dbg": dict(kernel="a612", script=rich, append=DEBUG, cpu=ARM_MAX),
     "a612-plain": dict(kernel="a612", script=plain + "traceagain\n", append=PLAIN, cpu=A72),
     "a612-16k-dbg": dict(kernel="a612-16k", script=rich, append=DEBUG, cpu=ARM_MAX),
-    "a612-16k-plain": dict(kernel="a612-16k", script=plain + "traceagain\n", append=PLAIN, cpu=A72),
+    "a612-16k-plain": dict(kernel="a612-16k", script=plain + "traceagain\n", append=PLAIN, cpu=A76),
     "a72-dbg": dict(kernel="a72", script=rich, append=DEBUG, cpu=ARM_MAX),
     "a72-16k-plain": dict(kernel="a72-16k", script=plain + "traceagain\n", append=PLAIN, cpu=ARM_MAX),
     # for the corpus

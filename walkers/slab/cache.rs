@@ -73,22 +73,17 @@ impl Cache {
     }
 
     /// Bytes of a slab with so many objects, a whole number of pages: a slab has the cache's usual order or, if memory
-    /// was short, its smallest one. `None` if no slab of the cache can be like this.
-    pub(super) fn slab_bytes(&self, objects: u32) -> Option<u64> {
+    /// was short, its smallest one. `None` if no slab of the cache can be like this. `page` is the size of a page.
+    pub(super) fn slab_bytes(&self, objects: u32, page: u64) -> Option<u64> {
         let need = u64::from(objects).checked_mul(self.size.into())?;
         let order = match objects {
             n if n == self.oo & 0xffff => self.oo >> 16,
             n if n == self.min & 0xffff => self.min >> 16,
             // before Linux 5.9 (32a6f409b693) the order could be changed while there were slabs
-            _ => need.div_ceil(4096).max(1).next_power_of_two().trailing_zeros(),
+            _ => need.div_ceil(page).max(1).next_power_of_two().trailing_zeros(),
         };
-        let bytes = 4096u64.checked_shl(order).filter(|_| order <= MAX_ORDER)?;
+        let bytes = page.checked_shl(order).filter(|_| order <= MAX_ORDER)?;
         (objects > 0 && need <= bytes).then_some(bytes)
-    }
-
-    /// Bytes of a slab of the usual order.
-    pub fn usual_slab_bytes(&self) -> u64 {
-        4096u64.checked_shl(self.oo >> 16).unwrap_or(0)
     }
 
     /// How many allocations the cache has answered; `None` unless the kernel counts them (CONFIG_SLUB_STATS).

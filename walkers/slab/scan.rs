@@ -82,7 +82,7 @@ pub fn scan(session: &Session, caches: &Caches) -> Result<Found> {
         if pool.contains(&base) {
             continue;
         }
-        match raw.slab(caches, addr, base) {
+        match raw.slab(caches, addr, base, session.target.page_size()) {
             Some(slab) => out.push(caches, slab),
             None if raw.cache.is_none() => out.strangers.push(addr),
             None => out.damaged.push(addr),
@@ -120,9 +120,9 @@ struct Raw {
 }
 
 impl Raw {
-    fn slab(&self, caches: &Caches, addr: u64, base: u64) -> Option<Slab> {
+    fn slab(&self, caches: &Caches, addr: u64, base: u64, page: u64) -> Option<Slab> {
         let cache: &Cache = caches.get(self.cache? as usize).filter(|c| c.sound())?;
-        let bytes = u32::try_from(cache.slab_bytes(self.objects)?).ok()?;
+        let bytes = u32::try_from(cache.slab_bytes(self.objects, page)?).ok()?;
         (self.inuse <= self.objects).then_some(Slab {
             addr,
             base,

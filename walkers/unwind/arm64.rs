@@ -18,7 +18,7 @@ pub(super) fn sleeping(session: &Session, task: &Task) -> Result<Trace> {
         let path = format!("thread.cpu_context.{name}");
         session.u64(task.addr.wrapping_add(session.offset("task_struct", &path)?))
     };
-    let first = Frame { pc: code(session, member("pc")?), sp: member("sp")?, how: How::Switch, exact: false };
+    let first = Frame { pc: session.target.untagged(member("pc")?), sp: member("sp")?, how: How::Switch, exact: false };
     chain(session, task.addr, first, member("fp")?)
 }
 
@@ -28,20 +28,6 @@ pub(super) fn running(session: &Session, task: &Task, regs: &CpuRegs) -> Result<
         return Ok(Trace::none("its registers are damaged"));
     };
     chain(session, task.addr, Frame { pc, sp, how: How::Registers, exact: true }, fp)
-}
-
-/// A return address without the signature that pointer authentication puts into its unused high bits.
-fn code(session: &Session, address: u64) -> u64 {
-    /// bit 55 tells the kernel's half, whatever is above it
-    const HALF: u64 = 1 << 55;
-    let bits = session.target.kernel_layout().ok().map_or(48, |layout| va_bits(layout.image.start));
-    let unused = !((1u64 << bits) - 1);
-    if address & HALF == 0 { address & !unused } else { address | unused }
-}
-
-/// The fewest address bits that the kernel's half can have, given where its image lies.
-fn va_bits(image: u64) -> u32 {
-    (64 - image.leading_ones()).clamp(36, 52) + 1
 }
 
 fn chain(session: &Session, task: u64, first: Frame, mut fp: u64) -> Result<Trace> {
@@ -71,7 +57,8 @@ fn chain(session: &Session, task: u64, first: Frame, mut fp: u64) -> Result<Trac
             },
             (_, 0) => break End::Bottom,
             _ => {
-                let pc = code(session, trampolines.undo(code(session, back), fp.wrapping_add(16)));
+                let back = session.target.untagged(back); // of the signature that pointer authentication puts into it
+                let pc = session.target.untagged(trampolines.undo(back, fp.wrapping_add(16)));
                 if session.symbolize(pc).is_none() {
                     break End::Broken(format!("{pc:x} is no known code"));
                 }
@@ -105,7 +92,7 @@ fn meta(session: &Session, fp: u64, frames: &mut Vec<Frame>) -> Result<Option<u6
     }
     let regs = fp.wrapping_sub(record);
     let get = |path| session.u64(regs.wrapping_add(session.offset("pt_regs", path)?));
-    frames.push(Frame { pc: code(session, get("pc")?), sp: get("sp")?, how: How::Saved, exact: true });
+    frames.push(Frame { pc: session.target.untagged(get("pc")?), sp: get("sp")?, how: How::Saved, exact: true });
     get("regs[29]").map(Some)
 }
 
