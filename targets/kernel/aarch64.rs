@@ -1,4 +1,4 @@
-//! Where arm64 kernels are: what VMCOREINFO says of it, and how their image and page tables look.
+//! Where arm64 kernels are: what VMCOREINFO says of it, and how their page tables look.
 //!
 //! The kernel's half has two halves of its own. Since Linux 5.4 (14c127c957c1) the lower one is the linear map and the
 //! upper one holds the image, modules, vmalloc and vmemmap; before, it was the other way round. Which it is shows by where
@@ -6,7 +6,7 @@
 
 use std::ops::ControlFlow;
 
-use super::find::{Candidate, PAGE, Verdict, pages};
+use super::find::{Candidate, Verdict, pages};
 use super::{Evidence, Place, survey};
 use crate::image::Image;
 use crate::mmu::{Arch, Paging};
@@ -53,92 +53,67 @@ pub(super) fn described(info: &VmCoreInfo) -> Option<(Paging, Place)> {
     Some((paging, Place { direct_base, ..place }))
 }
 
-/// The header of an image (Documentation/arch/arm64/booting.rst).
-struct Header {
-    pa: u64,
-    /// bytes, with the sections that are all zeros
-    size: u64,
-    /// bits of a page's offset, if it says
-    page_shift: Option<u32>,
-}
-
-fn header(pa: u64, page: &[u8]) -> Option<Header> {
-    let word = |at: usize| page.get(at..at + 8).and_then(|b| b.try_into().ok()).map(u64::from_le_bytes);
-    if page.get(0x38..0x3c)? != b"ARM\x64" {
-        return None;
-    }
-    let (size, flags) = (word(16)?, word(24)?);
-    let page_shift = match flags >> 1 & 3 {
-        1 => Some(12),
-        2 => Some(14),
-        3 => Some(16),
-        _ => None,
-    };
-    // The EFI stub and the boot protocol put images at multiples of 64 KiB. Elsewhere are pages of files.
-    let fits = flags & 1 == 0 && (PAGE..1 << 30).contains(&size) && pa.is_multiple_of(1 << 16);
-    fits.then_some(Header { pa, size, page_shift })
-}
-
-/// Kernels by their image's header, and a page of the image that is a top table: it maps itself and the image's code.
+/// Kernels by `swapper_pg_dir`: a table of tables that maps itself at the same distance as a long stretch of code. (The
+/// image's header, with its magic number, is at a page that kernels of today give back once they run.)
 pub(super) fn by_shape(image: &dyn Image) -> Vec<Candidate> {
-    /// More images than that are somebody's joke.
-    const IMAGES: usize = 16;
-    let mut found: Vec<Candidate> = Vec::new();
-    for header in pages(image, header).into_iter().take(IMAGES) {
-        for page_shift in [12, 14, 16].into_iter().filter(|&shift| header.page_shift.is_none_or(|told| told == shift)) {
-            let tables = (header.pa..header.pa.saturating_add(header.size)).step_by(1 << page_shift);
-            found.extend(tables.filter_map(|root| swapper(image, &header, root, page_shift)));
-        }
-    }
-    found
+    let with = |page_shift| pages(image, |pa, page| swapper(image, pa, page, page_shift));
+    [12, 14, 16].into_iter().map(with).find(|found| !found.is_empty()).unwrap_or_default()
 }
 
-/// The kernel whose `swapper_pg_dir` is at `root`.
-fn swapper(image: &dyn Image, header: &Header, root: u64, page_shift: u32) -> Option<Candidate> {
+/// The kernel whose `swapper_pg_dir` is at `root`; `page` are the first bytes there.
+fn swapper(image: &dyn Image, root: u64, page: &[u8], page_shift: u32) -> Option<Candidate> {
     let widths: &[u32] = match page_shift {
         12 => &[48, 39, 52],
         14 => &[47, 48, 52, 36],
         _ => &[42, 48, 52],
     };
+    if !root.is_multiple_of(1 << page_shift) || !is_table_of_tables(image, page) {
+        return None;
+    }
+    let page = image.bytes(root, 1 << page_shift).ok()?;
+    let used = page.as_chunks().0.iter().filter(|&&entry| entry != [0u8; 8]).count();
+    // one for the linear map, one for the image
+    if used < 2 || !is_table_of_tables(image, &page) {
+        return None;
+    }
     widths.iter().find_map(|&va_bits| {
         let paging = Paging::aarch64(root, page_shift, va_bits)?;
-        if !looks_like_a_table(image, paging) {
-            return None;
-        }
-        let place = place(paging, image_offset(image, header, paging)?);
+        let place = place(paging, image_offset(image, paging)?);
         let evidence = Evidence::PageTables(root);
         let candidate = Candidate { paging, place, evidence, vmcoreinfo: None, kaslr_offset: None };
         (candidate.verdict(image) == Verdict::Confirmed).then_some(candidate)
     })
 }
 
-/// Whether the top table has entries, all of them tables or blocks in the dump.
-fn looks_like_a_table(image: &dyn Image, paging: Paging) -> bool {
-    let mut any = false;
-    let fits = |entry: u64| entry & 1 == 1 && image.state(entry & 0x0000_ffff_ffff_f000).0.is_none();
-    let Ok(bytes) = image.bytes(paging.root, paging.top_size()) else { return false };
-    let all = bytes.as_chunks().0.iter().map(|b| u64::from_le_bytes(*b)).filter(|&entry| entry != 0).all(|entry| {
-        any = true;
-        fits(entry)
-    });
-    any && all
+/// Whether all entries that are used are such of tables in the dump: of no attributes, but for what a table denies and
+/// the access flag that Linux sets since 6.10.
+fn is_table_of_tables(image: &dyn Image, page: &[u8]) -> bool {
+    const TABLE: u64 = 3;
+    const ALLOWED: u64 = 0xf800_ffff_ffff_f403;
+    page.as_chunks().0.iter().map(|bytes| u64::from_le_bytes(*bytes)).all(|entry| {
+        let is_table = entry & TABLE == TABLE && entry & !ALLOWED == 0;
+        entry == 0 || (is_table && image.state(entry & 0x0000_ffff_ffff_f000).0.is_none())
+    })
 }
 
-/// Distance of the image's addresses from its memory, by its code: the linear map has the same memory, but never
-/// executable.
-fn image_offset(image: &dyn Image, header: &Header, paging: Paging) -> Option<u64> {
+/// Distance of the image's addresses from its memory: that of a long stretch of code, at which the top table is too. (The
+/// linear map has the same memory, but never executable.)
+fn image_offset(image: &dyn Image, paging: Paging) -> Option<u64> {
+    const LONG: u64 = 1 << 20;
     let start = paging.canonical(1 << 55);
     let middle = start | 1 << (paging.va_bits - 1);
     // first where kernels of today have it
     [(middle, u64::MAX), (start, middle - 1)].into_iter().find_map(|(first, last)| {
         let mut found = None;
         survey(image, paging, first, last, |m| {
-            let inside = m.pa >= header.pa && m.pa - header.pa < header.size;
-            if m.flags.exec && inside && m.len >= 1 << 18 {
-                found = Some(m.va.wrapping_sub(m.pa));
-                return ControlFlow::Break(());
+            let offset = m.va.wrapping_sub(m.pa);
+            let maps_itself =
+                || paging.walk(image, paging.root.wrapping_add(offset)).is_ok_and(|to| to.pa == paging.root);
+            if m.flags.exec && m.len >= LONG && maps_itself() {
+                found = Some(offset);
             }
-            ControlFlow::Continue(())
+            // a process's tables, which have pages of its own only, need not be looked at to their end
+            if found.is_some() || m.flags.user { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
         });
         found
     })

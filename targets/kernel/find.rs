@@ -87,7 +87,7 @@ impl Kernel {
         kernel.ok_or_else(|| {
             let table = match arch {
                 Arch::X86_64 => "level3_kernel_pgt",
-                Arch::Aarch64 => "header and swapper_pg_dir",
+                Arch::Aarch64 => "swapper_pg_dir",
             };
             Reason::NoKernel(format!("neither VMCOREINFO nor a kernel's {table} is in the dump"))
         })

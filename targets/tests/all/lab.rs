@@ -1,9 +1,12 @@
 //! Real dumps: everything that can be asked of a target without knowing a C type, checked against the dump itself.
 //!
 //! Runs where the environment variable `KMDB_LAB` names a directory with `dumps/*/vmcore*`; is skipped elsewhere.
-use std::path::PathBuf;
+use std::collections::HashMap;
+use std::fs::File;
+use std::io::{BufRead, BufReader};
+use std::path::{Path, PathBuf};
 
-use targets::{Evidence, OpenOptions, Space, Target};
+use targets::{Arch, Evidence, OpenOptions, Space, Target};
 
 fn dumps() -> Vec<PathBuf> {
     let Ok(lab) = std::env::var("KMDB_LAB") else {
@@ -54,7 +57,9 @@ fn finds_the_same_kernel_by_note_by_memory_and_by_page_tables() {
             assert_eq!(other.image_offset, by_note.image_offset, "{path:?}");
             assert_eq!(other.pgd, by_note.pgd, "{path:?}");
             assert_eq!(other.levels, by_note.levels, "{path:?}");
-            assert_eq!(other.kaslr_offset, by_note.kaslr_offset, "{path:?}");
+            if target.arch() == Arch::X86_64 {
+                assert_eq!(other.kaslr_offset, by_note.kaslr_offset, "{path:?}");
+            }
             assert_eq!(other.direct_map, by_note.direct_map, "{path:?}");
             assert_eq!(other.image, by_note.image, "{path:?}");
         }
@@ -160,30 +165,67 @@ fn every_format_of_a_dump_has_the_same_pages() {
 /// The guest wrote down its own symbols, and its kernel its own layout.
 #[test]
 fn the_layout_is_what_the_guest_knew() {
-    use std::io::{BufRead, BufReader};
     for path in dumps().into_iter().filter(|p| p.ends_with("vmcore.elf")) {
-        let Ok(file) = std::fs::File::open(path.parent().unwrap().join("truth/kallsyms.gz")) else { continue };
-        let lines = BufReader::new(flate2::read::GzDecoder::new(file)).lines();
-        let wanted = ["_text", "_end", "page_offset_base", "phys_base", "init_top_pgt"];
-        let symbols: std::collections::HashMap<String, u64> = lines
-            .map_while(Result::ok)
-            .filter_map(|line| {
-                let mut words = line.split_whitespace();
-                let addr = u64::from_str_radix(words.next()?, 16).ok()?;
-                let name = words.nth(1)?;
-                wanted.contains(&name).then(|| (name.to_owned(), addr))
-            })
-            .collect();
+        let Some(symbols) = symbols(&path) else { continue };
         for ignore_vmcoreinfo in [false, true] {
             let target = Target::open(&path, &OpenOptions { ignore_vmcoreinfo, ..Default::default() }).unwrap();
             let layout = target.kernel_layout().unwrap();
-            assert_eq!(layout.image.start, symbols["_text"], "{path:?}");
-            assert_eq!(layout.image.end, symbols["_end"].next_multiple_of(0x20_0000), "{path:?}");
             let value = |name| target.u64(Space::Kernel, symbols[name]).unwrap();
-            assert_eq!(layout.direct_map, Some(value("page_offset_base")), "{path:?}");
-            assert_eq!(layout.image_offset, 0xffff_ffff_8000_0000u64.wrapping_sub(value("phys_base")), "{path:?}");
-            assert_eq!(layout.pgd, target.translate(Space::Kernel, symbols["init_top_pgt"]).unwrap().pa, "{path:?}");
+            let top = if target.arch() == Arch::X86_64 { "init_top_pgt" } else { "swapper_pg_dir" };
+            if target.arch() == Arch::X86_64 {
+                assert_eq!(layout.image.start, symbols["_text"], "{path:?}");
+                assert_eq!(layout.image.end, symbols["_end"].next_multiple_of(0x20_0000), "{path:?}");
+                assert_eq!(layout.direct_map, Some(value("page_offset_base")), "{path:?}");
+                assert_eq!(layout.image_offset, 0xffff_ffff_8000_0000u64.wrapping_sub(value("phys_base")), "{path:?}");
+            } else {
+                // the header before it is given back since Linux 5.11
+                let stext = symbols["_stext"];
+                assert!([stext, stext - 0x1_0000].contains(&layout.image.start), "{path:?}");
+            }
+            if target.arch() == Arch::Aarch64 && symbols.contains_key("memstart_addr") {
+                assert_eq!(layout.image.end, symbols["_end"], "{path:?}");
+                assert_eq!(layout.image_offset, value("kimage_voffset"), "{path:?}");
+                // physical 0 is as far below the linear map's start as memory's start is above
+                let start = 0u64.wrapping_sub(1 << told(&path, "VA_BITS"));
+                assert_eq!(layout.direct_map, Some(start.wrapping_sub(value("memstart_addr"))), "{path:?}");
+                assert_eq!(layout.page_size, told(&path, "PAGESIZE"), "{path:?}");
+            }
+            // not every kernel's symbols have data
+            if let Some(&top) = symbols.get(top) {
+                assert_eq!(layout.pgd, target.translate(Space::Kernel, top).unwrap().pa, "{path:?}");
+            }
         }
         eprintln!("{path:?}: {symbols:x?}");
     }
+}
+
+/// Symbols that tell of the layout, by the guest's /proc/kallsyms.
+fn symbols(path: &Path) -> Option<HashMap<String, u64>> {
+    let wanted = ["_text", "_stext", "_end", "page_offset_base", "phys_base", "init_top_pgt"];
+    let arm64 = ["swapper_pg_dir", "kimage_voffset", "memstart_addr"];
+    let file = File::open(path.parent()?.join("truth/kallsyms.gz")).ok()?;
+    let line = |line: String| {
+        let mut words = line.split_whitespace();
+        let addr = u64::from_str_radix(words.next()?, 16).ok()?;
+        let name = words.nth(1)?;
+        (wanted.contains(&name) || arm64.contains(&name)).then(|| (name.to_owned(), addr))
+    };
+    Some(BufReader::new(flate2::read::GzDecoder::new(file)).lines().map_while(Result::ok).filter_map(line).collect())
+}
+
+/// A number in the guest's /sys/kernel/vmcoreinfo.
+fn told(path: &Path, key: &str) -> u64 {
+    let page = std::fs::read(path.parent().unwrap().join("truth/vmcoreinfo")).unwrap();
+    let at = u64::from_str_radix(
+        String::from_utf8_lossy(&page).split([' ', '\n']).next().unwrap().trim_start_matches("0x"),
+        16,
+    );
+    let target = Target::open(path, &OpenOptions::default()).unwrap();
+    let text = target.bytes(Space::Phys, at.unwrap(), 4096).unwrap();
+    let text = String::from_utf8_lossy(&text).into_owned();
+    let number = |line: &str| {
+        let (name, value) = line.split_once('=')?;
+        (name == key || name == format!("NUMBER({key})")).then(|| value.parse().unwrap())
+    };
+    text.lines().find_map(number).unwrap()
 }
