@@ -25,6 +25,8 @@
 //! missing    pages of zeros, page cache, private page cache, user memory, free pages (dump level 31)
 //! ```
 //!
+//! Of the running kernel (`kmdb -k`) it says which way leads to its memory, and why, if it is not the usual one.
+//!
 //! `found` says how the kernel was found in the dump, `missing` what is not in it. An `oops` is shown even if the kernel
 //! lived on.
 
@@ -50,7 +52,7 @@ pub struct Status {}
 /// A fact.
 #[derive(Row)]
 pub struct StatusRow {
-    /// file, format, host, kernel, version, build_id, cpus, memory, crashed, written, clock, uptime, tainted, panic,
+    /// file, format (of the running kernel also: why_so, lockdown), host, kernel, version, build_id, cpus, memory, crashed, written, clock, uptime, tainted, panic,
     /// panic_task, oops, found, symbols, types, debuginfo; missing, damage and doubt may come several times or not at all
     what: &'static str,
     /// the fact, in words
@@ -88,7 +90,16 @@ impl Facts {
         for path in &info.paths {
             self.add("file", path.display().to_string());
         }
-        self.add("format", format!("{}, {}, {}", info.format, info.arch.name(), human_size(info.file_size)));
+        let Some(live) = &info.live else {
+            return self
+                .add("format", format!("{}, {}, {}", info.format, info.arch.name(), human_size(info.file_size)));
+        };
+        self.add("format", format!("{}, {}", info.format, info.arch.name()));
+        if let Some(why) = &live.instead {
+            self.add("why_so", why);
+        }
+        let lockdown = live.lockdown.as_deref().unwrap_or("not known: no /sys/kernel/security/lockdown");
+        self.add("lockdown", lockdown);
     }
 
     fn kernel(&mut self, cx: &Cx<'_>, info: &Info) {
@@ -108,6 +119,7 @@ impl Facts {
             let (online, present) = (cpus.online().len(), cpus.present().len());
             let offline = if online == present { String::new() } else { format!(" of {present}") };
             let registers = match cx.target.cpus().len() {
+                0 if info.live.is_some() => String::new(),
                 n if n == online => String::new(),
                 n => format!(", registers of {n}"),
             };
@@ -120,7 +132,8 @@ impl Facts {
             }
             _ => String::new(),
         };
-        self.add("memory", format!("{} in the dump{excluded}", human_size(info.present)));
+        let place = if info.live.is_some() { "" } else { " in the dump" };
+        self.add("memory", format!("{}{place}{excluded}", human_size(info.present)));
     }
 
     fn time(&mut self, cx: &Cx<'_>, info: &Info) {
@@ -210,8 +223,12 @@ impl Facts {
         if let Some(level) = info.dump_level.filter(|level| *level > 0) {
             self.add("missing", format!("{} (dump level {level})", left_out(level).join(", ")));
         }
-        if cx.target.cpus().is_empty() {
-            self.add("missing", "registers");
+        match cx.target.cpus() {
+            [] if info.live.is_some() => {
+                self.add("missing", "registers: the CPUs run on, so the stacks of running tasks are not known");
+            }
+            [] => self.add("missing", "registers"),
+            _ => {}
         }
         for damage in &info.damage {
             self.add("damage", damage);

@@ -36,6 +36,9 @@ pub fn session(cli: &Cli, program: &Program) -> anyhow::Result<Session> {
         search: !cli.no_debuginfo,
     };
     let (session, warnings) = open::open(target, &sources, &REGISTRY);
+    if session.is_live() {
+        program.say("kmdb: the kernel runs on while it is read: an answer may mix two moments of it\n");
+    }
     for warning in warnings {
         program.say(&format!("kmdb: {warning}\n"));
     }

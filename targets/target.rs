@@ -36,7 +36,10 @@ impl Target {
     /// Opens the running kernel. What it answers may change from one moment to the next: see [`Target::refresh`].
     pub fn live(source: LiveSource, options: &OpenOptions) -> Result<Target, OpenError> {
         let (opened, live) = live::open(source)?;
-        Ok(Target::new(opened, options, |info| Info { live: Some(live), ..info }))
+        let mut target = Target::new(opened, options, |info| Info { live: Some(live), cpus: 0, ..info });
+        // /proc/kcore has a note for one, full of zeros: the registers are in the CPUs, and change
+        target.cpus.clear();
+        Ok(target)
     }
 
     fn new(opened: Opened, options: &OpenOptions, describe: impl FnOnce(Info) -> Info) -> Target {
@@ -73,14 +76,15 @@ impl Target {
         self.info.live.as_ref()
     }
 
-    /// Forgets what was read of memory that may have changed since. Does nothing to a dump.
-    pub fn refresh(&self) {
-        if self.info.live.is_some() {
-            self.image.forget();
-            if let Some(Ok(kernel)) = self.kernel.get() {
-                kernel.forget();
-            }
+    /// Forgets what was read of memory that may have changed since, and returns a number that is another one if other
+    /// modules are loaded than before. `None` of a dump: it does not change.
+    pub fn refresh(&self) -> Option<u64> {
+        self.info.live.as_ref()?;
+        self.image.forget();
+        if let Some(Ok(kernel)) = self.kernel.get() {
+            kernel.forget();
         }
+        Some(live::modules())
     }
 
     /// The architecture.

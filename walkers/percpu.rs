@@ -158,7 +158,7 @@ pub struct Areas(Vec<Area>);
 impl Areas {
     /// The session's.
     pub fn of(session: &Session) -> Result<Arc<Areas>> {
-        session.once(|| Areas::read(session))
+        session.once(|| session.settle(|| Areas::read(session)))
     }
 
     fn read(session: &Session) -> Result<Areas> {

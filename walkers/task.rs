@@ -293,7 +293,7 @@ pub struct Pids {
 impl Pids {
     /// The session's.
     pub fn of(session: &Session) -> Result<Arc<Pids>> {
-        session.once(|| Pids::read(session))
+        session.once(|| session.settle(|| Pids::read(session)))
     }
 
     fn read(session: &Session) -> Result<Pids> {

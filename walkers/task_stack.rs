@@ -49,7 +49,7 @@ pub struct Stacks(Vec<Stack>);
 impl Stacks {
     /// The session's.
     pub fn of(session: &Session) -> Result<Arc<Stacks>> {
-        session.once(|| Stacks::read(session))
+        session.once(|| session.settle(|| Stacks::read(session)))
     }
 
     fn read(session: &Session) -> Result<Stacks> {

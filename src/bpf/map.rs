@@ -36,9 +36,21 @@ impl Array {
             .u32(8, u32::try_from(value_size).map_err(|_| wrong())?)
             .u32(12, u32::try_from(entries).map_err(|_| wrong())?)
             .u32(16, MMAPABLE);
-        // SAFETY: this command has no addresses.
-        #[allow(unsafe_code)]
-        let fd = sys::owned(unsafe { sys::call(Command::MapCreate, &mut attr, CREATE)? });
+        let mut create = || {
+            // SAFETY: this command has no addresses.
+            #[allow(unsafe_code)]
+            unsafe {
+                sys::call(Command::MapCreate, &mut attr, CREATE)
+            }
+        };
+        let fd = match create() {
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+                sys::lift_memory_limit();
+                create()?
+            }
+            other => other?,
+        };
+        let fd = sys::owned(fd);
         let map = MmapOptions::new().len(bytes).map_raw_read_only(&fd)?;
         Ok(Array { fd, map, value_size, entries })
     }

@@ -65,6 +65,15 @@ pub unsafe fn call(command: Command, attr: &mut Attr, size: usize) -> io::Result
     if result < 0 { Err(io::Error::last_os_error()) } else { Ok(result) }
 }
 
+/// Before Linux 5.11 (d5299b67dd59) maps and programs counted as locked memory, of which a process may have 64 KiB by
+/// default. Raises that limit as far as we may; whether it helped shows when the call is made again.
+#[allow(unsafe_code)]
+pub fn lift_memory_limit() {
+    let all = libc::rlimit { rlim_cur: libc::RLIM_INFINITY, rlim_max: libc::RLIM_INFINITY };
+    // SAFETY: the structure is read, and only during the call.
+    unsafe { libc::setrlimit(libc::RLIMIT_MEMLOCK, &raw const all) };
+}
+
 /// The descriptor that a call returned.
 #[allow(unsafe_code)]
 pub fn owned(fd: i64) -> OwnedFd {

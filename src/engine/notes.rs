@@ -8,11 +8,15 @@ use std::{collections::BTreeMap, fmt::Write as _, sync::Mutex};
 /// How many places a note remembers.
 const PLACES: usize = 3;
 
-#[derive(Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 struct Kind {
     count: u64,
     places: Vec<u64>,
 }
+
+/// Notes as they were.
+#[derive(PartialEq, Eq)]
+pub(crate) struct Snapshot(BTreeMap<String, Kind>);
 
 /// The notes of the command that is running.
 #[derive(Default)]
@@ -39,6 +43,16 @@ impl Notes {
         if !known {
             self.add(addr, what);
         }
+    }
+
+    /// All notes as they are, to be [restored](Notes::restore) if what is tried next is tried again.
+    pub(crate) fn snapshot(&self) -> Snapshot {
+        Snapshot(self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner).clone())
+    }
+
+    /// Takes back what was noted since.
+    pub(crate) fn restore(&self, snapshot: Snapshot) {
+        *self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = snapshot.0;
     }
 
     /// Whether nothing was noted.

@@ -26,6 +26,9 @@ pub fn run(cx: &Cx<'_>, text: &str) -> Result<()> {
     let mut statements = lang::Statements::new(text);
     // one at a time: `$d` changes how the rest of the line is read
     while let Some(statement) = statements.next(cx.env.radix.get())? {
+        if cx.env.depth.get() == 0 {
+            cx.session.begin();
+        }
         run_statement(cx, &statement, None, None)?;
     }
     Ok(())

@@ -267,6 +267,44 @@ impl Session {
         FieldReader::load(self, &*self.layout::<V>()?, addr)
     }
 
+    // ---- a running kernel -----------------------------------------------------------------------------------------
+
+    /// Whether the target is a running kernel, which changes while it is read.
+    pub fn is_live(&self) -> bool {
+        self.target.is_live().is_some()
+    }
+
+    /// Called before each command. On a running kernel forgets what the last one read, and what was made of it.
+    pub fn begin(&self) {
+        if let Some(stamp) = self.target.refresh() {
+            self.cache.lock().unwrap_or_else(PoisonError::into_inner).clear();
+            self.symbols.renew(stamp);
+        }
+    }
+
+    /// Makes something out of memory. On a running kernel tries again, a few times, when it failed or met something to
+    /// note: more often than not that was a change in the middle of it.
+    pub fn settle<T>(&self, mut make: impl FnMut() -> Result<T>) -> Result<T> {
+        const TRIES: u32 = 3;
+        for _ in 1..TRIES {
+            if !self.is_live() {
+                break;
+            }
+            let before = self.notes.snapshot();
+            let result = make();
+            let sound = match &result {
+                Ok(_) => self.notes.snapshot() == before,
+                Err(e) => e.is_control(),
+            };
+            if sound {
+                return result;
+            }
+            self.notes.restore(before);
+            self.target.refresh();
+        }
+        make()
+    }
+
     // ---- what walkers keep --------------------------------------------------------------------------------------
 
     /// A value made once per session by whoever needs it first, such as an index of all slabs.

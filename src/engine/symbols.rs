@@ -30,8 +30,28 @@ pub struct Module {
 #[derive(Default)]
 pub struct Symbols {
     kernel: Option<Arc<dyn SymbolSource>>,
-    modules: OnceLock<Vec<Module>>,
+    modules: Loaded,
     private: RwLock<BTreeMap<String, (u64, u64)>>,
+}
+
+/// The modules as they were when they were looked at. A running kernel loads and unloads some: then they are looked at
+/// anew, while what was known before stays where it is for those who still hold it.
+#[derive(Default)]
+struct Loaded {
+    modules: OnceLock<Vec<Module>>,
+    /// what the target said of which modules there are
+    stamp: OnceLock<u64>,
+    next: OnceLock<Box<Loaded>>,
+}
+
+impl Loaded {
+    fn latest(&self) -> &Loaded {
+        let mut latest = self;
+        while let Some(next) = latest.next.get() {
+            latest = next;
+        }
+        latest
+    }
 }
 
 thread_local! {
@@ -68,7 +88,8 @@ impl Symbols {
 
     /// The loaded modules.
     pub fn modules(&self, session: &Session) -> &[Module] {
-        if let Some(found) = self.modules.get() {
+        let latest = self.modules.latest();
+        if let Some(found) = latest.modules.get() {
             return found;
         }
         if LOADING.replace(true) {
@@ -77,7 +98,17 @@ impl Symbols {
         let loaded = (session.registry.modules)(session);
         LOADING.set(false);
         // what Ctrl-C cut short must not be taken for the whole by the commands to come
-        if session.interrupt.is_set() { &[] } else { self.modules.get_or_init(|| loaded) }
+        if session.interrupt.is_set() { &[] } else { latest.modules.get_or_init(|| loaded) }
+    }
+
+    /// Looks at the modules anew when next asked if `stamp`, which says which ones are loaded, is not as before.
+    pub(crate) fn renew(&self, stamp: u64) {
+        let latest = self.modules.latest();
+        if *latest.stamp.get_or_init(|| stamp) != stamp {
+            let next = Box::new(Loaded { stamp: stamp.into(), ..Loaded::default() });
+            // one thread runs commands; were there others, one of them would have done the same
+            let _ = latest.next.set(next);
+        }
     }
 
     /// Address of a symbol of the kernel proper.

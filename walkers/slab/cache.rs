@@ -262,7 +262,7 @@ pub struct Caches {
 impl Caches {
     /// The session's.
     pub fn of(session: &Session) -> Result<Arc<Caches>> {
-        session.once(|| Caches::read(session))
+        session.once(|| session.settle(|| Caches::read(session)))
     }
 
     fn read(session: &Session) -> Result<Caches> {

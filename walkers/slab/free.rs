@@ -16,7 +16,7 @@
 
 use super::{
     cache::{Cache, Node},
-    scan::Slab,
+    scan::{self, Slab},
 };
 use crate::{list, percpu::Percpu};
 use engine::ViewEntry;
@@ -116,8 +116,35 @@ pub struct FreeMap {
 const MAX_FAULTS: usize = 10_000;
 
 impl FreeMap {
-    /// Follows all free lists of `cache`, whose slabs are `slabs`, by address.
+    /// Follows all free lists of `cache`, whose slabs are `slabs`, by address. On a running kernel the lists change
+    /// between the look at a slab and the walk along its list: then both are done again, a few times, and the calmest
+    /// moment counts.
     pub fn build(session: &Session, cache: &Cache, slabs: &[Slab]) -> Result<FreeMap> {
+        const TRIES: u32 = 4;
+        let mut best = FreeMap::follow_all(session, cache, slabs, &[])?;
+        for _ in 1..TRIES {
+            if best.faults.is_empty() || !session.is_live() {
+                break;
+            }
+            session.target.refresh();
+            let again = scan::Again::of(session)?;
+            let now: Vec<Option<Slab>> =
+                slabs.iter().map(|slab| again.look(session, cache, slab)).collect::<Result<_>>()?;
+            let gone: Vec<bool> = now.iter().map(Option::is_none).collect();
+            // what is no slab any more has no list
+            let ended = |old: &Slab| Slab { freelist: 0, inuse: old.objects, ..*old };
+            let now: Vec<Slab> =
+                now.into_iter().zip(slabs).map(|(new, old)| new.unwrap_or_else(|| ended(old))).collect();
+            let map = FreeMap::follow_all(session, cache, &now, &gone)?;
+            if map.faults.len() < best.faults.len() {
+                best = map;
+            }
+        }
+        Ok(best)
+    }
+
+    /// Follows the lists once. The state of objects of slabs that are `gone` is unknown.
+    fn follow_all(session: &Session, cache: &Cache, slabs: &[Slab], gone: &[bool]) -> Result<FreeMap> {
         let mut map = FreeMap::default();
         let mut words = 0;
         for slab in slabs {
@@ -125,7 +152,7 @@ impl FreeMap {
             words += slab.objects.div_ceil(64) as usize;
         }
         map.free = vec![0; words];
-        map.unknown = vec![false; slabs.len()];
+        map.unknown = (0..slabs.len()).map(|i| gone.get(i) == Some(&true)).collect();
         let mut lists = Lists { session, cache, slabs, map, handed_out: 0 };
         for (i, slab) in slabs.iter().enumerate() {
             session.interrupt.check()?;

@@ -138,11 +138,19 @@ impl Slabs {
 
     /// Tells the running command what was wrong with the free lists of these caches.
     pub fn note(&self, session: &Session, caches: impl Iterator<Item = usize>) -> Result<()> {
-        let mut unknown = 0;
+        let (mut unknown, mut restless) = (0, 0);
         for cache in caches {
             let free = self.free(session, cache)?;
             unknown += free.counts.unknown;
-            free.faults.iter().for_each(|fault| session.notes.add(fault.at, fault.kind.text()));
+            if session.is_live() {
+                restless += free.faults.len();
+            } else {
+                free.faults.iter().for_each(|fault| session.notes.add(fault.at, fault.kind.text()));
+            }
+        }
+        if restless > 0 {
+            let what = "did not hold still while they were followed: a few objects may be shown in a wrong state";
+            session.notes.once(0, format!("{restless} free lists {what}"));
         }
         if unknown > 0 {
             let what = "their slabs' free lists cannot be followed (`::walk kmem_unknown` shows them)";

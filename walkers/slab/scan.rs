@@ -93,6 +93,34 @@ pub fn scan(session: &Session, caches: &Caches) -> Result<Found> {
     Ok(out)
 }
 
+/// A second look at single slabs, of a kernel that runs.
+pub struct Again {
+    shape: Shape,
+    size: u64,
+}
+
+impl Again {
+    /// Where to look.
+    pub fn of(session: &Session) -> Result<Again> {
+        Ok(Again { shape: Shape::of(session)?, size: PageMap::of(session)?.page_struct })
+    }
+
+    /// The slab as it is now; `None` if it is no longer one of its cache.
+    pub fn look(&self, session: &Session, cache: &Cache, slab: &Slab) -> Result<Option<Slab>> {
+        let page = match session.bytes(slab.addr, usize::try_from(self.size).unwrap_or(0)) {
+            Ok(page) => page,
+            Err(e) if e.is_control() => return Err(e),
+            Err(_) => return Ok(None),
+        };
+        if !self.shape.is_slab(&page) || self.shape.cache(&page) != cache.addr {
+            return Ok(None);
+        }
+        let raw = self.shape.raw(&page, Some(slab.cache));
+        let same = raw.objects == slab.objects && raw.inuse <= raw.objects;
+        Ok(same.then_some(Slab { freelist: raw.freelist, inuse: raw.inuse, frozen: raw.frozen, ..*slab }))
+    }
+}
+
 impl Found {
     /// Adds a slab that lies behind all others so far. One that reaches into the next is damaged, and is cut.
     fn push(&mut self, caches: &Caches, slab: Slab) {
