@@ -10,8 +10,11 @@
 //! Opening maps the file and reads its section headers; a section is decompressed, and a module's relocated, when it
 //! is first asked for.
 
+mod bootable;
 mod debuglink;
 mod inflate;
+mod lzop;
+mod memory;
 mod relocate;
 mod symtab;
 
@@ -23,7 +26,9 @@ use std::sync::OnceLock;
 use bytes::Bytes;
 use object::{Object, ObjectKind, ObjectSection, SectionFlags, elf};
 
+pub use bootable::is_kernel;
 pub use debuglink::DebugLink;
+pub use memory::{AARCH64, Memory, Piece, X86_64};
 pub use symtab::Symtab;
 
 use crate::fan;
@@ -119,6 +124,12 @@ pub(crate) struct Section {
 pub struct DebugFile {
     path: PathBuf,
     data: Bytes,
+    /// what it was packed in, outermost first
+    layers: Vec<String>,
+    /// `e_machine`
+    machine: u16,
+    /// an arm64 `Image`, which has no headers
+    image: bool,
     little_endian: bool,
     relocatable: bool,
     build_id: Option<Vec<u8>>,
@@ -134,7 +145,7 @@ impl std::fmt::Debug for DebugFile {
 }
 
 impl DebugFile {
-    /// Maps a file, or decompresses it if all of it is packed by gzip, xz or zstd.
+    /// Maps a file, or unpacks it if all of it is packed, or if it is a bootable image with a kernel in it.
     pub fn open(path: impl AsRef<Path>) -> Result<DebugFile, Error> {
         let path = path.as_ref();
         let io = |e: std::io::Error| Error::Io { path: path.to_owned(), why: e.to_string() };
@@ -154,17 +165,31 @@ impl DebugFile {
     pub fn from_bytes(path: impl AsRef<Path>, data: Bytes) -> Result<DebugFile, Error> {
         let path = path.as_ref().to_owned();
         let format = |why: String| Error::Format { path: path.clone(), why };
-        let data = match inflate::Codec::sniff(&data) {
-            Some(codec) => codec.whole_file(&data).map_err(format)?.into(),
-            None => data,
-        };
+        let bootable::Unwrapped { data, layers } = bootable::unwrap(data).map_err(format)?;
+        if bootable::is_image(&data) {
+            return Ok(DebugFile {
+                build_id: memory::build_id(&data),
+                layers,
+                machine: memory::AARCH64,
+                image: true,
+                little_endian: true,
+                relocatable: false,
+                slide: 0,
+                sections: vec![Section::null()],
+                data,
+                path,
+            });
+        }
         if !data.starts_with(b"\x7fELF") {
-            return Err(format(no_elf(&data).into()));
+            return Err(format(if data.is_empty() { "an empty file" } else { "not an ELF file" }.into()));
         }
         let elf = object::File::parse(&*data).map_err(|e| format(e.to_string()))?;
         let sections = sections(&elf, &data).map_err(|e| format(e.to_string()))?;
         let mut file = DebugFile {
             build_id: elf.build_id().ok().flatten().map(<[u8]>::to_vec),
+            layers,
+            machine: machine(&elf),
+            image: false,
             little_endian: elf.is_little_endian(),
             relocatable: elf.kind() == ObjectKind::Relocatable,
             slide: 0,
@@ -205,6 +230,26 @@ impl DebugFile {
     /// Whether the file was made for a little-endian machine.
     pub fn little_endian(&self) -> bool {
         self.little_endian
+    }
+
+    /// `e_machine`: [`X86_64`], [`AARCH64`], or 0 for any other.
+    pub fn machine(&self) -> u16 {
+        self.machine
+    }
+
+    /// What kind of file it is: `ELF`, `bzImage (zstd)`, `arm64 Image in gzip`.
+    pub fn kind(&self) -> String {
+        let inner = if self.image { "arm64 Image" } else { "ELF" };
+        match self.layers.split_last() {
+            None => inner.to_owned(),
+            Some((last, _)) if !self.image && last.starts_with("bzImage") => self.layers.join(", "),
+            Some(_) => format!("{inner} in {}", self.layers.join(", ")),
+        }
+    }
+
+    /// Bytes of all, unpacked.
+    pub fn size(&self) -> u64 {
+        self.data.len() as u64
     }
 
     /// How far the kernel was moved from its link address.
@@ -325,16 +370,12 @@ impl Section {
     }
 }
 
-/// What a file is that is no ELF file.
-fn no_elf(data: &[u8]) -> &'static str {
-    // the boot protocol's magic (Documentation/arch/x86/boot.rst)
-    if data.get(0x202..0x206) == Some(b"HdrS") {
-        return "a bootable image; debug information is in the vmlinux it was made from";
+fn machine(elf: &object::File<'_>) -> u16 {
+    match elf.architecture() {
+        object::Architecture::X86_64 => memory::X86_64,
+        object::Architecture::Aarch64 => memory::AARCH64,
+        _ => 0,
     }
-    if data.get(56..60) == Some(b"ARM\x64") {
-        return "a bootable arm64 image; debug information is in the vmlinux it was made from";
-    }
-    if data.is_empty() { "an empty file" } else { "not an ELF file" }
 }
 
 #[cfg(test)]
