@@ -69,10 +69,15 @@ impl Dcmd for Status {
         let info = cx.target.info();
         facts.file(&info);
         facts.kernel(cx, &info);
-        facts.time(cx, &info);
-        facts.end(cx);
+        if !cx.target.is_file() {
+            facts.machine(cx, &info);
+            facts.time(cx, &info);
+            facts.end(cx);
+        }
         facts.meaning(cx);
-        facts.missing(cx, &info);
+        if !cx.target.is_file() {
+            facts.missing(cx, &info);
+        }
         facts.0.into_iter().try_for_each(|(what, value)| out.row(StatusRow { what, value }))
     }
 }
@@ -115,6 +120,9 @@ impl Facts {
         if let Some(id) = &info.build_id {
             self.add("build_id", id);
         }
+    }
+
+    fn machine(&mut self, cx: &Cx<'_>, info: &Info) {
         let cpus = Percpu::of(cx).map(|cpus| {
             let (online, present) = (cpus.online().len(), cpus.present().len());
             let offline = if online == present { String::new() } else { format!(" of {present}") };
@@ -179,6 +187,7 @@ impl Facts {
                 let by = match layout.evidence {
                     Evidence::Note => "by the VMCOREINFO note".to_owned(),
                     Evidence::Memory(at) => format!("by its VMCOREINFO in memory, at physical address {at:#x}"),
+                    Evidence::File => return self.sources(cx),
                     Evidence::PageTables(at) => {
                         format!("by the shape of its page tables, at physical address {at:#x}; no VMCOREINFO")
                     }
@@ -198,6 +207,10 @@ impl Facts {
             }
             Err(reason) => self.add("doubt", format!("no kernel was found: {reason}")),
         }
+        self.sources(cx);
+    }
+
+    fn sources(&mut self, cx: &Cx<'_>) {
         match cx.symbols.kernel() {
             Some(table) => self.add("symbols", format!("{}: {}", table.origin(), table.len())),
             None => self.add("symbols", "none"),
@@ -207,9 +220,13 @@ impl Facts {
             (None, Some(_)) => self.add("types", "DWARF"),
             (None, None) => self.add("types", "none"),
         }
-        match &cx.dwarf {
-            Some(dwarf) => self.add("debuginfo", dwarf.file().path().display().to_string()),
-            None => self.add("debuginfo", "none"),
+        if cx.files.is_empty() {
+            self.add("debuginfo", "none");
+        }
+        for file in &cx.files {
+            let gives =
+                if file.gives.is_empty() { "nothing that is not in the dump".into() } else { file.gives.join(", ") };
+            self.add("debuginfo", format!("{} ({}): {gives}", file.path.display(), file.kind));
         }
     }
 

@@ -11,16 +11,10 @@ use engine::{
     open::{self, Sources},
     targets::{LiveSource, OpenOptions, Target},
 };
-use std::sync::Arc;
+use std::{fs::File, io::Read, path::Path, sync::Arc};
 
 /// Opens the dump of the command line, and says on standard error what is missing.
 pub fn session(cli: &Cli, program: &Program) -> anyhow::Result<Session> {
-    let options = OpenOptions { ignore_vmcoreinfo: cli.ignore_vmcoreinfo, ..OpenOptions::default() };
-    let target = match &cli.dump {
-        Some(dump) if !cli.live => Target::open(dump, &options)?,
-        _ => Target::live(way(cli.live_source), &options)?,
-    };
-    let target = Arc::new(target);
     // `kmdb -k vmlinux`: the first file is no dump
     let named = cli.dump.iter().filter(|_| cli.live).chain(&cli.debug_files);
     // only modules' files are called `.ko…`
@@ -34,8 +28,20 @@ pub fn session(cli: &Cli, program: &Program) -> anyhow::Result<Session> {
         roots: cli.debug_dir.clone(),
         force: cli.force,
         search: !cli.no_debuginfo,
+        progress: None,
     };
-    let (session, warnings) = open::open(target, &sources, &REGISTRY);
+    let options = OpenOptions { ignore_vmcoreinfo: cli.ignore_vmcoreinfo, ..OpenOptions::default() };
+    let opened = |target| open::open(Arc::new(target), &sources, &REGISTRY);
+    let (session, warnings) = match &cli.dump {
+        Some(dump) if !cli.live && is_kernel(dump) => {
+            if let Some(other) = &sources.vmlinux {
+                anyhow::bail!("{}: a kernel's file, and no dump: {} is one too many", dump.display(), other.display());
+            }
+            open::open_file(dump, &sources, &REGISTRY).map_err(anyhow::Error::msg)?
+        }
+        Some(dump) if !cli.live => opened(Target::open(dump, &options)?),
+        _ => opened(Target::live(way(cli.live_source), &options)?),
+    };
     if session.is_live() {
         program.say("kmdb: the kernel runs on while it is read: an answer may mix two moments of it\n");
     }
@@ -43,7 +49,7 @@ pub fn session(cli: &Cli, program: &Program) -> anyhow::Result<Session> {
         program.say(&format!("kmdb: {warning}\n"));
     }
     // without a named file the answers may be right, but they are not what was asked for
-    if sources.vmlinux.is_some() && session.dwarf.is_none() {
+    if sources.vmlinux.is_some() && session.files.is_empty() {
         program.failed.set(true);
     }
     for why in sources.modules.iter().filter_map(|path| session.use_module_file(path).err()) {
@@ -51,6 +57,17 @@ pub fn session(cli: &Cli, program: &Program) -> anyhow::Result<Session> {
         program.failed.set(true);
     }
     Ok(session)
+}
+
+/// Whether a file is a kernel, as it was linked or as it is booted, and no dump of one.
+fn is_kernel(path: &Path) -> bool {
+    /// Compressed blocks of the largest usual size begin within this much.
+    const HEAD: u64 = 1 << 20;
+    let mut head = Vec::new();
+    // what cannot be read is told when it is opened as a dump
+    let read = File::open(path)
+        .and_then(|file| if file.metadata()?.is_file() { file.take(HEAD).read_to_end(&mut head) } else { Ok(0) });
+    read.is_ok() && engine::debuginfo::elf::is_kernel(&head)
 }
 
 fn way(way: Way) -> LiveSource {

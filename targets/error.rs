@@ -35,6 +35,12 @@ pub enum Reason {
     /// The dump has no such physical page.
     #[error("not in the dump")]
     NotInDump,
+    /// This is a kernel's file, and the address is no part of what it holds.
+    #[error("not in the kernel's file")]
+    NotInFile,
+    /// This is a kernel's file: there is no memory, and no page table.
+    #[error("this is a kernel's file, not a kernel that ran")]
+    DoesNotRun,
     /// The page exists but the tool that wrote the dump left it out on purpose.
     #[error("excluded by the dump filter")]
     Excluded,

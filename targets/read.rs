@@ -130,6 +130,8 @@ impl Target {
         let fail = |addr, reason| ReadError { space, addr, reason };
         let va = addr.checked_add(done as u64).ok_or_else(|| fail(u64::MAX, Reason::NotMapped))?;
         let (pa, left) = match space {
+            Space::Phys if self.is_file() => return Err(fail(va, Reason::DoesNotRun)),
+            Space::Kernel if self.is_file() => (va, self.image.state(va).1),
             Space::Phys => (va, (u64::MAX - va).max(1)),
             Space::Kernel => {
                 let kernel = self.kernel().map_err(|reason| fail(va, reason))?;

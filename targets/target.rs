@@ -8,8 +8,9 @@ use std::time::{Duration, SystemTime};
 use crate::error::{OpenError, Reason, Space};
 use crate::image::Image;
 use crate::info::Info;
-use crate::kernel::{self, Kernel, KernelLayout};
+use crate::kernel::{self, Evidence, Kernel, KernelLayout};
 use crate::live::{self, Live, LiveSource};
+use crate::loaded::{KernelFile, Loaded};
 use crate::mmu::{Arch, Mapping, Outcome, Paging, Translation};
 use crate::open::{self, OpenOptions, Opened};
 use crate::regs::{self, CpuRegs};
@@ -24,6 +25,8 @@ pub struct Target {
     note: Option<VmCoreInfo>,
     options: OpenOptions,
     kernel: OnceLock<Result<Kernel, Reason>>,
+    /// of a kernel that does not run: where its image was linked; the addresses of `image` are then virtual ones
+    linked: Option<Range<u64>>,
 }
 
 impl Target {
@@ -68,7 +71,8 @@ impl Target {
         let info = describe(info);
         let believed = !options.ignore_note && !options.ignore_vmcoreinfo && options.kernel_at.is_none();
         let note = note.filter(|_| believed);
-        Target { image: opened.image, info, cpus, note, options: options.clone(), kernel: OnceLock::new() }
+        let (options, kernel) = (options.clone(), OnceLock::new());
+        Target { image: opened.image, info, cpus, note, options, kernel, linked: None }
     }
 
     /// How the running kernel is read; `None` of a dump, which does not change.
@@ -85,6 +89,46 @@ impl Target {
             kernel.forget();
         }
         Some(live::modules())
+    }
+
+    /// A kernel that does not run: what its file says, at the addresses where it was linked. There is no physical
+    /// memory, and no process. `None` if it is for a machine that is not known here.
+    pub fn of_file(file: KernelFile) -> Option<Target> {
+        let arch = Arch::from_elf(file.machine)?;
+        let image = Loaded::new(file.pieces);
+        let info = Info {
+            format: file.format,
+            arch,
+            paths: vec![file.path],
+            file_size: file.file_size,
+            page_size: 4096,
+            cpus: 0,
+            release: file.release,
+            build_id: file.build_id,
+            crash_time: None,
+            dump_time: None,
+            dump_level: None,
+            incomplete: false,
+            truncated: 0,
+            present: 0,
+            excluded: None,
+            live: None,
+            damage: Vec::new(),
+        };
+        Some(Target {
+            linked: Some(image.range()),
+            image: Box::new(image),
+            info,
+            cpus: Vec::new(),
+            note: None,
+            options: OpenOptions::default(),
+            kernel: OnceLock::from(Err(Reason::DoesNotRun)),
+        })
+    }
+
+    /// Whether this is a kernel's file and not a kernel that ran.
+    pub fn is_file(&self) -> bool {
+        self.linked.is_some()
     }
 
     /// The architecture.
@@ -117,8 +161,8 @@ impl Target {
         let told = |key| self.vmcoreinfo().and_then(|v| v.get(key)).map(str::to_owned);
         let crashed = self.vmcoreinfo().and_then(VmCoreInfo::crash_time).map(Duration::from_secs);
         Info {
-            release: told("OSRELEASE"),
-            build_id: told("BUILD-ID"),
+            release: told("OSRELEASE").or_else(|| self.info.release.clone()),
+            build_id: told("BUILD-ID").or_else(|| self.info.build_id.clone()),
             crash_time: crashed.and_then(|time| SystemTime::UNIX_EPOCH.checked_add(time)),
             present: self.ranges().iter().map(|r| r.end - r.start).sum(),
             truncated: missing.truncated,
@@ -150,11 +194,27 @@ impl Target {
 
     /// Whether the byte at a physical address is in the dump.
     pub fn present(&self, pa: u64) -> bool {
-        self.image.state(pa).0.is_none()
+        !self.is_file() && self.image.state(pa).0.is_none()
     }
 
     /// Where the kernel is, and how that was found out. Fails if there is none.
     pub fn kernel_layout(&self) -> Result<KernelLayout, Reason> {
+        if let Some(image) = self.linked.clone() {
+            return Ok(KernelLayout {
+                image,
+                image_offset: 0,
+                pgd: 0,
+                levels: 0,
+                page_size: self.info.page_size,
+                va_bits: 64,
+                encryption: 0,
+                direct_map: None,
+                kaslr_offset: Some(0),
+                evidence: Evidence::File,
+                others: 0,
+                doubts: Vec::new(),
+            });
+        }
         self.kernel().map(|kernel| kernel.layout(&*self.image))
     }
 
@@ -180,12 +240,19 @@ impl Target {
     /// Where a virtual address leads. In the physical space every address leads to itself.
     pub fn translate(&self, space: Space, va: u64) -> Result<Translation, Reason> {
         match space {
-            Space::Phys => match self.image.state(va) {
-                (None, left) => Ok(Translation { pa: va, left, flags: None }),
-                (Some(reason), _) => Err(reason),
-            },
+            Space::Phys if self.is_file() => Err(Reason::DoesNotRun),
+            Space::Kernel if self.is_file() => self.straight(va),
+            Space::Phys => self.straight(va),
             Space::Kernel => self.kernel()?.translate(&*self.image, va),
             Space::User(root) => self.paging(root)?.walk(&*self.image, va),
+        }
+    }
+
+    /// An address of the image itself.
+    fn straight(&self, at: u64) -> Result<Translation, Reason> {
+        match self.image.state(at) {
+            (None, left) => Ok(Translation { pa: at, left, flags: None }),
+            (Some(reason), _) => Err(reason),
         }
     }
 

@@ -62,6 +62,22 @@ pub enum Error {
         /// hex digits
         file: String,
     },
+    /// It is not what another file refers to.
+    #[error("{path}: not the debug information of {of}: neither build-id nor checksum fits")]
+    Link {
+        /// where it was looked for
+        path: PathBuf,
+        /// the file that refers to it
+        of: PathBuf,
+    },
+    /// A server has no such file, or cannot be asked.
+    #[error("{url}: {why}")]
+    Remote {
+        /// what was asked for
+        url: String,
+        /// what came back
+        why: String,
+    },
     /// A section that is needed is not there.
     #[error("{path}: no {section} section: {hint}")]
     Missing {

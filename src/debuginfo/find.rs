@@ -10,7 +10,9 @@ use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
-use crate::elf::{DebugFile, Error};
+use crate::debuginfod::{self, Progress};
+use crate::elf::DebugFile;
+pub use crate::elf::Error;
 
 /// Directories entered below `lib/modules/RELEASE`; the kernel's own tree is 8 deep.
 const MAX_DEPTH: usize = 16;
@@ -19,13 +21,14 @@ const MAX_DEPTH: usize = 16;
 const MAX_FILES: usize = 200_000;
 
 /// Ways in which a file may be packed or renamed.
-const SUFFIXES: [&str; 5] = ["", ".debug", ".xz", ".zst", ".gz"];
+const SUFFIXES: [&str; 8] = ["", ".debug", ".zst", ".xz", ".gz", ".bz2", ".lzma", ".lz4"];
 
 /// A search for files that belong to one kernel.
 pub struct Search {
     release: Option<String>,
     roots: Vec<PathBuf>,
     modules: OnceLock<HashMap<String, Vec<PathBuf>>>,
+    progress: Option<Progress>,
 }
 
 /// What a search came to.
@@ -49,37 +52,56 @@ impl Search {
     fn within(release: Option<&str>, roots: Vec<PathBuf>) -> Search {
         // it came from a dump: a name, not a path to elsewhere
         let plain = |r: &&str| !r.is_empty() && *r != "." && *r != ".." && !r.contains(['/', '\0']);
-        Search { release: release.filter(plain).map(str::to_owned), roots, modules: OnceLock::new() }
+        Search { release: release.filter(plain).map(str::to_owned), roots, modules: OnceLock::new(), progress: None }
+    }
+
+    /// The same, telling `progress` of what is fetched from servers.
+    pub fn with(self, progress: Option<Progress>) -> Search {
+        Search { progress, ..self }
     }
 
     /// The vmlinux with that build-id.
     pub fn vmlinux(&self, build_id: Option<&str>) -> Found {
         let named = self.roots.iter().flat_map(|root| self.vmlinux_names(root));
-        pick(self.by_build_id(build_id).into_iter().chain(named), build_id)
+        self.or_fetch(pick(self.by_build_id(build_id).into_iter().chain(named), build_id), build_id)
+    }
+
+    /// What was found, or if it has no DWARF what the user's servers have.
+    fn or_fetch(&self, mut found: Found, build_id: Option<&str>) -> Found {
+        let Some(id) = build_id.filter(|_| found.file.as_ref().is_none_or(|file| !file.has_dwarf())) else {
+            return found;
+        };
+        match debuginfod::fetch(id, self.progress) {
+            None => found,
+            Some(Err(why)) => {
+                found.rejected.push(why);
+                found
+            }
+            Some(Ok(path)) => {
+                let fetched = pick(std::iter::once(path), build_id);
+                found.rejected.extend(fetched.rejected);
+                let rejected = found.rejected;
+                match fetched.file {
+                    Some(file) => Found { file: Some(file), verified: fetched.verified, rejected },
+                    None => Found { rejected, ..found },
+                }
+            }
+        }
     }
 
     /// The debug file of the module called `name` in the kernel. Its build-id is in the dump too
     /// (`/sys/module/NAME/notes`, `struct module_notes_attrs`).
     pub fn module(&self, name: &str, build_id: Option<&str>) -> Found {
         let named = self.modules.get_or_init(|| self.module_files()).get(&plain_name(name)).cloned();
-        pick(self.by_build_id(build_id).into_iter().chain(named.unwrap_or_default()), build_id)
+        self.or_fetch(pick(self.by_build_id(build_id).into_iter().chain(named.unwrap_or_default()), build_id), build_id)
     }
 
     /// `.build-id/7f/76f39f….debug`, and the cache of debuginfod's client.
     fn by_build_id(&self, build_id: Option<&str>) -> Vec<PathBuf> {
-        let Some(id) = build_id.filter(|id| id.len() > 2 && id.bytes().all(|b| b.is_ascii_hexdigit())) else {
-            return Vec::new();
-        };
-        let id = id.to_ascii_lowercase();
-        let (dir, rest) = id.split_at(2);
-        let name = format!(".build-id/{dir}/{rest}.debug");
+        let (Some(id), Some(name)) = (build_id, build_id.and_then(id_path)) else { return Vec::new() };
         let trees = self.roots.iter().flat_map(|root| [root.join("usr/lib/debug"), root.clone()]);
         let mut out: Vec<_> = trees.map(|tree| tree.join(&name)).collect();
-        let env = |name| std::env::var_os(name).filter(|v| !v.is_empty()).map(PathBuf::from);
-        let cache = env("DEBUGINFOD_CACHE_PATH")
-            .or_else(|| env("XDG_CACHE_HOME").map(|dir| dir.join("debuginfod_client")))
-            .or_else(|| env("HOME").map(|dir| dir.join(".cache/debuginfod_client")));
-        out.extend(cache.map(|dir| dir.join(&id).join("debuginfo")));
+        out.extend(debuginfod::cached(id));
         out
     }
 
@@ -135,28 +157,73 @@ pub fn check_build_id(file: &DebugFile, dump: Option<&str>) -> Result<bool, Erro
     Err(Error::BuildId { path: file.path().to_owned(), dump: ours.to_owned(), file: theirs })
 }
 
-/// Opens a file that the user named; if it was stripped, the one that it refers to, where that is found.
-///
-/// A stripped file may name its other half (`.gnu_debuglink`), which lies beside it, in `.debug` beside it, or under
-/// `/usr/lib/debug`.
-pub fn open(path: impl AsRef<Path>) -> Result<DebugFile, Error> {
-    let file = DebugFile::open(path)?;
-    if file.has_dwarf() {
-        return Ok(file);
+/// A file that was stripped, and the one that has what it lost.
+#[derive(Debug)]
+pub struct Split {
+    /// as it was opened
+    pub file: DebugFile,
+    /// what it refers to, if that was found; never where the file itself has DWARF
+    pub debug: Option<DebugFile>,
+    /// what it refers to and would not do, or is nowhere
+    pub rejected: Vec<Error>,
+}
+
+impl Split {
+    /// The one with DWARF, or else the one that was opened.
+    pub fn best(self) -> DebugFile {
+        self.debug.unwrap_or(self.file)
     }
-    let Some(link) = file.debuglink() else { return Ok(file) };
-    let dir = file.path().parent().unwrap_or(Path::new(""));
-    let absolute = std::path::absolute(dir).unwrap_or_default();
-    let global = Path::new("/usr/lib/debug").join(absolute.strip_prefix("/").unwrap_or(&absolute));
-    for place in [dir.to_owned(), dir.join(".debug"), global] {
-        if let Ok(other) = DebugFile::open(place.join(&link.name))
-            && other.has_dwarf()
-            && other.matches(&file, &link)
-        {
-            return Ok(other);
+}
+
+/// Opens a file; if it was stripped, also the one that it refers to.
+///
+/// A stripped file may name its other half (`.gnu_debuglink`). That lies, as gdb has it, beside it, in `.debug` beside
+/// it, or below a debug directory (`trees`, then `/usr/lib/debug`) in a directory of the same name; and by its build-id
+/// below these.
+pub fn open(path: impl AsRef<Path>, trees: &[PathBuf]) -> Result<Split, Error> {
+    let file = DebugFile::open(path)?;
+    let mut split = Split { file, debug: None, rejected: Vec::new() };
+    if !split.file.has_dwarf() {
+        split.find(trees);
+    }
+    Ok(split)
+}
+
+impl Split {
+    fn find(&mut self, trees: &[PathBuf]) {
+        let file = &self.file;
+        let global = [PathBuf::from("/usr/lib/debug")];
+        let trees = || trees.iter().chain(&global);
+        let id = file.build_id().map(hex);
+        let by_id = id.as_deref().and_then(id_path).into_iter();
+        for path in by_id.flat_map(|name| trees().map(move |tree| tree.join(&name))).filter(|path| path.is_file()) {
+            match DebugFile::open(&path).and_then(|other| check_build_id(&other, id.as_deref()).map(|_| other)) {
+                Ok(other) if other.has_dwarf() => return self.debug = Some(other),
+                Ok(_) => {}
+                Err(why) => self.rejected.push(why),
+            }
+        }
+        let Some(link) = file.debuglink() else { return };
+        let dir = file.path().parent().unwrap_or(Path::new(""));
+        let absolute = std::path::absolute(dir).unwrap_or_default();
+        let below = absolute.strip_prefix("/").unwrap_or(&absolute);
+        let places = [dir.to_owned(), dir.join(".debug")].into_iter().chain(trees().map(|tree| tree.join(below)));
+        for path in places.map(|place| place.join(&link.name)).filter(|path| path.is_file()) {
+            match DebugFile::open(&path) {
+                Ok(other) if !other.has_dwarf() => {}
+                Ok(other) if other.matches(file, &link) => return self.debug = Some(other),
+                Ok(_) => self.rejected.push(Error::Link { path, of: file.path().to_owned() }),
+                Err(why) => self.rejected.push(why),
+            }
         }
     }
-    Ok(file)
+}
+
+/// Where a build-id tree has the debug information of that id: `.build-id/7f/76f39f….debug`.
+fn id_path(id: &str) -> Option<String> {
+    let id = Some(id).filter(|id| id.len() > 2 && id.bytes().all(|b| b.is_ascii_hexdigit()))?.to_ascii_lowercase();
+    let (dir, rest) = id.split_at(2);
+    Some(format!(".build-id/{dir}/{rest}.debug"))
 }
 
 /// Bytes as hex digits.
@@ -168,7 +235,8 @@ pub fn hex(bytes: &[u8]) -> String {
 fn pick(candidates: impl Iterator<Item = PathBuf>, build_id: Option<&str>) -> Found {
     let mut found = Found::default();
     for path in candidates.filter(|path| path.is_file()) {
-        let checked = open(&path).and_then(|file| Ok((check_build_id(&file, build_id)?, file)));
+        let opened = open(&path, &[]).map(Split::best);
+        let checked = opened.and_then(|file| Ok((check_build_id(&file, build_id)?, file)));
         match checked {
             Ok((verified, file)) if file.has_dwarf() => {
                 return Found { file: Some(file), verified, rejected: found.rejected };
@@ -202,7 +270,8 @@ fn collect(dir: &Path, depth: usize, left: &mut usize, out: &mut HashMap<String,
 /// The module's name if `file` is called like a module's file: `virtio-rng.ko.debug` is `virtio_rng`.
 pub fn module_name(file: &Path) -> Option<String> {
     let (stem, rest) = file.file_name()?.to_str()?.split_once(".ko")?;
-    (SUFFIXES.contains(&rest) || rest == ".debug.xz").then(|| plain_name(stem))
+    let packed = rest.strip_prefix(".debug").unwrap_or(rest);
+    (SUFFIXES.contains(&rest) || SUFFIXES.contains(&packed)).then(|| plain_name(stem))
 }
 
 /// The kernel's names have `_` where file names may have `-`.

@@ -6,6 +6,7 @@
 
 pub mod btf;
 pub mod catalog;
+pub mod debuginfod;
 pub mod dwarf;
 pub mod elf;
 mod fan;
@@ -14,6 +15,7 @@ pub mod globals;
 pub mod holes;
 pub mod kallsyms;
 pub mod modsyms;
+mod moved;
 mod names;
 pub mod symbols;
 pub mod types;
@@ -23,6 +25,7 @@ pub use catalog::{Place, Types};
 pub use holes::{Holes, Patchy};
 pub use kallsyms::Kallsyms;
 pub use modsyms::{ModuleSymbols, ModuleTables};
+pub use moved::Moved;
 pub use symbols::{Symbol, SymbolKind, SymbolSource};
 pub use types::{EnumValue, Member, SourceId, Tag, Type, TypeId, TypeSource};
 

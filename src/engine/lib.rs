@@ -15,6 +15,7 @@ pub mod frame;
 pub mod globals;
 pub mod interrupt;
 pub mod item;
+pub mod kernelfile;
 pub mod lang;
 pub mod macros;
 pub mod modfiles;

@@ -47,14 +47,17 @@ impl ModuleFiles {
             self.sources.modules.iter().find(|path| find::module_name(path).is_some_and(|n| *n == *module.name));
         if let Some(path) = named {
             let mut warnings = Vec::new();
-            let file = open::named(path, build_id, self.sources.force, &mut warnings);
+            let file = open::named(path, build_id, &self.sources, &mut warnings);
             warnings.into_iter().for_each(|why| session.notes.once(0, why));
             return file;
         }
         if !self.sources.search {
             return None;
         }
-        let release = || Search::new(session.target.info().release.as_deref(), &self.sources.roots);
+        let release = || {
+            let release = session.target.info().release;
+            Search::new(release.as_deref(), &self.sources.roots).with(self.sources.progress)
+        };
         let found = self.search.get_or_init(release).module(&module.name, build_id);
         let good = found.file.filter(|file| found.verified && file.has_dwarf());
         // files of other builds in the usual places concern only those who named a place to look in

@@ -4,17 +4,25 @@
 //! it, they are known by their shape), types from the BTF between `__start_BTF` and `__stop_BTF`. A vmlinux adds what
 //! those lack. All of it is used where it lies and decoded when it is asked for.
 
-use crate::{modfiles::ModuleFiles, registry::Registry, session::Session, symbols::Symbols};
+use crate::{
+    kernelfile::{self, KernelFiles},
+    modfiles::ModuleFiles,
+    registry::Registry,
+    session::Session,
+    symbols::Symbols,
+};
 use debuginfo::{
     Reader, SymbolSource, TypeSource, Types,
     btf::Btf,
+    debuginfod::Progress,
     dwarf::Dwarf,
-    elf::{DebugFile, Placement, Symtab},
-    find::{self, Search},
+    elf::DebugFile,
+    find,
     holes::Patchy,
     kallsyms::{Addresses, Kallsyms},
 };
 use std::{
+    ops::Range,
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -33,6 +41,8 @@ pub struct Sources {
     pub force: bool,
     /// look for debug files that the user did not name
     pub search: bool,
+    /// told of what is fetched from servers, which are asked only if `DEBUGINFOD_URLS` names any
+    pub progress: Option<Progress>,
 }
 
 /// Reads kernel memory for the decoders.
@@ -50,27 +60,51 @@ impl Reader for Memory {
 /// Joins a target with its meaning. The strings say what is missing and what to do about it.
 pub fn open(target: Arc<Target>, sources: &Sources, registry: &'static Registry) -> (Session, Vec<String>) {
     let mut warnings = damage(&target);
+    let files = KernelFiles::find(&target, sources, &mut warnings);
+    (join(target, files, sources, registry, &mut warnings), warnings)
+}
+
+/// A session about a kernel that does not run, from its file alone: types, symbols, code, and data as it was linked.
+pub fn open_file(
+    path: &Path,
+    sources: &Sources,
+    registry: &'static Registry,
+) -> Result<(Session, Vec<String>), String> {
+    let mut warnings = Vec::new();
+    let (target, files) = KernelFiles::alone(path, sources, &mut warnings)?;
+    Ok((join(Arc::new(target), files, sources, registry, &mut warnings), warnings))
+}
+
+fn join(
+    target: Arc<Target>,
+    mut files: KernelFiles,
+    sources: &Sources,
+    registry: &'static Registry,
+    warnings: &mut Vec<String>,
+) -> Session {
     let memory = Memory(Arc::clone(&target));
-    let file = vmlinux(&target, sources, &mut warnings);
-    let kernel = symbols(&target, &memory, file.as_deref(), &mut warnings);
+    let kernel = symbols(&target, &memory, &mut files, warnings);
     let types = Types::new();
-    match add_btf(&target, &memory, kernel.as_deref(), &types) {
-        Ok(damage) => warnings.extend(damage),
-        Err(why) => {
-            let file = file.is_some();
-            let way_on = if file { "types come from the vmlinux" } else { "give the kernel's vmlinux for types" };
-            warnings.push(format!("no BTF in the dump ({why}): {way_on}"));
+    add_btf(&target, &memory, kernel.as_deref(), &mut files, &types, warnings);
+    let dwarf = files.dwarf.clone().and_then(|file| match add_dwarf(&file, &types) {
+        Ok(dwarf) => {
+            files.uses(file.path(), "types, variables, lines (DWARF)");
+            Some(dwarf)
         }
-    }
-    let dwarf = file.and_then(|file| add_dwarf(&file, &types).map_err(|e| warnings.push(e.to_string())).ok());
+        Err(e) => {
+            warnings.push(e.to_string());
+            None
+        }
+    });
     let base = kernel.as_ref().and_then(|k| k.by_name("page_offset_base").first().map(|s| s.addr));
     if let Some(base) = base.and_then(|at| target.u64(Space::Kernel, at).ok()) {
         target.set_direct_map(base);
     }
     let mut session = Session::new(target, types, Symbols::new(kernel), registry);
     session.dwarf = dwarf;
+    session.files = files.used();
     session.module_files = ModuleFiles::new(sources);
-    (session, warnings)
+    session
 }
 
 fn add_dwarf(file: &Arc<DebugFile>, types: &Types) -> Result<Arc<Dwarf>, debuginfo::elf::Error> {
@@ -100,27 +134,31 @@ fn damage(target: &Target) -> Vec<String> {
     found
 }
 
-/// The kernel's symbol table: its own, else the vmlinux's.
+/// What holds the kernel, for messages.
+fn place(target: &Target) -> &'static str {
+    if target.is_file() { "file" } else { "dump" }
+}
+
+/// The kernel's symbol table: its own, or where that is damaged or missing that of its file.
 fn symbols(
     target: &Target,
     memory: &Memory,
-    file: Option<&DebugFile>,
+    files: &mut KernelFiles,
     warnings: &mut Vec<String>,
 ) -> Option<Arc<dyn SymbolSource>> {
-    match kallsyms(target, memory) {
-        Ok(table) => {
-            warnings.extend(table.damage());
-            return Some(Arc::new(table));
-        }
-        Err(why) => warnings.push(format!("no kernel symbols in the dump: {why}")),
+    let (own, why) = match kallsyms(target, memory) {
+        Ok(table) => match table.damage() {
+            None => return Some(Arc::new(table)),
+            Some(damage) => (Some(table), damage),
+        },
+        Err(why) => (None, format!("no kernel symbols in the {}: {why}", place(target))),
+    };
+    if let Some((table, path)) = files.symbols() {
+        warnings.push(format!("{why}: symbols come from {}", path.display()));
+        return Some(table);
     }
-    match Symtab::new(file?, None) {
-        Ok(table) => Some(Arc::new(table)),
-        Err(e) => {
-            warnings.push(e.to_string());
-            None
-        }
-    }
+    warnings.push(why);
+    own.map(|table| Arc::new(table) as Arc<dyn SymbolSource>)
 }
 
 fn kallsyms(target: &Target, memory: &Memory) -> Result<Kallsyms, String> {
@@ -133,27 +171,56 @@ fn kallsyms(target: &Target, memory: &Memory) -> Result<Kallsyms, String> {
     Kallsyms::open(&Addresses::scan(memory, layout.image)?, memory)
 }
 
-/// Returns what of the types is lost.
+/// Adds the kernel's BTF: its own, or where that is damaged or missing that of its file.
 fn add_btf(
     target: &Target,
     memory: &Memory,
     kernel: Option<&dyn SymbolSource>,
+    files: &mut KernelFiles,
     types: &Types,
-) -> Result<Option<String>, String> {
+    warnings: &mut Vec<String>,
+) {
+    let own = own_btf(target, memory, kernel);
+    let whole = own.as_ref().is_ok_and(|blob| blob.holes.is_empty());
+    let other = if whole { None } else { files.btf() };
+    let blob = match (own, other) {
+        (own, Some((blob, path))) => {
+            let what = match own {
+                Ok(_) => format!("part of the BTF is not in the {}", place(target)),
+                Err(why) => format!("no BTF in the {} ({why})", place(target)),
+            };
+            warnings.push(format!("{what}: types come from {}", path.display()));
+            Ok(Patchy::from(blob))
+        }
+        (own, None) => own,
+    };
+    let added = blob.and_then(|blob| {
+        let mut damage = None;
+        types.add(|id| {
+            let btf = Btf::new(blob, id)?;
+            damage = btf.damage();
+            Ok::<Arc<dyn TypeSource>, String>(Arc::new(btf))
+        })?;
+        Ok(damage)
+    });
+    match added {
+        Ok(damage) => warnings.extend(damage),
+        Err(why) => {
+            let dwarf = files.dwarf.is_some();
+            let way_on = if dwarf { "types come from the vmlinux" } else { "give the kernel's vmlinux for types" };
+            warnings.push(format!("no BTF in the {} ({why}): {way_on}", place(target)));
+        }
+    }
+}
+
+fn own_btf(target: &Target, memory: &Memory, kernel: Option<&dyn SymbolSource>) -> Result<Patchy, String> {
     let address = |name: &str| kernel.and_then(|k| k.by_name(name).first().map(|s| s.addr));
     let (start, len) = match (address("__start_BTF"), address("__stop_BTF")) {
         (Some(start), Some(stop)) if stop > start => (start, stop - start),
-        _ => find_btf(target, memory)?,
+        _ => find_btf(memory, target.kernel_layout().map_err(|e| e.to_string())?.image)?,
     };
     let len = usize::try_from(len).ok().filter(|len| *len <= MAX_BTF).ok_or("its size is absurd")?;
-    let blob = Patchy::read(memory, start, len)?;
-    let mut damage = None;
-    types.add(|id| {
-        let btf = Btf::new(blob, id)?;
-        damage = btf.damage();
-        Ok::<Arc<dyn TypeSource>, String>(Arc::new(btf))
-    })?;
-    Ok(damage)
+    Patchy::read(memory, start, len)
 }
 
 /// Larger than any kernel's by a factor of ten.
@@ -161,9 +228,8 @@ const MAX_BTF: usize = 64 << 20;
 
 /// Finds BTF by its header (`struct btf_header`, include/uapi/linux/btf.h) in the kernel's image, when the symbols that
 /// say where it is are lost. The largest blob is the kernel's own.
-fn find_btf(target: &Target, memory: &Memory) -> Result<(u64, u64), String> {
+pub(crate) fn find_btf(memory: &dyn Reader, image: Range<u64>) -> Result<(u64, u64), String> {
     const STEP: usize = 1 << 16;
-    let image = target.kernel_layout().map_err(|e| e.to_string())?.image;
     let mut best: Option<(u64, u64)> = None;
     for at in image.clone().step_by(STEP) {
         // a header may straddle two steps
@@ -192,36 +258,15 @@ fn btf_len(header: &[u8]) -> Option<u64> {
     shape.then(|| hdr + str_off + str_len).filter(|len| *len <= MAX_BTF as u64)
 }
 
-/// The vmlinux that the user named or that the usual places have, if its build-id is the dump's.
-fn vmlinux(target: &Target, sources: &Sources, warnings: &mut Vec<String>) -> Option<Arc<DebugFile>> {
-    let info = target.info();
-    let file = match &sources.vmlinux {
-        Some(path) => named(path, info.build_id.as_deref(), sources.force, warnings)?,
-        None if sources.search => {
-            let found = Search::new(info.release.as_deref(), &sources.roots).vmlinux(info.build_id.as_deref());
-            // files of other builds in the usual places concern only those who named a place to look in
-            if !sources.roots.is_empty() {
-                warnings.extend(found.rejected.iter().map(ToString::to_string));
-            }
-            found.file.filter(|_| found.verified)?
-        }
-        None => return None,
-    };
-    let slide = target.kernel_layout().ok().and_then(|l| l.kaslr_offset).unwrap_or(0);
-    Some(Arc::new(file.placed(Placement::Slide(slide))))
-}
-
-/// Opens a file that the user named.
-pub(crate) fn named(path: &Path, dump: Option<&str>, force: bool, warnings: &mut Vec<String>) -> Option<DebugFile> {
-    let file = find::open(path).map_err(|e| warnings.push(e.to_string())).ok()?;
-    match find::check_build_id(&file, dump) {
-        Ok(true) => {}
-        Ok(false) => warnings.push(format!("{}: no build-id to compare: may be of another build", path.display())),
-        Err(e) if force => warnings.push(format!("{e}; taken because of `--force`")),
-        Err(e) => {
-            warnings.push(format!("{e}; going on without it (`--force` takes it all the same)"));
-            return None;
-        }
-    }
-    Some(file)
+/// Opens a module's file that the user named.
+pub(crate) fn named(
+    path: &Path,
+    dump: Option<&str>,
+    sources: &Sources,
+    warnings: &mut Vec<String>,
+) -> Option<DebugFile> {
+    let split = find::open(path, &sources.roots).map_err(|e| warnings.push(e.to_string())).ok()?;
+    warnings.extend(split.rejected.iter().map(ToString::to_string));
+    let file = split.best();
+    kernelfile::accept(&file, dump, sources.force, "it is not the module that was loaded", warnings).then_some(file)
 }

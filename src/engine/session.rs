@@ -6,6 +6,7 @@ use crate::{
     error::{Error, Result},
     interrupt::Interrupt,
     item::Object,
+    kernelfile::Used,
     modfiles::ModuleFiles,
     notes::Notes,
     registry::Registry,
@@ -31,6 +32,8 @@ pub struct Session {
     pub symbols: Symbols,
     /// debug information of the kernel's own file, if there is one: lines, inlined frames
     pub dwarf: Option<Arc<Dwarf>>,
+    /// the kernel's files that are in use
+    pub files: Vec<Used>,
     /// where that of modules may be
     pub module_files: ModuleFiles,
     /// all dcmds and walkers
@@ -50,6 +53,7 @@ impl Session {
             types,
             symbols,
             dwarf: None,
+            files: Vec::new(),
             module_files: ModuleFiles::default(),
             registry,
             interrupt: Interrupt::default(),

@@ -31,6 +31,8 @@ pub enum Evidence {
     /// There is no VMCOREINFO; a table was recognised by its shape, at this physical address: `level3_kernel_pgt` on
     /// x86-64, `swapper_pg_dir` on arm64.
     PageTables(u64),
+    /// Not found: it is the file of a kernel that does not run.
+    File,
 }
 
 /// Where the kernel is.

@@ -27,7 +27,8 @@ pub(super) fn unwrap(data: Bytes) -> Result<Unwrapped, String> {
     for _ in 0..MAX_LAYERS {
         let (data, layer) = if let Some(payload) = payload(&out.data) {
             let (kind, payload) = payload.map_err(|why| format!("a damaged {why}"))?;
-            let codec = Codec::sniff(payload).ok_or_else(|| format!("{kind} whose kernel is packed in an unknown way"))?;
+            let codec =
+                Codec::sniff(payload).ok_or_else(|| format!("{kind} whose kernel is packed in an unknown way"))?;
             let data = codec.stream(payload).map_err(|why| format!("{kind}: the kernel in it: {why}"))?;
             (data, format!("{kind} ({})", codec.name()))
         } else if let Some(codec) = Codec::sniff(&out.data) {

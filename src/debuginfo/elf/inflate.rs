@@ -152,9 +152,7 @@ impl Codec {
             Codec::Zstd => Box::new(zstd::stream::read::Decoder::new(data).map_err(broken)?.single_frame()),
             Codec::Bzip2 if all => Box::new(bzip2::read::MultiBzDecoder::new(data)),
             Codec::Bzip2 => Box::new(bzip2::read::BzDecoder::new(data)),
-            Codec::Lzma => {
-                Box::new(lzma_rust2::LzmaReader::new_mem_limit(data, LZMA_MEMORY, None).map_err(broken)?)
-            }
+            Codec::Lzma => Box::new(lzma_rust2::LzmaReader::new_mem_limit(data, LZMA_MEMORY, None).map_err(broken)?),
             Codec::Lz4 => Box::new(lz4_flex::frame::FrameDecoder::new(data)),
             Codec::Lz4Legacy => Box::new(lzop::Blocks::lz4(data, all)),
             Codec::Lzo => Box::new(lzop::Blocks::lzop(data).map_err(|why| self.broken(&why))?),

@@ -16,6 +16,8 @@ pub(super) struct Blocks<'a> {
     kind: Kind,
     block: Vec<u8>,
     at: usize,
+    /// the end was seen
+    done: bool,
 }
 
 enum Kind {
@@ -28,7 +30,13 @@ enum Kind {
 impl<'a> Blocks<'a> {
     /// What follows the magic of `lz4 -l`.
     pub(super) fn lz4(data: &'a [u8], strict: bool) -> Blocks<'a> {
-        Blocks { rest: data.get(4..).unwrap_or_default(), kind: Kind::Lz4 { strict }, block: Vec::new(), at: 0 }
+        Blocks {
+            rest: data.get(4..).unwrap_or_default(),
+            kind: Kind::Lz4 { strict },
+            block: Vec::new(),
+            at: 0,
+            done: false,
+        }
     }
 
     /// What follows the header of an `lzop` file.
@@ -68,7 +76,7 @@ impl<'a> Blocks<'a> {
         if flags & (SUMS[2] | SUMS[3]) != 0 {
             return Err("with checksums of packed blocks, which kernels do not have".into());
         }
-        Ok(Blocks { rest, kind: Kind::Lzop { sums }, block: Vec::new(), at: 0 })
+        Ok(Blocks { rest, kind: Kind::Lzop { sums }, block: Vec::new(), at: 0, done: false })
     }
 
     /// Unpacks the next block. `None` at the end.
@@ -130,10 +138,10 @@ fn le(bytes: &[u8]) -> usize {
 
 impl Read for Blocks<'_> {
     fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
-        while self.at == self.block.len() && !buf.is_empty() {
+        while self.at == self.block.len() && !buf.is_empty() && !self.done {
             match self.block().map_err(io::Error::other)? {
                 Some(block) => (self.block, self.at) = (block, 0),
-                None => return Ok(0),
+                None => self.done = true,
             }
         }
         let from = self.block.get(self.at..).unwrap_or_default();

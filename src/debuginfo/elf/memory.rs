@@ -4,6 +4,9 @@
 //! itself would change is as the linker left it, but for one thing: an arm64 kernel has zeros where it has pointers,
 //! and a table of what to put there (`R_AARCH64_RELATIVE`), which is applied here.
 
+use std::collections::HashMap;
+use std::ops::Range;
+
 use bytes::{Bytes, BytesMut};
 use memchr::memmem;
 use object::{Object, ObjectSegment};
@@ -59,7 +62,12 @@ impl Memory {
         pieces.sort_by_key(|p| p.addr);
         let mut end = 0;
         // segments that overlap are damage; the first one counts
-        pieces.retain(|p| p.addr >= end && { end = p.end(); true });
+        pieces.retain(|p| {
+            p.addr >= end && {
+                end = p.end();
+                true
+            }
+        });
         Memory { pieces }
     }
 
@@ -190,23 +198,51 @@ fn relocate(pieces: &mut [Piece], relocations: impl Iterator<Item = (u64, u64)>)
     }
 }
 
-/// The memory that an arm64 `Image` is. It does not say where it was linked; its relocations do: they put the address
-/// of `_text`, the first byte of all, in `kallsyms_relative_base` and other places.
+/// The memory that an arm64 `Image` is. It does not say where it was linked. With `R_AARCH64_RELATIVE` these say it,
+/// as they put the address of `_text`, the first byte of all, in some places; else the empty lists in it do.
 fn image(data: &Bytes) -> Result<Memory, String> {
-    let table = longest_table(data).ok_or("an arm64 image without relocations does not say where it was linked")?;
-    let (mut low, mut high) = (u64::MAX, 0);
-    for (at, _) in relative(table) {
-        (low, high) = (low.min(at), high.max(at));
-    }
-    let fits = |base: u64| base <= low && high - base < data.len() as u64 && base.is_multiple_of(1 << 12);
-    let addr = relative(table).map(|(_, value)| value).filter(|&base| fits(base)).min();
-    let addr = addr.filter(|&addr| addr >= KERNEL_HALF).ok_or("the relocations of this arm64 image are damaged")?;
+    let table = longest_table(data).unwrap_or_default();
+    let addr = base_by_relocations(table, data.len() as u64).or_else(|| base_by_lists(data));
+    let addr = addr.ok_or("an arm64 image of which it cannot be told where it was linked")?;
     // `image_size`, with what is to be cleared
     let size = data.get(16..).and_then(|d| d.first_chunk()).map_or(0, |b| u64::from_le_bytes(*b));
     let size = size.clamp(data.len() as u64, data.len() as u64 + MAX_ZEROS);
     let mut pieces = vec![Piece { addr, bytes: data.clone(), size }];
     relocate(&mut pieces, relative(table));
     Ok(Memory::new(pieces))
+}
+
+fn base_by_relocations(table: &[u8], len: u64) -> Option<u64> {
+    let (mut low, mut high) = (u64::MAX, 0);
+    for (at, _) in relative(table) {
+        (low, high) = (low.min(at), high.max(at));
+    }
+    let fits = |base: u64| base <= low && high - base < len && is_base(base);
+    relative(table).map(|(_, value)| value).filter(|&base| fits(base)).min()
+}
+
+/// Kernels with `.relr.dyn` (since 6.6, where the linker can) have their pointers in place. Both pointers of an empty
+/// list (`LIST_HEAD_INIT`) lead to itself, so that the difference to where it stands is where the image was linked; it
+/// is so for thousands of lists.
+fn base_by_lists(data: &[u8]) -> Option<u64> {
+    const ENOUGH: u32 = 64;
+    let mut votes: HashMap<u64, u32> = HashMap::new();
+    let mut before = 0;
+    for (nth, word) in data.as_chunks().0.iter().enumerate() {
+        let word = u64::from_le_bytes(*word);
+        if word == before && word >= KERNEL_HALF {
+            let base = word.wrapping_sub((nth as u64 - 1) * 8);
+            if is_base(base) {
+                *votes.entry(base).or_default() += 1;
+            }
+        }
+        before = word;
+    }
+    votes.into_iter().filter(|&(_, votes)| votes >= ENOUGH).max_by_key(|&(_, votes)| votes).map(|(base, _)| base)
+}
+
+fn is_base(addr: u64) -> bool {
+    addr >= KERNEL_HALF && addr.is_multiple_of(1 << 12)
 }
 
 /// The longest row of `R_AARCH64_RELATIVE`.
@@ -226,10 +262,31 @@ fn longest_table(data: &[u8]) -> Option<&[u8]> {
     data.get(best).filter(|table| table.len() >= MIN_RELATIVE * RELA)
 }
 
-/// The build-id of an `Image`, which has no headers to say where it is: the note itself, by its shape.
+/// The build-id of an `Image`, which has no headers to say where it is: the note itself, by its shape. The libraries
+/// in the image (vDSO) have notes of their own.
 pub(super) fn build_id(data: &[u8]) -> Option<Vec<u8>> {
     // the sizes of name and text, NT_GNU_BUILD_ID, the name
     const NOTE: &[u8] = b"\x04\0\0\0\x14\0\0\0\x03\0\0\0GNU\0";
-    let at = memmem::find(data, NOTE)? + NOTE.len();
+    let libraries: Vec<_> = memmem::find_iter(data, b"\x7fELF").filter_map(|at| library(data, at)).collect();
+    let own = |at: &usize| !libraries.iter().any(|library| library.contains(at));
+    let at = memmem::find_iter(data, NOTE).find(own)? + NOTE.len();
     data.get(at..at + 20).map(<[u8]>::to_vec)
+}
+
+/// Where the ELF file that begins at `at` lies: its section headers are the last of it.
+fn library(data: &[u8], at: usize) -> Option<Range<usize>> {
+    let header = data.get(at..)?;
+    let word = |at: usize, len: usize| {
+        let bytes = header.get(at..at + len)?;
+        Some(bytes.iter().rev().fold(0u64, |sum, &byte| sum << 8 | u64::from(byte)))
+    };
+    let (shoff, entry, count) = match header.get(4..7)? {
+        [1, 1, 1] => (word(32, 4)?, word(46, 2)?, word(48, 2)?),
+        [2, 1, 1] => (word(40, 8)?, word(58, 2)?, word(60, 2)?),
+        _ => return None,
+    };
+    // ET_DYN
+    (word(16, 2)? == 3).then_some(())?;
+    let len = usize::try_from(shoff.checked_add(entry * count)?).ok()?;
+    Some(at..at.checked_add(len)?)
 }
