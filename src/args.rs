@@ -30,7 +30,8 @@ pub struct Cli {
     #[arg(long, value_enum, default_value = "auto", requires = "live", value_name = "WAY")]
     pub live_source: Way,
 
-    /// the dump: an ELF or kdump-compressed vmcore, as it is or packed with zstd, gzip or xz
+    /// the dump: an ELF or kdump-compressed vmcore, as it is or packed with zstd, gzip or xz; or a vmlinux or vmlinuz
+    /// alone, for types, symbols, code, and data as it was linked
     #[arg(required_unless_present = "live")]
     pub dump: Option<PathBuf>,
 
