@@ -2,6 +2,7 @@
 //!
 //! **Invariant:** a dcmd emits rows; it prints nothing and holds no kernel layout of its own.
 
+mod history;
 #[cfg(test)]
 mod tests;
 mod words;
@@ -14,6 +15,7 @@ pub mod filter;
 pub mod help;
 pub mod kmem;
 pub mod kmem_log;
+pub mod kmem_verify;
 pub mod macros;
 pub mod modules;
 pub mod mounts;
@@ -43,6 +45,7 @@ pub static DCMDS: &[&[DcmdEntry]] = &[
     help::DCMDS,
     kmem::DCMDS,
     kmem_log::DCMDS,
+    kmem_verify::DCMDS,
     macros::DCMDS,
     modules::DCMDS,
     mounts::DCMDS,

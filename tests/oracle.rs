@@ -23,14 +23,21 @@ fn dumps() -> Vec<PathBuf> {
 
 /// Runs a command on a dump and returns its rows.
 fn rows(dump: &Path, command: &str) -> Vec<Value> {
+    let (status, rows) = status_and_rows(dump, command);
+    assert_eq!(status, Some(0), "{command} on {}", dump.display());
+    rows
+}
+
+/// Likewise, with the exit status.
+fn status_and_rows(dump: &Path, command: &str) -> (Option<i32>, Vec<Value>) {
     let output = Command::new(env!("CARGO_BIN_EXE_kmdb"))
         .args(["-S", "--no-debuginfo", "-o", "json"])
         .arg(dump.join("vmcore.zst"))
         .args(["-e", command])
         .output()
         .unwrap();
-    assert!(output.status.success(), "{command}: {}", String::from_utf8_lossy(&output.stderr));
-    String::from_utf8(output.stdout).unwrap().lines().map(|l| serde_json::from_str(l).unwrap()).collect()
+    let text = String::from_utf8(output.stdout).unwrap();
+    (output.status.code(), text.lines().map(|l| serde_json::from_str(l).unwrap()).collect())
 }
 
 /// An oracle's file, unpacked; `None` if this dump has none of that name.
@@ -290,5 +297,32 @@ fn every_stack_is_drgns() {
         theirs.retain(|pid, _| !zombies.contains(pid));
         assert!(theirs.len() > 40, "{}: {} stacks", dump.display(), theirs.len());
         assert_eq!(ours, theirs, "{}", dump.display());
+    });
+}
+
+/// Every corruption that the module committed is found, by name, and nothing else is.
+#[test]
+fn every_sin_in_slab_memory_is_found() {
+    held_against("labmod.txt", |dump, text| {
+        let value = |line: &str, key: &str| {
+            let word = line.split_whitespace().find_map(|w| w.strip_prefix(key)?.strip_prefix('='));
+            word.map(|w| u64::from_str_radix(w, 16).unwrap())
+        };
+        let said = |verb: &str, key: &str| -> BTreeSet<u64> {
+            text.lines().filter(|l| l.starts_with(verb)).filter_map(|l| value(l, key)).collect()
+        };
+        let fenced =
+            rows(dump, "::kmem_cache -n lab_node").iter().any(|row| row["flags"].to_string().contains("POISON"));
+        let (swept, closed) = (said("sweep", "node"), said("close", "node"));
+        let mut theirs: BTreeSet<(String, u64)> = BTreeSet::new();
+        if fenced {
+            theirs.extend(swept.intersection(&closed).map(|node| ("poison".to_owned(), *node)));
+            theirs.extend(said("spill", "label").into_iter().map(|label| ("redzone-right".to_owned(), label)));
+        }
+        let (status, ours) = status_and_rows(dump, "::kmem_verify");
+        let ours: BTreeSet<(String, u64)> =
+            ours.iter().map(|r| (r["finding"].as_str().unwrap().to_owned(), addr(&r["object"]))).collect();
+        assert_eq!(ours, theirs, "{}", dump.display());
+        assert_eq!(status, Some(i32::from(!theirs.is_empty())), "{}", dump.display());
     });
 }

@@ -1,9 +1,9 @@
 //! Slab memory as `::whatis` sees it: an object, or the space between objects.
 
 use super::{Answer, Source, Want};
+use crate::history;
 use engine::prelude::*;
 use walkers::{
-    clock::Clocks,
     kfence,
     slab::{self, Cache, Found, Home, Slabs, State, Which},
 };
@@ -44,57 +44,17 @@ fn in_slab(cx: &Cx<'_>, addr: u64, want: Want) -> Result<Option<Answer>> {
     let slabs = Slabs::of(cx)?;
     let Some(found) = slab::find(cx, addr)? else { return Ok(None) };
     let (Home::Slab { .. }, Some(cache)) = (found.home, slabs.caches.get(found.cache)) else { return Ok(None) };
-    let alloc = slab::track(cx, found.cache, found.object, Which::Alloc);
-    let free = slab::track(cx, found.cache, found.object, Which::Free);
-    // what happened last comes first; the free record of an object in use tells of its life before
-    let tracks = match found.state {
-        State::Allocated => vec![("allocated", alloc)],
-        _ => vec![("freed", free), ("allocated", alloc)],
-    };
-    let record = match tracks.first() {
-        Some((_, Ok(Some(track)))) if want.bufctl => Some(track.addr),
+    // that of what happened last
+    let which = if found.state == State::Allocated { Which::Alloc } else { Which::Free };
+    let record = match slab::track(cx, found.cache, found.object, which) {
+        Ok(Some(track)) if want.bufctl => Some(track.addr),
         _ => None,
     };
     let mut answer = object(cx, addr, &found, cache, cache.object_size.into(), record);
-    for (verb, track) in tracks.into_iter().filter(|_| want.report) {
-        match track {
-            Ok(Some(track)) => {
-                let time = Clocks::of(cx).ok().map(|clocks| clocks.monotonic(track.when));
-                let stack = track.stack(cx);
-                report(cx, verb, track.pid.into(), Some(track.cpu.into()), time, stack, &mut answer.report);
-            }
-            Ok(None) => {}
-            Err(e) if e.is_control() => return Err(e),
-            Err(e) => answer.report.push(format!("{verb}: record unreadable: {}", e.kind())),
-        }
+    if want.report {
+        history::tracks(cx, found.cache, found.object, found.state, &mut answer.report)?;
     }
     Ok(Some(answer))
-}
-
-/// `allocated by thread 225 on CPU 1, 12.345678901 s after boot`, and the stack below it.
-fn report(
-    cx: &Cx<'_>,
-    verb: &str,
-    pid: i64,
-    cpu: Option<i64>,
-    time: Option<u64>,
-    stack: Result<Vec<u64>>,
-    out: &mut Vec<String>,
-) {
-    let mut line = format!("{verb} by thread {pid}");
-    if let Some(cpu) = cpu {
-        line.push_str(&format!(" on CPU {cpu}"));
-    }
-    if let Some(ns) = time {
-        line.push_str(&format!(", {}.{:09} s after boot", ns / 1_000_000_000, ns % 1_000_000_000));
-    }
-    out.push(line);
-    match stack {
-        Ok(frames) => out.extend(
-            frames.into_iter().flat_map(|pc| engine::frame::frame(cx, pc, true)).map(|line| format!("    {line}")),
-        ),
-        Err(e) => out.push(format!("    stack unreadable: {}", e.kind())),
-    }
 }
 
 fn in_pool(cx: &Cx<'_>, addr: u64, want: Want) -> Result<Option<Answer>> {
@@ -113,7 +73,7 @@ fn in_pool(cx: &Cx<'_>, addr: u64, want: Want) -> Result<Option<Answer>> {
         let tracks = freed.map(|t| ("freed", t)).into_iter().chain([("allocated", record.allocated_by(cx)?)]);
         for (verb, track) in tracks {
             let cpu = track.cpu.map(i64::from);
-            report(cx, verb, track.pid.into(), cpu, track.time, Ok(track.stack), &mut answer.report);
+            history::report(cx, verb, track.pid.into(), cpu, track.time, Ok(track.stack), &mut answer.report);
         }
     }
     Ok(Some(answer))

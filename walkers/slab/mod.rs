@@ -25,6 +25,7 @@ pub mod free;
 pub mod names;
 mod scan;
 pub mod track;
+pub mod verify;
 
 pub use alias::Aliases;
 pub use cache::{Cache, Caches, Flags, Node};
@@ -90,6 +91,11 @@ impl Slabs {
         let free = (0..caches.len()).map(|_| OnceLock::new()).collect();
         let scan::Found { slabs, missing, damaged, strangers, gave_up } = found;
         Ok(Slabs { caches, slabs, ranges, by_base, free, missing, damaged, strangers, gave_up })
+    }
+
+    /// Whether every `struct page` could be looked at, so that no slab is missing here.
+    pub fn is_complete(&self) -> bool {
+        self.missing == 0 && self.damaged.is_empty() && self.strangers.is_empty() && !self.gave_up
     }
 
     /// All slabs, by cache.

@@ -1,0 +1,59 @@
+//! What is recorded of an object's last allocation and freeing, as lines below an answer.
+//!
+//! ```text
+//! freed by thread 169 on CPU 0, 5.388000000 s after boot
+//!     labmod`lab_free_node+0x21
+//! ```
+
+use engine::prelude::*;
+use walkers::{
+    clock::Clocks,
+    slab::{self, State, Which},
+};
+
+/// `allocated by thread 225 on CPU 1, 12.345678901 s after boot`, and the stack below it.
+pub fn report(
+    cx: &Cx<'_>,
+    verb: &str,
+    pid: i64,
+    cpu: Option<i64>,
+    time: Option<u64>,
+    stack: Result<Vec<u64>>,
+    out: &mut Vec<String>,
+) {
+    let mut line = format!("{verb} by thread {pid}");
+    if let Some(cpu) = cpu {
+        line.push_str(&format!(" on CPU {cpu}"));
+    }
+    if let Some(ns) = time {
+        line.push_str(&format!(", {}.{:09} s after boot", ns / 1_000_000_000, ns % 1_000_000_000));
+    }
+    out.push(line);
+    match stack {
+        Ok(frames) => out.extend(
+            frames.into_iter().flat_map(|pc| engine::frame::frame(cx, pc, true)).map(|line| format!("    {line}")),
+        ),
+        Err(e) => out.push(format!("    stack unreadable: {}", e.kind())),
+    }
+}
+
+/// An object's tracks, what happened last first: of one in use the record of its freeing tells of a life before, and is
+/// left out.
+pub fn tracks(cx: &Cx<'_>, cache: usize, object: u64, state: State, out: &mut Vec<String>) -> Result<()> {
+    let records: &[(&str, Which)] = match state {
+        State::Allocated => &[("allocated", Which::Alloc)],
+        _ => &[("freed", Which::Free), ("allocated", Which::Alloc)],
+    };
+    for (verb, which) in records {
+        match slab::track(cx, cache, object, *which) {
+            Ok(Some(track)) => {
+                let time = Clocks::of(cx).ok().map(|clocks| clocks.monotonic(track.when));
+                report(cx, verb, track.pid.into(), Some(track.cpu.into()), time, track.stack(cx), out);
+            }
+            Ok(None) => {}
+            Err(e) if e.is_control() => return Err(e),
+            Err(e) => out.push(format!("{verb}: record unreadable: {}", e.kind())),
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,116 @@
+//! What probably happened, told from the bytes that are where they should not be.
+
+use super::Kind;
+use crate::slab;
+use engine::Session;
+
+/// Where in a fence the damage is.
+pub(super) struct Shape {
+    /// first and last bad byte
+    pub first: usize,
+    pub last: usize,
+    /// bytes of the fence
+    pub len: usize,
+    /// what they should be
+    pub value: u8,
+}
+
+/// Damage to a fence, and the object whose user is suspected if that is another one: the neighbour in front.
+pub(super) fn fence(
+    session: &Session,
+    kind: Kind,
+    shape: &Shape,
+    found: &[u8],
+    count: usize,
+    neighbour: Option<u64>,
+) -> (String, Option<u64>) {
+    if let Some(bit) = flipped(found, count, shape.value) {
+        return (bit, None);
+    }
+    let what = looks(session, found);
+    let bytes = plural(count);
+    let (text, suspect) = match kind {
+        Kind::RightRedzone | Kind::Tail if shape.first == 0 => {
+            (format!("overflow: {bytes} written past the end of this object"), None)
+        }
+        Kind::LeftRedzone if shape.last + 1 == shape.len && shape.first > 0 => {
+            (format!("underflow: {bytes} written in front of this object"), None)
+        }
+        Kind::LeftRedzone if shape.first == 0 => match neighbour {
+            Some(_) => (format!("overflow from the neighbour in front: {bytes} reach up to here"), neighbour),
+            None => (format!("{bytes} written at the start of the slab, in front of its first object"), None),
+        },
+        Kind::Padding if shape.first == 0 => (format!("overflow: {bytes} written past the object's records"), None),
+        Kind::SlabPadding if shape.first == 0 => {
+            (format!("overflow: {bytes} written past the slab's last object"), None)
+        }
+        _ => (format!("wild write: {bytes}, {} behind the start of the fence", shape.first), None),
+    };
+    (format!("{text}{what}"), suspect)
+}
+
+/// A write into a free object.
+pub(super) fn poison(session: &Session, offset: u64, found: &[u8], count: usize, value: u8) -> String {
+    flipped(found, count, value).unwrap_or_else(|| {
+        format!("use after free: {} written {offset:#x} into the object{}", plural(count), looks(session, found))
+    })
+}
+
+fn plural(count: usize) -> String {
+    if count == 1 { "1 byte".into() } else { format!("{count} bytes") }
+}
+
+/// One byte of which one bit is wrong.
+fn flipped(found: &[u8], count: usize, value: u8) -> Option<String> {
+    let wrong = found.first()? ^ value;
+    (count == 1 && found.len() == 1 && wrong.is_power_of_two())
+        .then(|| format!("bit flip: bit {} is wrong, and nothing else", wrong.trailing_zeros()))
+}
+
+/// ` (text "…")`, ` (a pointer to …)`, or nothing.
+pub(super) fn looks(session: &Session, found: &[u8]) -> String {
+    if let Some(pointer) =
+        found.chunks_exact(8).find_map(|word| pointer(session, u64::from_le_bytes(word.try_into().ok()?)))
+    {
+        return format!(" ({pointer})");
+    }
+    match text(found) {
+        Some(text) => format!(" (text {text:?})"),
+        None => String::new(),
+    }
+}
+
+/// At least four characters that print.
+pub(super) fn text(found: &[u8]) -> Option<String> {
+    let run: Vec<u8> = found.iter().copied().take_while(|b| (0x20..0x7f).contains(b)).collect();
+    let whole = run.len() == found.len() || found.get(run.len()) == Some(&0);
+    (run.len() >= 4 && whole).then(|| String::from_utf8_lossy(&run).into_owned())
+}
+
+/// What an address points to, if it is one of the kernel's.
+pub(super) fn pointer(session: &Session, word: u64) -> Option<String> {
+    if word >> 47 != 0x1_ffff && word >> 56 != 0xff {
+        return None;
+    }
+    if let Some(symbol) = session.symbolize(word) {
+        return Some(format!("a pointer to {symbol}"));
+    }
+    let found = slab::find(session, word).ok().flatten()?;
+    let caches = slab::Caches::of(session).ok()?;
+    Some(format!("a pointer to a {} object, {word:x}", caches.get(found.cache)?.name()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn single_bits_and_text_are_recognised() {
+        assert!(flipped(&[0xcd], 1, 0xcc).is_some());
+        assert!(flipped(&[0x58], 1, 0xcc).is_none());
+        assert!(flipped(&[0xcd, 0xcd], 2, 0xcc).is_none());
+        assert_eq!(text(b"hello\0\x01"), Some("hello".into()));
+        assert_eq!(text(b"hi\0"), None);
+        assert_eq!(text(b"hello\x01"), None);
+    }
+}
