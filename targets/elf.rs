@@ -8,27 +8,35 @@
 //! `p_filesz < p_memsz` does not mean zeros here, whatever ELF says: makedumpfile cuts segments so that pages it left
 //! out, all-zero ones and filtered ones alike, are the tail that has no bytes in the file. Zeros would often be a
 //! lie, and a lie that looks like a freed object or the end of a list. Such bytes are `Excluded`.
+//!
+//! Files of both classes and byte orders are read. Of a machine whose page tables kmdb does not know, that is physical
+//! memory and the notes.
 
-use bytes::{Buf, Bytes};
+use std::ops::Range;
 
 use crate::image::{Kind, Piece, Pieces};
 use crate::mmu::Arch;
 use crate::notes::{self, Note};
 use crate::open::Opened;
+use crate::order::{Fields, Order};
 use crate::source::Source;
 
 const PT_LOAD: u32 = 1;
 const PT_NOTE: u32 = 4;
-const PHENT: u64 = 56;
 /// `e_phnum` when the real count stands in section header 0.
 const PN_XNUM: u16 = 0xffff;
+/// makedumpfile's mark in `e_flags` that it ran out of space (`DUMP_ELF_INCOMPLETE`), on machines that have no flags
+/// of their own.
+const INCOMPLETE: u32 = 1;
 
-/// The fields of `Elf64_Ehdr` that count here.
+/// The fields of the ELF header that count here.
 pub(crate) struct Header {
+    pub order: Order,
     kind: u16,
     pub machine: u16,
     pub phoff: u64,
     shoff: u64,
+    flags: u32,
     phentsize: u16,
     pub phnum: u16,
 }
@@ -36,6 +44,7 @@ pub(crate) struct Header {
 struct Segment {
     kind: u32,
     off: u64,
+    vaddr: u64,
     paddr: u64,
     filesz: u64,
     memsz: u64,
@@ -44,39 +53,63 @@ struct Segment {
 /// Opens an ELF core; the error is what to tell the user.
 pub(crate) fn open(source: &Source) -> Result<Opened, String> {
     let header = header(source)?;
-    let arch = Arch::from_elf(header.machine).ok_or_else(|| {
-        format!("an ELF core of machine {}, which kmdb does not know (it reads x86-64 and arm64)", header.machine)
-    })?;
+    let order = header.order;
+    let arch = Arch::from_elf(header.machine, order);
     let mut damage = Vec::new();
     let segments = segments(source, &header, &mut damage)?;
 
-    let mut notes: Vec<Note> = Vec::new();
-    for segment in segments.iter().filter(|s| s.kind == PT_NOTE) {
-        let there = source.len().saturating_sub(segment.off).min(segment.filesz);
-        match source.slice(segment.off, there) {
-            Ok(bytes) if there == segment.filesz => notes.extend(notes::parse(bytes)),
-            Ok(bytes) => {
-                damage.push("the file ends within its notes".into());
-                notes.extend(notes::parse(bytes));
-            }
-            Err(reason) => damage.push(format!("notes at {:#x}: {reason}", segment.off)),
-        }
-    }
+    let notes = read_notes(source, &segments, order, &mut damage);
     if notes.iter().any(is_process_note) {
         return Err("the core of a process, not of a kernel".into());
     }
     if notes.iter().any(|n| n.name.starts_with(b"Xen")) {
         damage.push("a dump of a Xen guest: paravirtual page tables are not translated".into());
     }
-
+    let mut loads = segments.iter().filter(|s| s.kind == PT_LOAD).peekable();
+    if loads.peek().is_none() {
+        return Err(match header.shoff {
+            0 => "an ELF core without any memory (no PT_LOAD)".into(),
+            _ => "an ELF core without program headers for memory: if it is a Xen domain's (`xl dump-core`), \
+                  kmdb does not read that format"
+                .into(),
+        });
+    }
     let claims = claims(&segments, source.len(), &mut damage);
     if claims.is_empty() {
-        return Err("an ELF core without any memory (no PT_LOAD)".into());
+        damage.push("there is no memory in the dump: all its ranges are empty".into());
     }
-    let image = Pieces::new(source.clone(), claims);
-    let mut opened = Opened::new("ELF core".into(), arch, Box::new(image), notes);
+    let mut opened = Opened::new("ELF core".into(), arch, Box::new(Pieces::padded(source.clone(), claims)), notes);
+    opened.order = order;
+    opened.virt = segments.iter().filter_map(virtual_range).collect();
+    opened.incomplete = arch.is_known() && header.flags & INCOMPLETE != 0;
     opened.damage = damage;
     Ok(opened)
+}
+
+fn read_notes(source: &Source, segments: &[Segment], order: Order, damage: &mut Vec<String>) -> Vec<Note> {
+    let mut notes = Vec::new();
+    for segment in segments.iter().filter(|s| s.kind == PT_NOTE) {
+        let there = source.len().saturating_sub(segment.off).min(segment.filesz);
+        if there < segment.filesz {
+            damage.push(format!(
+                "the file ends within its notes: at {:#x} instead of {:#x}",
+                source.len(),
+                segment.off.saturating_add(segment.filesz)
+            ));
+        }
+        match source.slice(segment.off, there) {
+            Ok(bytes) => notes.extend(notes::parse_in(bytes, order)),
+            Err(_) if there == 0 => {}
+            Err(reason) => damage.push(format!("notes at {:#x}: {reason}", segment.off)),
+        }
+    }
+    notes
+}
+
+/// Where the kernel that wrote the headers had a range mapped, if it says so: hypervisors leave `p_vaddr` zero.
+fn virtual_range(s: &Segment) -> Option<(Range<u64>, u64)> {
+    let end = s.vaddr.checked_add(s.memsz.max(s.filesz))?;
+    (s.kind == PT_LOAD && s.vaddr != 0 && s.vaddr < end).then_some((s.vaddr..end, s.paddr))
 }
 
 /// NT_AUXV and NT_FILE are written for processes only.
@@ -84,70 +117,82 @@ fn is_process_note(note: &Note) -> bool {
     &note.name[..] == b"CORE" && matches!(note.kind, 6 | 0x4649_4c45)
 }
 
-/// Reads the header of a core of a 64-bit little-endian machine; the error is what to tell the user.
+/// Reads the header of a core; the error is what to tell the user.
 pub(crate) fn header(source: &Source) -> Result<Header, String> {
-    let bytes = source.slice(0, 64).map_err(|_| "an ELF file cut off within its header")?;
-    match (bytes[4], bytes[5]) {
-        (2, 1) => {}
-        (1, _) => return Err("a 32-bit ELF file; kmdb reads dumps of 64-bit kernels".into()),
-        (_, 2) => return Err("a big-endian ELF file; kmdb reads dumps of little-endian machines".into()),
-        _ => return Err("a damaged ELF header".into()),
-    }
-    let header = parse_header(bytes.slice(16..)).ok_or("a damaged ELF header")?;
+    let cut = |len| format!("an ELF file cut off within its header: {} bytes of {len}", source.len());
+    let ident = source.slice(0, 16).map_err(|_| cut(64))?;
+    let order = match (ident[4], ident[5]) {
+        (class @ 1..=2, data @ 1..=2) => Order { wide: class == 2, big_endian: data == 2 },
+        (class, data) => {
+            return Err(format!("a damaged ELF header: class {class} and byte order {data} at offset 4"));
+        }
+    };
+    let len = if order.wide { 64 } else { 52 };
+    let bytes = source.slice(0, len).map_err(|_| cut(len))?;
+    let header = parse_header(Fields::new(bytes.slice(16..), order), order).ok_or("a damaged ELF header")?;
     match header.kind {
         4 => Ok(header),
         1 => Err("an object file or kernel module, not a dump".into()),
-        2 | 3 => Err("a program or a vmlinux, not a dump: give it after the dump".into()),
-        kind => Err(format!("an ELF file of type {kind}, not a core")),
+        2 | 3 => Err("a program or a vmlinux, not a dump: give it beside the dump".into()),
+        kind => Err(format!("an ELF file of type {kind} (at offset 16), not a core")),
     }
 }
 
-fn parse_header(mut b: Bytes) -> Option<Header> {
-    let kind = b.try_get_u16_le().ok()?;
-    let machine = b.try_get_u16_le().ok()?;
-    let mut b = b.get(12..)?; // e_version, e_entry
-    let phoff = b.try_get_u64_le().ok()?;
-    let shoff = b.try_get_u64_le().ok()?;
-    let mut b = b.get(6..)?; // e_flags, e_ehsize
-    let phentsize = b.try_get_u16_le().ok()?;
-    let phnum = b.try_get_u16_le().ok()?;
-    Some(Header { kind, machine, phoff, shoff, phentsize, phnum })
+fn parse_header(mut f: Fields, order: Order) -> Option<Header> {
+    let kind = f.u16()?;
+    let machine = f.u16()?;
+    f.u32()?; // e_version
+    f.word()?; // e_entry
+    let phoff = f.word()?;
+    let shoff = f.word()?;
+    let flags = f.u32()?;
+    f.u16()?; // e_ehsize
+    let phentsize = f.u16()?;
+    let phnum = f.u16()?;
+    Some(Header { order, kind, machine, phoff, shoff, flags, phentsize, phnum })
 }
 
 fn segments(source: &Source, header: &Header, damage: &mut Vec<String>) -> Result<Vec<Segment>, String> {
-    /// Offset of `sh_info` in `Elf64_Shdr`.
-    const SH_INFO: u64 = 44;
+    // Offset of `sh_info` in the section header of each class, and bytes of a program header.
+    let (sh_info, least) = if header.order.wide { (44, 56) } else { (28, 32) };
     let mut count = u64::from(header.phnum);
     if header.phnum == PN_XNUM && header.shoff != 0 {
-        let at = header.shoff.checked_add(SH_INFO).ok_or("a damaged ELF header")?;
-        let mut info = source.slice(at, 4).map_err(|_| "an ELF core cut off before its section header")?;
-        count = u64::from(info.get_u32_le());
+        let at = header.shoff.checked_add(sh_info).ok_or("a damaged ELF header")?;
+        let info = source
+            .slice(at, 4)
+            .map_err(|_| format!("an ELF core cut off before its section header at {:#x}", header.shoff))?;
+        count = header.order.number(&info);
     }
-    if u64::from(header.phentsize) != PHENT {
-        return Err(format!("an ELF core with program headers of {} bytes", header.phentsize));
+    if header.phentsize < least && count > 0 {
+        return Err(format!("an ELF core with program headers of {} bytes (at offset 54)", header.phentsize));
     }
-    let room = source.len().saturating_sub(header.phoff) / PHENT;
+    let each = u64::from(header.phentsize.max(least));
+    let room = source.len().saturating_sub(header.phoff) / each;
+    if count > 0 && room == 0 {
+        let (at, len) = (header.phoff, source.len());
+        return Err(format!(
+            "an ELF core cut off before its program headers: they are at {at:#x}, it ends at {len:#x}"
+        ));
+    }
     if count > room {
         damage.push(format!("{count} program headers are announced, the file ends after {room}"));
         count = room;
     }
-    let mut table = source.slice(header.phoff, count * PHENT).map_err(|_| "an ELF core cut off in its headers")?;
-    let mut out = Vec::new();
-    while table.len() as u64 >= PHENT {
-        out.extend(segment(table.split_to(PHENT as usize)));
-    }
-    Ok(out)
+    let table = source.slice(header.phoff.min(source.len()), count * each).map_err(|e| e.to_string())?;
+    let entries = (0..count).filter_map(|i| {
+        let at = (i * each) as usize;
+        segment(Fields::new(table.slice(at..at + each as usize), header.order), header.order.wide)
+    });
+    Ok(entries.collect())
 }
 
-fn segment(mut b: Bytes) -> Option<Segment> {
-    let kind = b.try_get_u32_le().ok()?;
-    b.try_get_u32_le().ok()?; // p_flags
-    let off = b.try_get_u64_le().ok()?;
-    b.try_get_u64_le().ok()?; // p_vaddr: zero from a hypervisor, so of no use
-    let paddr = b.try_get_u64_le().ok()?;
-    let filesz = b.try_get_u64_le().ok()?;
-    let memsz = b.try_get_u64_le().ok()?;
-    Some(Segment { kind, off, paddr, filesz, memsz })
+fn segment(mut f: Fields, wide: bool) -> Option<Segment> {
+    let kind = f.u32()?;
+    if wide {
+        f.u32()?; // p_flags, which the 32-bit class has at the end
+    }
+    let [off, vaddr, paddr, filesz, memsz] = [f.word()?, f.word()?, f.word()?, f.word()?, f.word()?];
+    Some(Segment { kind, off, vaddr, paddr, filesz, memsz })
 }
 
 /// What the program headers claim: bytes in the file, bytes past its end, bytes left out.

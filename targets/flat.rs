@@ -5,55 +5,62 @@
 
 use std::ops::Range;
 
-use bytes::{Buf, Bytes};
+use bytes::Bytes;
 
 use crate::cover;
 use crate::error::Reason;
+use crate::source::Source;
 
 pub(crate) const MAGIC: &[u8] = b"makedumpfile\0\0\0\0";
 /// `struct makedumpfile_header` is padded to this size.
-const HEADER: usize = 4096;
+const HEADER: u64 = 4096;
 /// Offset and size of the record that ends the stream.
 const END: u64 = u64::MAX;
 
 /// The file that a stream describes.
 pub(crate) struct Flat {
-    stream: Bytes,
+    stream: Source,
     /// offsets in the described file, and where in the stream their bytes start; disjoint and sorted
-    pieces: Vec<(Range<u64>, usize)>,
+    pieces: Vec<(Range<u64>, u64)>,
     /// The stream breaks off: what no record wrote may have been meant to be written.
     cut: bool,
 }
 
 impl Flat {
     /// Reads the records' heads. What follows a damaged one is lost, as if the stream broke off there.
-    pub fn index(stream: Bytes) -> Flat {
-        let mut claims: Vec<(Range<u64>, usize)> = Vec::new();
+    pub fn index(stream: Source) -> Flat {
+        let mut claims: Vec<(Range<u64>, u64)> = Vec::new();
         let mut at = HEADER;
         let mut cut = true;
-        while let Some(mut head) = stream.get(at..at + 16) {
-            let (off, len) = (head.get_u64(), head.get_u64());
+        let mut head = [0; 16];
+        while stream.read(at, &mut head).is_ok() {
+            let [off, len] = [0, 8].map(|i| head[i..i + 8].try_into().map_or(0, u64::from_be_bytes));
             if off == END {
                 cut = false;
                 break;
             }
             at += 16;
-            let there = len.min((stream.len() - at) as u64);
+            let there = len.min(stream.len() - at);
             // Offsets and sizes are signed in makedumpfile: one that is negative is damaged.
             let Some(end) = off.checked_add(there).filter(|&end| end <= i64::MAX as u64) else { break };
             claims.push((off..end, at));
             if there < len {
                 break;
             }
-            at += there as usize;
+            at += there;
         }
         // What comes later in the stream wins, and the place in the stream is the rank that says so.
         let pieces = cover::disjoint(&claims).into_iter().map(|(range, i)| {
             let (claim, at) = &claims[i];
-            let at = at + (range.start - claim.start) as usize;
+            let at = at + (range.start - claim.start);
             (range, at)
         });
         Flat { pieces: pieces.collect(), stream, cut }
+    }
+
+    /// The stream itself.
+    pub fn stream(&self) -> &Source {
+        &self.stream
     }
 
     /// Whether the stream has no end.
@@ -74,10 +81,8 @@ impl Flat {
         for (range, at) in self.pieces.iter().skip(first).take_while(|(range, _)| range.start < end) {
             let (from, to) = (range.start.max(off), range.end.min(end));
             self.hole(done, from)?;
-            let at = at + (from - range.start) as usize;
-            let bytes = self.stream.get(at..at + (to - from) as usize).ok_or(Reason::Truncated)?;
             buf[(done - off) as usize..(from - off) as usize].fill(0);
-            buf[(from - off) as usize..(to - off) as usize].copy_from_slice(bytes);
+            self.stream.read(at + (from - range.start), &mut buf[(from - off) as usize..(to - off) as usize])?;
             done = to;
         }
         self.hole(done, end)?;
@@ -97,11 +102,10 @@ impl Flat {
             && range.start <= off
             && end <= range.end
         {
-            let at = at + (off - range.start) as usize;
-            return Ok(self.stream.slice(at..at + len as usize));
+            return self.stream.slice(at + (off - range.start), len);
         }
         // The stream has all the bytes that are not holes, so nobody needs more of them at once.
-        if len > self.stream.len() as u64 {
+        if len > self.stream.len() {
             return Err(Reason::TooLong);
         }
         let mut copy = vec![0; len as usize];

@@ -42,6 +42,16 @@ pub(crate) trait Image: Send + Sync {
     /// What the dump ought to have and has not.
     fn missing(&self) -> Missing;
 
+    /// Bytes that are in the dump.
+    fn present(&self) -> u64 {
+        self.ranges().iter().map(|r| r.end - r.start).fold(0, u64::saturating_add)
+    }
+
+    /// What happened to the files since they were opened.
+    fn trouble(&self) -> Option<String> {
+        None
+    }
+
     /// Forgets what was read, if memory may have changed since.
     fn forget(&self) {}
 }
@@ -63,6 +73,8 @@ pub(crate) fn copied<I: Image + ?Sized>(image: &I, pa: u64, len: usize) -> Resul
 pub(crate) enum Kind {
     /// Left out by the dump filter.
     Excluded,
+    /// The rest of a page of which the dump has a part.
+    Zeros,
     /// Promised by the headers, but the file ends before it.
     Truncated,
     /// In the file at this offset.
@@ -91,13 +103,27 @@ impl Pieces {
     pub fn new(source: Source, claims: Vec<Piece>) -> Pieces {
         let pieces = disjoint(&claims);
         let mut ranges: Vec<Range<u64>> = Vec::new();
-        for piece in pieces.iter().filter(|p| matches!(p.kind, Kind::File(_))) {
+        for piece in pieces.iter().filter(|p| matches!(p.kind, Kind::File(_) | Kind::Zeros)) {
             match ranges.last_mut() {
                 Some(last) if last.end == piece.start => last.end = piece.end,
                 _ => ranges.push(piece.start..piece.end),
             }
         }
         Pieces { source, pieces, ranges }
+    }
+
+    /// The same, where a page of which some bytes are in the file has zeros for those that no range has. RAM that does
+    /// not end with a page is described so, and makedumpfile fills such pages with zeros when it writes its own format.
+    pub fn padded(source: Source, mut claims: Vec<Piece>) -> Pieces {
+        const PAGE: u64 = 4096;
+        let mut pads = Vec::new();
+        for piece in claims.iter().filter(|p| matches!(p.kind, Kind::File(_))) {
+            let (first, last) = (piece.start & !(PAGE - 1), piece.end.saturating_sub(1) & !(PAGE - 1));
+            pads.push(Piece { start: first, end: piece.start, kind: Kind::Zeros });
+            pads.push(Piece { start: piece.end, end: last.saturating_add(PAGE), kind: Kind::Zeros });
+        }
+        claims.extend(pads.into_iter().filter(|p| p.start < p.end));
+        Pieces::new(source, claims)
     }
 
     /// The piece that holds `pa`, or how far it is to the next one.
@@ -109,10 +135,11 @@ impl Pieces {
         }
     }
 
-    /// Where `pa` stands in the file, and how many bytes follow it there.
-    fn offset(&self, pa: u64) -> Result<(u64, u64), Fault> {
+    /// Where `pa` stands in the file (nowhere, if it is zeros), and how many bytes follow it there.
+    fn offset(&self, pa: u64) -> Result<(Option<u64>, u64), Fault> {
         let reason = match self.at(pa) {
-            Ok(Piece { kind: Kind::File(off), start, end }) => return Ok((off + (pa - start), end - pa)),
+            Ok(Piece { kind: Kind::File(off), start, end }) => return Ok((Some(off + (pa - start)), end - pa)),
+            Ok(Piece { kind: Kind::Zeros, end, .. }) => return Ok((None, end - pa)),
             Ok(Piece { kind: Kind::Excluded, .. }) => Reason::Excluded,
             Ok(Piece { kind: Kind::Truncated, .. }) => Reason::Truncated,
             Err(_) => Reason::NotInDump,
@@ -126,7 +153,10 @@ impl Image for Pieces {
         while !buf.is_empty() {
             let (off, left) = self.offset(pa)?;
             let (now, rest) = buf.split_at_mut((buf.len() as u64).min(left) as usize);
-            self.source.read(off, now).map_err(|reason| Fault { pa, reason })?;
+            match off {
+                Some(off) => self.source.read(off, now).map_err(|reason| Fault { pa, reason })?,
+                None => now.fill(0),
+            }
             pa = pa.wrapping_add(now.len() as u64);
             buf = rest;
         }
@@ -135,7 +165,9 @@ impl Image for Pieces {
 
     fn bytes(&self, pa: u64, len: usize) -> Result<Bytes, Fault> {
         let (off, left) = self.offset(pa)?;
-        if len as u64 <= left {
+        if let Some(off) = off
+            && len as u64 <= left
+        {
             return self.source.slice(off, len as u64).map_err(|reason| Fault { pa, reason });
         }
         copied(self, pa, len)
@@ -146,7 +178,7 @@ impl Image for Pieces {
             Err(gap) => (Some(Reason::NotInDump), gap),
             Ok(piece) => {
                 let reason = match piece.kind {
-                    Kind::File(_) => None,
+                    Kind::File(_) | Kind::Zeros => None,
                     Kind::Excluded => Some(Reason::Excluded),
                     Kind::Truncated => Some(Reason::Truncated),
                 };
@@ -157,6 +189,10 @@ impl Image for Pieces {
 
     fn ranges(&self) -> &[Range<u64>] {
         &self.ranges
+    }
+
+    fn trouble(&self) -> Option<String> {
+        self.source.trouble()
     }
 
     fn missing(&self) -> Missing {
@@ -171,8 +207,13 @@ impl Image for Pieces {
 
 /// Makes the claims disjoint, and one where they follow each other in memory and in the file.
 fn disjoint(claims: &[Piece]) -> Vec<Piece> {
-    let ranked: Vec<_> =
-        claims.iter().map(|c| (c.start..c.end, (matches!(c.kind, Kind::File(_)), c.end - c.start))).collect();
+    let class = |kind| match kind {
+        Kind::File(_) => 3,
+        Kind::Truncated => 2,
+        Kind::Zeros => 1,
+        Kind::Excluded => 0,
+    };
+    let ranked: Vec<_> = claims.iter().map(|c| (c.start..c.end, (class(c.kind), c.end - c.start))).collect();
     let mut out: Vec<Piece> = Vec::new();
     for (range, winner) in cover::disjoint(&ranked) {
         let kind = match claims[winner].kind {

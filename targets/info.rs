@@ -5,6 +5,7 @@ use std::time::SystemTime;
 
 use crate::live::Live;
 use crate::mmu::Arch;
+use crate::order::Order;
 
 /// A description of a target.
 #[derive(Clone, Debug)]
@@ -13,6 +14,8 @@ pub struct Info {
     pub format: String,
     /// The architecture of the kernel.
     pub arch: Arch,
+    /// Byte order and word size of the machine.
+    pub order: Order,
     /// The file, or the parts of a split dump.
     pub paths: Vec<PathBuf>,
     /// Bytes of the file or files.
@@ -31,6 +34,8 @@ pub struct Info {
     pub dump_time: Option<SystemTime>,
     /// makedumpfile's `-d`, if the format records it.
     pub dump_level: Option<u32>,
+    /// What `makedumpfile --config` erased from the dump, in its own words, a line each.
+    pub erased: Option<String>,
     /// The tool that wrote the dump ran out of space.
     pub incomplete: bool,
     /// Bytes that the headers promise and the file, cut off, does not have.

@@ -4,6 +4,8 @@
 
 use bytes::{Buf, Bytes};
 
+use crate::order::Order;
+
 /// One note.
 pub(crate) struct Note {
     /// the owner, without its trailing NUL
@@ -15,11 +17,19 @@ pub(crate) struct Note {
 }
 
 /// The notes in `bytes`. Ends at the first that is damaged: what follows it cannot be found.
-pub(crate) fn parse(mut bytes: Bytes) -> impl Iterator<Item = Note> {
+pub(crate) fn parse(bytes: Bytes) -> impl Iterator<Item = Note> {
+    parse_in(bytes, Order::LITTLE_64)
+}
+
+/// The notes of a machine with this byte order.
+pub(crate) fn parse_in(mut bytes: Bytes, order: Order) -> impl Iterator<Item = Note> {
     std::iter::from_fn(move || {
-        let name_len = bytes.try_get_u32_le().ok()? as usize;
-        let desc_len = bytes.try_get_u32_le().ok()? as usize;
-        let kind = bytes.try_get_u32_le().ok()?;
+        let mut number = || {
+            let number = order.number(bytes.get(..4)?);
+            bytes.advance(4);
+            Some(number as u32)
+        };
+        let (name_len, desc_len, kind) = (number()? as usize, number()? as usize, number()?);
         if name_len == 0 && desc_len == 0 {
             return None; // the kernel ends a CPU's crash_notes so, and pads with zeros
         }

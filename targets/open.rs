@@ -1,5 +1,6 @@
 //! From a path to a target: which format is it, and what is wrapped around it?
 
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -12,6 +13,7 @@ use crate::image::Image;
 use crate::kdump;
 use crate::mmu::Arch;
 use crate::notes::Note;
+use crate::order::Order;
 use crate::source::Source;
 use crate::unpack::{self, Packing};
 
@@ -36,6 +38,11 @@ pub(crate) struct Opened {
     pub image: Box<dyn Image>,
     pub notes: Vec<Note>,
     pub vmcoreinfo: Option<Bytes>,
+    pub order: Order,
+    /// where the headers say that physical ranges are mapped: virtual addresses, and the physical one of the first
+    pub virt: Vec<(Range<u64>, u64)>,
+    /// what makedumpfile erased from the dump, in its words
+    pub erased: Option<String>,
     pub dump_time: Option<u64>,
     pub dump_level: Option<u32>,
     pub incomplete: bool,
@@ -45,12 +52,16 @@ pub(crate) struct Opened {
 impl Opened {
     pub fn new(format: String, arch: Arch, image: Box<dyn Image>, notes: Vec<Note>) -> Opened {
         let vmcoreinfo = notes.iter().find(|n| &n.name[..] == b"VMCOREINFO").map(|n| n.desc.clone());
+        let erased = notes.iter().find(|n| &n.name[..] == b"ERASEINFO").map(|n| text(&n.desc));
         Opened {
             format,
             arch,
             image,
             notes,
             vmcoreinfo,
+            order: Order::LITTLE_64,
+            virt: Vec::new(),
+            erased,
             dump_time: None,
             dump_level: None,
             incomplete: false,
@@ -59,8 +70,16 @@ impl Opened {
     }
 }
 
+/// The text up to the first NUL.
+pub(crate) fn text(bytes: &Bytes) -> String {
+    let text = bytes.split(|&b| b == 0).next().unwrap_or_default();
+    String::from_utf8_lossy(text).trim_end().to_owned()
+}
+
 /// A file, unwrapped.
 struct Unwrapped {
+    /// as the user knows it
+    name: String,
     source: Source,
     /// what was taken off: `flattened`, `in a zstd file`
     wraps: Vec<String>,
@@ -76,9 +95,17 @@ pub(crate) fn open(path: &Path, options: &OpenOptions) -> Result<(Opened, Vec<Pa
     for path in &paths {
         let source = Source::open(path)?;
         size = size.saturating_add(source.len());
-        files.push(unwrap(source).map_err(|why| OpenError::Format { path: path.clone(), why })?);
+        files.push(
+            unwrap(path.display().to_string(), source).map_err(|why| OpenError::Format { path: path.clone(), why })?,
+        );
     }
     let mut opened = sniff(&files).map_err(|why| OpenError::Format { path: path.into(), why })?;
+    if files.iter().any(|file| file.source.trouble().is_some()) {
+        return Err(OpenError::Format {
+            path: path.into(),
+            why: "the file gets shorter while it is being opened".into(),
+        });
+    }
     for file in files {
         opened.damage.extend(file.damage);
     }
@@ -95,13 +122,13 @@ fn sniff(files: &[Unwrapped]) -> Result<Opened, String> {
         }
         [0x7f, b'E', b'L', b'F', ..] => elf::open(&first.source)?,
         bytes if bytes.starts_with(kdump::MAGIC) => {
-            let sources: Vec<Source> = files.iter().map(|f| f.source.clone()).collect();
-            if sources.iter().any(|s| !self::head(s).starts_with(kdump::MAGIC)) {
-                return Err(
-                    "a kdump-compressed file and others: the parts of a split dump are all of that format".into()
-                );
+            if let Some(other) = files.iter().find(|f| !self::head(&f.source).starts_with(kdump::MAGIC)) {
+                let name = &other.name;
+                return Err(format!(
+                    "{name} is no kdump-compressed file, as all parts of a split dump are: leave it out"
+                ));
             }
-            kdump::open(&sources)?
+            kdump::open(files.iter().map(|f| (f.name.clone(), f.source.clone())).collect())?
         }
         bytes => return Err(unknown(bytes).into()),
     };
@@ -116,7 +143,7 @@ fn head(source: &Source) -> Bytes {
 }
 
 /// Takes off whole-file compression, then makedumpfile's flattening.
-fn unwrap(mut source: Source) -> Result<Unwrapped, String> {
+fn unwrap(name: String, mut source: Source) -> Result<Unwrapped, String> {
     let (mut wraps, mut damage) = (Vec::new(), Vec::new());
     if let Some(packing) = Packing::of(&head(&source)) {
         let (bytes, broken) = unpack::unpack(packing, &source.slice(0, source.len()).unwrap_or_default())?;
@@ -124,17 +151,15 @@ fn unwrap(mut source: Source) -> Result<Unwrapped, String> {
         wraps.push(format!("in a {} file", packing.name()));
         damage.extend(broken);
     }
-    if head(&source).starts_with(flat::MAGIC)
-        && let Source::Whole(stream) = &source
-    {
-        let flat = Flat::index(stream.clone());
+    if head(&source).starts_with(flat::MAGIC) && !matches!(source, Source::Flat(_)) {
+        let flat = Flat::index(source);
         if flat.is_cut() {
             damage.push("the flattened stream breaks off".into());
         }
         source = Source::Flat(Arc::new(flat));
         wraps.insert(0, "flattened".into());
     }
-    Ok(Unwrapped { source, wraps, damage })
+    Ok(Unwrapped { name, source, wraps, damage })
 }
 
 /// What to say of a file that is no dump: the nearest thing that people mistake for one.

@@ -98,18 +98,18 @@ impl Target {
         .max(1)
     }
 
-    /// A little-endian 64-bit word.
+    /// A 64-bit word in the target's byte order.
     pub fn u64(&self, space: Space, addr: u64) -> Result<u64> {
         let mut buf = [0; 8];
         self.read(space, addr, &mut buf)?;
-        Ok(u64::from_le_bytes(buf))
+        Ok(self.order().number(&buf))
     }
 
-    /// A little-endian 32-bit word.
+    /// A 32-bit word in the target's byte order.
     pub fn u32(&self, space: Space, addr: u64) -> Result<u32> {
         let mut buf = [0; 4];
         self.read(space, addr, &mut buf)?;
-        Ok(u32::from_le_bytes(buf))
+        Ok(self.order().number(&buf) as u32)
     }
 
     /// The present physical memory in pieces of at most `size` bytes: what a scan of everything is shared out by.
@@ -134,8 +134,11 @@ impl Target {
             Space::Kernel if self.is_file() => (va, self.image.state(va).1),
             Space::Phys => (va, (u64::MAX - va).max(1)),
             Space::Kernel => {
-                let kernel = self.kernel().map_err(|reason| fail(va, reason))?;
-                kernel.locate(&*self.image, va).map_err(|reason| fail(va, reason))?
+                let found = match self.kernel() {
+                    Ok(kernel) => kernel.locate(&*self.image, va),
+                    Err(reason) => self.by_headers(va).ok_or(reason),
+                };
+                found.map_err(|reason| fail(va, reason))?
             }
             Space::User(root) => {
                 let paging = self.paging(root).map_err(|reason| fail(va, reason))?;

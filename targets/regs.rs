@@ -8,6 +8,9 @@ use bytes::{Buf, Bytes};
 
 use crate::mmu::Arch;
 use crate::notes::Note;
+use crate::order::{Fields, Order};
+
+mod others;
 
 /// Which note the registers came from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -50,12 +53,12 @@ impl CpuRegs {
 
     /// The instruction pointer.
     pub fn ip(&self) -> Option<u64> {
-        self.get("rip").or_else(|| self.get("pc"))
+        ["rip", "pc", "eip", "nip", "psw_addr"].into_iter().find_map(|name| self.get(name))
     }
 
     /// The stack pointer.
     pub fn sp(&self) -> Option<u64> {
-        self.get("rsp").or_else(|| self.get("sp"))
+        ["rsp", "sp", "esp"].into_iter().find_map(|name| self.get(name))
     }
 
     /// Whether the CPU ran user code: the privilege level in `cs` is 3, the exception level in `pstate` 0.
@@ -114,13 +117,13 @@ const ORDER: [&str; 36] = [
     "tr_base",
     "ldt_base",
 ];
-/// Offset of `pr_pid` and of `pr_reg` in `struct elf_prstatus`, 64-bit.
-const PR_PID: usize = 32;
-const PR_REG: usize = 112;
+/// Offset of `pr_pid` and of `pr_reg` in `struct elf_prstatus`, for 64-bit and for 32-bit words.
+const PRSTATUS: [(usize, usize); 2] = [(32, 112), (24, 72)];
 
 /// The CPUs' registers from a dump's notes.
-pub(crate) fn from_notes(arch: Arch, notes: &[Note]) -> Vec<CpuRegs> {
-    let prstatus = notes.iter().filter(|n| n.kind == 1 && &n.name[..] == b"CORE").map(|n| prstatus(arch, &n.desc));
+pub(crate) fn from_notes(arch: Arch, order: Order, notes: &[Note]) -> Vec<CpuRegs> {
+    let prstatus =
+        notes.iter().filter(|n| n.kind == 1 && &n.name[..] == b"CORE").map(|n| prstatus(arch, order, &n.desc));
     let mut cpus: Vec<CpuRegs> = Vec::new();
     for (cpu, found) in prstatus.enumerate() {
         // A damaged note still takes its CPU's place.
@@ -161,14 +164,17 @@ fn is_qemus(cpus: &[CpuRegs]) -> bool {
 
 type Regs = Vec<(&'static str, u64)>;
 
-fn prstatus(arch: Arch, desc: &Bytes) -> Option<(Option<u32>, Regs)> {
+fn prstatus(arch: Arch, order: Order, desc: &Bytes) -> Option<(Option<u32>, Regs)> {
     let names: &[&'static str] = match arch {
         Arch::X86_64 => &X86_64,
         Arch::Aarch64 => &AARCH64,
+        Arch::Other(name) => others::names(name),
     };
-    let pid = desc.get(PR_PID..)?.try_get_u32_le().ok()?;
-    let mut values = desc.get(PR_REG..)?;
-    let regs = names.iter().map_while(|&name| Some((name, values.try_get_u64_le().ok()?))).collect::<Regs>();
+    let (pid_at, regs_at) = PRSTATUS[usize::from(!order.wide)];
+    let from = |at: usize| (at <= desc.len()).then(|| Fields::new(desc.slice(at..), order));
+    let pid = from(pid_at)?.u32()?;
+    let mut values = from(regs_at)?;
+    let regs = names.iter().map_while(|&name| Some((name, values.word()?))).collect::<Regs>();
     (regs.len() == names.len()).then_some((Some(pid), regs))
 }
 

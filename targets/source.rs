@@ -1,10 +1,13 @@
 //! The file as a row of bytes: what the format readers see, however the bytes are kept.
 //!
-//! A plain file is mapped, and every slice of it is a window on the mapping, not a copy. The mapping lives as long as
-//! the last slice. A file that another program shortens while it is mapped kills the process (SIGBUS), as with every
-//! program that maps files; a dump is not expected to change.
+//! A plain file is mapped, and every slice of it is a window on the mapping, not a copy; `mapped` tells what happens if
+//! the file changes meanwhile. Standard input (`-`), a pipe or a socket is copied to a temporary file first, since
+//! reading a dump means jumping about in it.
 
 use std::fs::File;
+use std::io::{self, Read, Seek, SeekFrom};
+use std::os::fd::AsFd;
+use std::os::unix::fs::FileTypeExt;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -12,35 +15,55 @@ use bytes::Bytes;
 
 use crate::error::{OpenError, Reason};
 use crate::flat::Flat;
+use crate::mapped::{Mapped, window};
+use crate::unpack;
+
+/// The name by which standard input is opened.
+pub(crate) const STDIN: &str = "-";
 
 /// Bytes by file offset.
 #[derive(Clone)]
 pub(crate) enum Source {
-    /// All bytes in one piece: a mapped file, or a decompressed one in memory.
+    /// All bytes in memory: a file that was decompressed, or came through a pipe.
     Whole(Bytes),
+    /// A file.
+    File(Arc<Mapped>),
     /// Spread over a flattened stream.
     Flat(Arc<Flat>),
 }
 
 impl Source {
-    /// Maps the file.
+    /// Maps the file, or takes in what comes through a pipe.
     pub fn open(path: &Path) -> Result<Source, OpenError> {
         let io = |source| OpenError::Io { path: path.into(), source };
-        let file = File::open(path).map_err(io)?;
+        let bad = |why: &str| OpenError::Format { path: path.into(), why: why.into() };
+        let mut file = match path.to_str() {
+            Some(STDIN) => io::stdin().as_fd().try_clone_to_owned().map(File::from).map_err(io)?,
+            _ => File::open(path).map_err(io)?,
+        };
         let meta = file.metadata().map_err(io)?;
-        if !meta.is_file() {
-            return Err(OpenError::Format { path: path.into(), why: "not a regular file".into() });
+        let kind = meta.file_type();
+        let len = match () {
+            () if kind.is_fifo() || kind.is_socket() => {
+                return spool(file).map_err(|why| OpenError::Format { path: path.into(), why });
+            }
+            // a dump that was written straight to a partition
+            () if kind.is_block_device() => file.seek(SeekFrom::End(0)).map_err(io)?,
+            () if kind.is_file() => meta.len(),
+            () if kind.is_dir() => return Err(bad("a directory: name the dump in it")),
+            () => return Err(bad("a device, not a file: for the running kernel there is `kmdb -k`")),
+        };
+        if len == 0 {
+            return Err(bad("the file is empty"));
         }
-        if meta.len() == 0 {
-            return Err(OpenError::Format { path: path.into(), why: "the file is empty".into() });
-        }
-        map(&file).map(Source::Whole).map_err(io)
+        Mapped::new(file, len).map(|mapped| Source::File(Arc::new(mapped))).map_err(io)
     }
 
     /// Bytes in all, as far as the format is concerned.
     pub fn len(&self) -> u64 {
         match self {
             Source::Whole(bytes) => bytes.len() as u64,
+            Source::File(file) => file.len(),
             Source::Flat(flat) => flat.len(),
         }
     }
@@ -49,9 +72,10 @@ impl Source {
     pub fn slice(&self, off: u64, len: u64) -> Result<Bytes, Reason> {
         match self {
             Source::Whole(bytes) => {
-                let (start, end) = window(off, len, bytes.len())?;
+                let (start, end) = window(off, len, self.len())?;
                 Ok(bytes.slice(start..end))
             }
+            Source::File(file) => file.slice(off, len),
             Source::Flat(flat) => flat.slice(off, len),
         }
     }
@@ -60,25 +84,52 @@ impl Source {
     pub fn read(&self, off: u64, buf: &mut [u8]) -> Result<(), Reason> {
         match self {
             Source::Whole(bytes) => {
-                let (start, end) = window(off, buf.len() as u64, bytes.len())?;
-                buf.copy_from_slice(&bytes[start..end]);
+                let (start, end) = window(off, buf.len() as u64, self.len())?;
+                buf.copy_from_slice(bytes.get(start..end).ok_or(Reason::Truncated)?);
                 Ok(())
             }
+            Source::File(file) => file.read(off, buf),
             Source::Flat(flat) => flat.read(off, buf),
+        }
+    }
+
+    /// What `f` makes of `len` bytes at `off`: without a reference count as a slice has, and asked once more if the
+    /// file broke under it.
+    pub fn with<T>(&self, off: u64, len: u64, mut f: impl FnMut(&[u8]) -> T) -> Result<T, Reason> {
+        match self {
+            Source::Whole(bytes) => {
+                let (start, end) = window(off, len, self.len())?;
+                Ok(f(bytes.get(start..end).ok_or(Reason::Truncated)?))
+            }
+            Source::File(file) => file.with(off, len, f),
+            Source::Flat(flat) => flat.slice(off, len).map(|bytes| f(&bytes)),
+        }
+    }
+
+    /// What happened to the file since it was opened.
+    pub fn trouble(&self) -> Option<String> {
+        match self {
+            Source::Whole(_) => None,
+            Source::File(file) => file.trouble(),
+            Source::Flat(flat) => flat.stream().trouble(),
         }
     }
 }
 
-/// The index range of `len` bytes at `off`, if the whole of it lies within `size`.
-fn window(off: u64, len: u64, size: usize) -> Result<(usize, usize), Reason> {
-    let end = off.checked_add(len).filter(|&end| end <= size as u64).ok_or(Reason::Truncated)?;
-    Ok((off as usize, end as usize))
+/// All that comes through a pipe, if it begins like a dump.
+fn spool(mut pipe: File) -> Result<Source, String> {
+    let mut head = Vec::new();
+    pipe.by_ref().take(16).read_to_end(&mut head).map_err(|e| e.to_string())?;
+    if head.is_empty() {
+        return Err("nothing came through the pipe".into());
+    }
+    let bytes = unpack::take_in(&mut io::Cursor::new(head).chain(pipe))?;
+    Ok(Source::Whole(bytes))
 }
 
-/// The file's mapping as shared bytes.
-pub(crate) fn map(file: &File) -> std::io::Result<Bytes> {
-    // SAFETY: the mapping is private and read-only, and no Rust object but this `Bytes` looks at it. That nobody
-    // shortens or rewrites the file meanwhile is the user's part, as said in the module's documentation.
+/// The mapping of a file that only this process can reach.
+pub(crate) fn map(file: &File) -> io::Result<Bytes> {
+    // SAFETY: the mapping is private and read-only, and the file has no name by which anybody else could change it.
     #[allow(unsafe_code)]
     let map = unsafe { memmap2::Mmap::map(file)? };
     Ok(Bytes::from_owner(map))

@@ -13,6 +13,7 @@ use crate::live::{self, Live, LiveSource};
 use crate::loaded::{KernelFile, Loaded};
 use crate::mmu::{Arch, Mapping, Outcome, Paging, Translation};
 use crate::open::{self, OpenOptions, Opened};
+use crate::order::Order;
 use crate::regs::{self, CpuRegs};
 use crate::vmcoreinfo::VmCoreInfo;
 
@@ -23,6 +24,8 @@ pub struct Target {
     cpus: Vec<CpuRegs>,
     /// from the dump's headers, and believed
     note: Option<VmCoreInfo>,
+    /// where the headers say that physical ranges are mapped
+    virt: Vec<(Range<u64>, u64)>,
     options: OpenOptions,
     kernel: OnceLock<Result<Kernel, Reason>>,
     /// of a kernel that does not run: where its image was linked; the addresses of `image` are then virtual ones
@@ -46,12 +49,13 @@ impl Target {
     }
 
     fn new(opened: Opened, options: &OpenOptions, describe: impl FnOnce(Info) -> Info) -> Target {
-        let cpus = regs::from_notes(opened.arch, &opened.notes);
+        let cpus = regs::from_notes(opened.arch, opened.order, &opened.notes);
         let note = opened.vmcoreinfo.as_ref().map(|text| VmCoreInfo::parse(text, None));
         let time = |seconds| SystemTime::UNIX_EPOCH.checked_add(Duration::from_secs(seconds));
         let info = Info {
             format: opened.format,
             arch: opened.arch,
+            order: opened.order,
             paths: Vec::new(),
             file_size: 0,
             page_size: 4096,
@@ -61,6 +65,7 @@ impl Target {
             crash_time: None,
             dump_time: opened.dump_time.and_then(time),
             dump_level: opened.dump_level,
+            erased: opened.erased,
             incomplete: opened.incomplete,
             truncated: 0,
             present: 0,
@@ -71,8 +76,13 @@ impl Target {
         let info = describe(info);
         let believed = !options.ignore_note && !options.ignore_vmcoreinfo && options.kernel_at.is_none();
         let note = note.filter(|_| believed);
-        let (options, kernel) = (options.clone(), OnceLock::new());
-        Target { image: opened.image, info, cpus, note, options, kernel, linked: None }
+        let kernel = OnceLock::new();
+        if !info.arch.is_known() {
+            let why = format!("kmdb does not know those of {}; physical memory can be read", info.arch.name());
+            let _ = kernel.set(Err(Reason::NoKernel(why)));
+        }
+        let options = options.clone();
+        Target { image: opened.image, info, cpus, note, virt: opened.virt, options, kernel, linked: None }
     }
 
     /// How the running kernel is read; `None` of a dump, which does not change.
@@ -94,11 +104,13 @@ impl Target {
     /// A kernel that does not run: what its file says, at the addresses where it was linked. There is no physical
     /// memory, and no process. `None` if it is for a machine that is not known here.
     pub fn of_file(file: KernelFile) -> Option<Target> {
-        let arch = Arch::from_elf(file.machine)?;
+        let order = Order::LITTLE_64;
+        let arch = Some(Arch::from_elf(file.machine, order)).filter(|arch| arch.is_known())?;
         let image = Loaded::new(file.pieces);
         let info = Info {
             format: file.format,
             arch,
+            order,
             paths: vec![file.path],
             file_size: file.file_size,
             page_size: 4096,
@@ -108,6 +120,7 @@ impl Target {
             crash_time: None,
             dump_time: None,
             dump_level: None,
+            erased: None,
             incomplete: false,
             truncated: 0,
             present: 0,
@@ -121,6 +134,7 @@ impl Target {
             info,
             cpus: Vec::new(),
             note: None,
+            virt: Vec::new(),
             options: OpenOptions::default(),
             kernel: OnceLock::from(Err(Reason::DoesNotRun)),
         })
@@ -129,6 +143,11 @@ impl Target {
     /// Whether this is a kernel's file and not a kernel that ran.
     pub fn is_file(&self) -> bool {
         self.linked.is_some()
+    }
+
+    /// The machine's byte order and word size.
+    pub fn order(&self) -> Order {
+        self.info.order
     }
 
     /// The architecture.
@@ -164,7 +183,7 @@ impl Target {
             release: told("OSRELEASE").or_else(|| self.info.release.clone()),
             build_id: told("BUILD-ID").or_else(|| self.info.build_id.clone()),
             crash_time: crashed.and_then(|time| SystemTime::UNIX_EPOCH.checked_add(time)),
-            present: self.ranges().iter().map(|r| r.end - r.start).sum(),
+            present: self.image.present(),
             truncated: missing.truncated,
             excluded: missing.excluded.map(|bytes| bytes / self.page_size()),
             page_size: self.page_size(),
@@ -235,6 +254,19 @@ impl Target {
     pub fn phys_to_direct(&self, pa: u64) -> Option<u64> {
         let base = self.kernel().ok()?.direct_map(&*self.image)?;
         self.present(pa).then(|| base.checked_add(pa))?
+    }
+
+    /// What happened to the dump's files since they were opened: one got shorter, or its disk fails. Reads that needed
+    /// what is gone have failed, but windows on the file that were handed out before read as zeros.
+    pub fn trouble(&self) -> Option<String> {
+        self.image.trouble()
+    }
+
+    /// Where a kernel address leads by what the dump's headers say of it (`p_vaddr` of an ELF core): the last resort
+    /// where no page tables were found. Physical address, and bytes that follow.
+    pub(crate) fn by_headers(&self, va: u64) -> Option<(u64, u64)> {
+        let (range, pa) = self.virt.iter().find(|(range, _)| range.contains(&va))?;
+        Some((pa.checked_add(va - range.start)?, range.end - va))
     }
 
     /// Where a virtual address leads. In the physical space every address leads to itself.

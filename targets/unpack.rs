@@ -2,7 +2,7 @@
 //!
 //! Such a file has no index, so it is decompressed once, when it is opened: to memory if it is small, else to a
 //! temporary file that has no name and is gone with the process. Memory dumps are mostly zeros; in the file those are
-//! holes that take no space.
+//! holes that take no space. What comes through a pipe is kept in the same way.
 
 use std::fs::File;
 use std::io::{self, Cursor, Read, Seek, SeekFrom, Write};
@@ -88,6 +88,22 @@ pub(crate) fn unpack(packing: Packing, packed: &[u8]) -> Result<(Bytes, Option<S
     }
 }
 
+/// All that comes out of `stream`, such as a pipe.
+pub(crate) fn take_in(stream: &mut dyn Read) -> Result<Bytes, String> {
+    let mut out = Sink::Memory(Vec::new());
+    let mut buf = vec![0; STEP];
+    loop {
+        let (n, error) = fill(stream, &mut buf);
+        if let Some(error) = error {
+            return Err(error.to_string());
+        }
+        if n == 0 {
+            return out.finish();
+        }
+        out = out.write(&buf[..n])?;
+    }
+}
+
 /// Reads until `buf` is full, the end, or an error: how much there is, and the error.
 fn fill(reader: &mut dyn Read, buf: &mut [u8]) -> (usize, Option<io::Error>) {
     let mut done = 0;
@@ -144,7 +160,7 @@ impl Sink {
 
     /// A nameless file in the directory for temporary files.
     fn file() -> Result<Sink, String> {
-        let file = tempfile::tempfile().map_err(|e| format!("no temporary file to decompress to: {e}"))?;
+        let file = tempfile::tempfile().map_err(|e| format!("no temporary file to put it in: {e}"))?;
         let stat = rustix::fs::fstatvfs(&file).map_err(|e| format!("the temporary file: {e}"))?;
         Ok(Sink::File { file, len: 0, room: stat.f_bavail.saturating_mul(stat.f_frsize) })
     }
@@ -161,9 +177,5 @@ impl Sink {
 
 fn no_room(len: u64) -> String {
     let dir = std::env::temp_dir();
-    format!(
-        "{} MiB decompressed and {} is full: decompress the file yourself, or let TMPDIR name a directory with room",
-        len >> 20,
-        dir.display()
-    )
+    format!("{} MiB written to {}, and it is full: let TMPDIR name a directory with room", len >> 20, dir.display())
 }

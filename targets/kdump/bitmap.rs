@@ -73,6 +73,26 @@ impl Bitmap {
         runs
     }
 
+    /// How many bits from `bit` on are like it. It may be fewer than there are, but at least one: a caller that wants
+    /// the rest asks again.
+    pub fn run(&self, bit: u64) -> u64 {
+        const WORDS: u64 = 1 << 14;
+        if bit >= self.bits {
+            return (u64::MAX - bit).max(1);
+        }
+        let flip = if self.get(bit) { u64::MAX } else { 0 };
+        for i in bit / 64..self.words().min(bit / 64 + WORDS) {
+            let mut other = self.word(i) ^ flip;
+            if i == bit / 64 {
+                other &= u64::MAX << (bit % 64);
+            }
+            if other != 0 {
+                return (i * 64 + u64::from(other.trailing_zeros())).min(self.bits) - bit;
+            }
+        }
+        ((bit / 64 + WORDS) * 64).min(self.bits) - bit
+    }
+
     /// Sums for [`Ranks::below`].
     pub fn ranks(&self) -> Ranks {
         let mut sum = 0;
@@ -128,6 +148,13 @@ mod tests {
                 count += u64::from(bitmap.get(bit));
             }
             assert_eq!(ranks.below(&bitmap, bits), count);
+            let mut bit = 0;
+            while bit < bits {
+                let len = bitmap.run(bit);
+                assert!((bit..bit + len).all(|b| b < bits && bitmap.get(b) == bitmap.get(bit)), "{bit} of {bits}");
+                assert!(bit + len == bits || bitmap.get(bit + len) != bitmap.get(bit), "{bit} of {bits}");
+                bit += len;
+            }
             assert_eq!(ranks.below(&bitmap, u64::MAX), count);
             let runs = bitmap.runs();
             assert!(runs.is_sorted_by(|a, b| a.end < b.start));

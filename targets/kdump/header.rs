@@ -1,17 +1,24 @@
 //! The two headers of a kdump-compressed file (`struct disk_dump_header` and `struct kdump_sub_header` of
-//! makedumpfile's diskdump_mod.h), versions 1 to 6.
+//! makedumpfile's diskdump_mod.h), versions 0 to 6, of both word sizes and byte orders.
 
-use bytes::{Buf, Bytes};
+use bytes::Bytes;
 
 use crate::mmu::Arch;
+use crate::order::{Fields, Order};
 use crate::source::Source;
 
 pub(crate) const MAGIC: &[u8] = b"KDUMP   ";
+/// Where the six names of 65 bytes of `struct utsname` stand.
+const UTS: std::ops::Range<usize> = 12..402;
 
 /// What the headers say, of whatever version.
 #[derive(Debug)]
 pub(super) struct Header {
     pub arch: Arch,
+    pub order: Order,
+    pub version: u64,
+    /// `struct utsname` as it is, which parts of one dump have in common
+    pub uts: Bytes,
     pub block_size: u64,
     /// Offset of the bitmaps, and their bytes together.
     pub bitmaps: (u64, u64),
@@ -26,11 +33,14 @@ pub(super) struct Header {
     pub part: Option<(u64, u64)>,
     pub vmcoreinfo: Option<(u64, u64)>,
     pub notes: Option<(u64, u64)>,
+    pub eraseinfo: Option<(u64, u64)>,
 }
 
 /// Bits of `status`.
 pub(super) const INCOMPLETE: u32 = 8;
 const CODECS: [(u32, &str); 4] = [(1, "zlib"), (2, "lzo"), (4, "snappy"), (0x20, "zstd")];
+/// The newest version there is; later ones would add fields at the end.
+pub(super) const NEWEST: u64 = 6;
 
 impl Header {
     /// How the pages are compressed, by name.
@@ -39,78 +49,119 @@ impl Header {
     }
 
     pub fn read(source: &Source) -> Result<Header, String> {
-        let main = source.slice(0, 464).map_err(|_| "a kdump file cut off within its header")?;
-        let arch = arch(&main)?;
-        let mut field = main.slice(8..);
-        let version = field.get_i32_le();
-        if !(1..=6).contains(&version) {
-            return Err(format!("a kdump file of version {version}; kmdb knows 1 to 6"));
-        }
-        let mut field = main.slice(408..);
-        let seconds = field.get_u64_le();
-        field.advance(8); // microseconds
-        let status = field.get_u32_le();
-        let block_size = u64::from(field.get_u32_le());
-        let sub_blocks = u64::from(field.get_u32_le());
-        let bitmap_blocks = u64::from(field.get_u32_le());
-        let max_mapnr = u64::from(field.get_u32_le());
-        if !arch.has_pages_of(block_size) {
-            return Err(format!("a kdump file of {block_size}-byte blocks, which is no page size of {}", arch.name()));
-        }
-        let bitmaps = (block_size * (1 + sub_blocks), block_size * bitmap_blocks);
-        let mut header = Header {
-            arch,
-            block_size,
-            bitmaps,
-            max_mapnr,
-            written: (seconds > 0).then_some(seconds),
-            status,
-            dump_level: None,
-            part: None,
-            vmcoreinfo: None,
-            notes: None,
+        let cut = |what, from: u64, need: u64| {
+            let (ends, end) = (source.len(), from.saturating_add(need));
+            format!(
+                "a kdump file cut off within its {what}, which ends at {end:#x}, the file at {ends:#x}: copy it again"
+            )
         };
-        let sub = source.slice(block_size, 104).map_err(|_| "a kdump file cut off within its second header")?;
-        header.sub_header(version, sub).ok_or("a damaged kdump header")?;
+        let main = source.slice(0, 464).map_err(|_| cut("header", 0, 464))?;
+        let order = order(&main)?;
+        let mut header = main_header(&main, order).ok_or_else(|| cut("header", 0, 464))?;
+        let len = sub_header_len(header.version, order);
+        let sub = source.slice(header.block_size, len).map_err(|_| cut("second header", header.block_size, len))?;
+        header.sub_header(sub).ok_or_else(|| cut("second header", header.block_size, len))?;
         Ok(header)
     }
 
     /// Each version added fields at the end.
-    fn sub_header(&mut self, version: i32, mut field: Bytes) -> Option<()> {
-        field.try_get_i64_le().ok()?; // phys_base, which is in VMCOREINFO
-        self.dump_level = Some(field.try_get_u32_le().ok()?);
-        let split = field.try_get_u32_le().ok()?;
-        let mut pair = || Some((field.try_get_u64_le().ok()?, field.try_get_u64_le().ok()?));
-        let part = pair()?;
-        let vmcoreinfo = pair()?;
-        let notes = pair()?;
-        pair()?; // eraseinfo
-        let part64 = pair()?;
-        let max_mapnr = field.try_get_u64_le().ok()?;
-        if version >= 2 && split != 0 {
-            self.part = Some(if version >= 6 { part64 } else { part });
+    fn sub_header(&mut self, bytes: Bytes) -> Option<()> {
+        let (version, order) = (self.version, self.order);
+        let mut f = Fields::new(bytes, order);
+        f.word()?; // phys_base, which is in VMCOREINFO
+        let level = f.u32()?;
+        self.dump_level = (version >= 1).then_some(level);
+        if version < 2 {
+            return Some(());
         }
-        if version >= 3 {
-            self.vmcoreinfo = Some(vmcoreinfo).filter(|&(off, len)| off != 0 && len != 0);
+        let split = f.u32()? != 0;
+        self.part = Some((f.word()?, f.word()?)).filter(|_| split);
+        if version < 3 {
+            return Some(());
         }
+        // Compilers put 64-bit numbers at multiples of eight; on i386 they do not.
+        let aligned = !order.wide && self.arch != Arch::Other("i386");
+        if aligned {
+            f.skip(4)?;
+        }
+        let mut place = || {
+            let place = (f.u64()?, f.word()?);
+            if aligned {
+                f.skip(4)?;
+            }
+            Some(Some(place).filter(|&(off, len)| off != 0 && len != 0))
+        };
+        self.vmcoreinfo = place()?;
         if version >= 4 {
-            self.notes = Some(notes).filter(|&(off, len)| off != 0 && len != 0);
+            self.notes = place()?;
+        }
+        if version >= 5 {
+            self.eraseinfo = place()?;
         }
         if version >= 6 {
-            self.max_mapnr = max_mapnr;
+            self.part = Some((f.u64()?, f.u64()?)).filter(|_| split);
+            // A writer that knows nothing of the wide field leaves it zero.
+            self.max_mapnr = Some(f.u64()?).filter(|&n| n != 0).unwrap_or(self.max_mapnr);
         }
         Some(())
     }
 }
 
-/// By `utsname.machine`, the fifth name of 65 bytes behind signature and version. A hypervisor leaves it empty, if it
-/// does not know it.
-fn arch(main: &Bytes) -> Result<Arch, String> {
-    const AT: usize = 12 + 4 * 65;
-    let name = main.get(AT..AT + 65).unwrap_or_default();
-    let name = name.split(|&b| b == 0).next().unwrap_or_default();
-    Arch::from_name(name).ok_or_else(|| {
-        let name = String::from_utf8_lossy(name).escape_default().to_string();
-        format!("a kdump file of machine \"{name}\", which kmdb does not know (it reads x86_64 and aarch64)")
+/// Bytes of the second header that a version has.
+fn sub_header_len(version: u64, order: Order) -> u64 {
+    let until = |wide, narrow| if order.wide { wide } else { narrow };
+    match version {
+        0 | 1 => until(16, 12),
+        2 => until(32, 20),
+        3 => until(48, 40),
+        4 => until(64, 56),
+        5 => until(80, 72),
+        _ => until(104, 92),
+    }
+}
+
+/// Byte order by the version, which is a small number; the width of `long` by the machine's name.
+fn order(main: &Bytes) -> Result<Order, String> {
+    let version = main.get(8..12).unwrap_or_default();
+    let small = |big_endian| Order { big_endian, wide: true }.number(version) <= 0xffff;
+    let big_endian = match (small(false), small(true)) {
+        (true, _) => false,
+        (false, true) => true,
+        (false, false) => return Err(format!("a damaged kdump header: no version at offset 8, but {version:x?}")),
+    };
+    let narrow = ["i386", "arm", "ppc", "s390", "mips", "riscv32"];
+    Ok(Order { big_endian, wide: !narrow.contains(&arch(main).name()) })
+}
+
+fn main_header(main: &Bytes, order: Order) -> Option<Header> {
+    let version = order.number(main.get(8..12)?);
+    // The time stamp is the first field that is aligned to the width of a long.
+    let at = if order.wide { 408 } else { 404 };
+    let mut f = Fields::new(main.slice(at..), order);
+    let seconds = f.word()?;
+    f.word()?; // microseconds
+    let status = f.u32()?;
+    let [block_size, sub_blocks, bitmap_blocks, max_mapnr] = [f.u32()?, f.u32()?, f.u32()?, f.u32()?].map(u64::from);
+    Some(Header {
+        arch: arch(main),
+        order,
+        version,
+        uts: main.slice(UTS),
+        block_size,
+        bitmaps: (block_size * (1 + sub_blocks), block_size * bitmap_blocks),
+        max_mapnr,
+        written: (seconds > 0).then_some(seconds),
+        status,
+        dump_level: None,
+        part: None,
+        vmcoreinfo: None,
+        notes: None,
+        eraseinfo: None,
     })
+}
+
+/// By `utsname.machine`, the fifth of the names. A hypervisor leaves it empty, if it does not know it.
+fn arch(main: &Bytes) -> Arch {
+    let name = main.get(UTS.start + 4 * 65..UTS.start + 5 * 65).unwrap_or_default();
+    Arch::from_name(name.split(|&b| b == 0).next().unwrap_or_default())
 }

@@ -3,32 +3,42 @@
 //! Behind the headers stand two bitmaps with a bit for each page frame, "exists" and "is in the dump", then one
 //! descriptor for each page that is in the dump, then the pages, each compressed by itself. The descriptor's number is
 //! the count of set bits below the page's: nothing needs to be read in advance. Decompressed pages are kept in a
-//! cache, except those of large reads, which are scans and would only flush it.
+//! cache of fixed size, except those of large reads, which are scans and would only flush it. Large reads, and reads
+//! that go on where the last one ended, are decompressed on all cores.
 
+mod ahead;
 mod bitmap;
 mod header;
 mod page;
+mod set;
 
 use std::ops::Range;
 use std::sync::OnceLock;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use bytes::Bytes;
 use quick_cache::sync::Cache;
+use rayon::prelude::*;
 
 use crate::error::Reason;
 use crate::image::{Fault, Image, Missing, copied};
 use crate::notes;
-use crate::open::Opened;
+use crate::open::{self, Opened};
+use crate::order::Order;
 use crate::source::Source;
+use ahead::Ahead;
 use bitmap::{Bitmap, Ranks};
 pub(crate) use header::MAGIC;
-use header::{Header, INCOMPLETE};
-use page::{Codecs, DESC, Desc};
+use header::{Header, INCOMPLETE, NEWEST};
+use page::{DESC, Desc, decompress};
+use set::Member;
 
 /// Bytes of pages that are kept decompressed.
 const CACHED: u64 = 64 << 20;
 /// Reads of this many bytes are scans.
 const SCAN: usize = 64 << 10;
+/// Pages that one thread decompresses at a time.
+const BATCH: usize = 16;
 
 /// One file: all of a dump, or a part of a split one.
 struct Part {
@@ -40,7 +50,9 @@ struct Part {
 }
 
 struct Kdump {
+    /// by page frame, disjoint
     parts: Vec<Part>,
+    order: Order,
     page_size: u64,
     /// the page frames that exist; the same bits as `dumped` if the format does not tell
     exists: Option<Bitmap>,
@@ -49,77 +61,61 @@ struct Kdump {
     incomplete: bool,
     ranks: OnceLock<Ranks>,
     ranges: OnceLock<Vec<Range<u64>>>,
+    truncated: OnceLock<u64>,
     cache: Cache<u64, Bytes>,
-    codecs: Codecs,
+    ahead: Ahead,
 }
 
-/// Opens a kdump file, or the parts of a split one; the error is what to tell the user.
-pub(crate) fn open(sources: &[Source]) -> Result<Opened, String> {
-    let mut headers = Vec::new();
-    for source in sources {
-        headers.push(Header::read(source)?);
+/// Opens a kdump file, or the parts of a split one, each with the name that the user knows it by; the error is what to
+/// tell the user.
+pub(crate) fn open(files: Vec<(String, Source)>) -> Result<Opened, String> {
+    let alone = files.len() == 1;
+    let mut members = Vec::new();
+    for (name, source) in files {
+        let header = Header::read(&source).map_err(|why| if alone { why } else { format!("{name}: {why}") })?;
+        check_size(&header)?;
+        members.push(Member { name, source, header });
     }
-    let (Some(header), Some(source)) = (headers.first(), sources.first()) else { return Err("no file".into()) };
-    let mut damage = Vec::new();
+    set::check(&members)?;
+    let Some(Member { source, header, .. }) = members.first() else { return Err("no file".into()) };
     let (dumped, exists) = bitmaps(source, header)?;
-    let mut parts = Vec::new();
-    for (header, source) in headers.iter().zip(sources) {
-        let (start, end) = header.part.unwrap_or((0, dumped.len()));
-        let descs = header.bitmaps.0.checked_add(header.bitmaps.1).ok_or("a damaged kdump header")?;
-        parts.push(Part { source: source.clone(), descs, pfns: start..end });
+    let mut damage = Vec::new();
+    if header.version > NEWEST {
+        let version = header.version;
+        damage.push(format!(
+            "the header has version {version}, newer than any known ({NEWEST}): what it adds is not used"
+        ));
     }
-    if headers.iter().any(|h| (h.max_mapnr, h.bitmaps) != (header.max_mapnr, header.bitmaps)) {
-        return Err("parts of different split dumps".into());
-    }
-    let split = header.part.is_some();
-    if sources.len() > 1 && !split {
-        return Err("several files, but they are no parts of a split dump".into());
-    }
-    if split && missing_part(&parts, dumped.len()) {
-        damage.push("parts of the split dump are missing: give all its files".into());
-    }
+    let mut parts: Vec<Part> = members.iter().map(|member| part(member, dumped.len())).collect();
+    parts.sort_by_key(|part| part.pfns.start);
+    damage.extend(missing_parts(&parts, &dumped));
 
-    let mut raw_notes = Vec::new();
-    let mut vmcoreinfo = None;
-    for (header, source) in headers.iter().zip(sources) {
-        if raw_notes.is_empty()
-            && let Some((off, len)) = header.notes
-        {
-            match source.slice(off, len) {
-                Ok(bytes) => raw_notes.extend(notes::parse(bytes)),
-                Err(reason) => damage.push(format!("notes at {off:#x}: {reason}")),
-            }
-        }
-        if vmcoreinfo.is_none()
-            && let Some((off, len)) = header.vmcoreinfo
-        {
-            match source.slice(off, len) {
-                Ok(bytes) => vmcoreinfo = Some(bytes),
-                Err(reason) => damage.push(format!("VMCOREINFO at {off:#x}: {reason}")),
-            }
-        }
+    let mut about = About::default();
+    for Member { source, header, .. } in &members {
+        about.add(source, header, &mut damage);
     }
-    let mut format = String::from("kdump-compressed");
-    if let Some(codec) = header.codec() {
-        format += &format!(" ({codec})");
-    }
-    if split {
-        format += ", split";
-    }
-    let incomplete = headers.iter().any(|h| h.status & INCOMPLETE != 0);
-    let kdump = Kdump {
-        parts,
-        page_size: header.block_size,
-        exists,
-        dumped,
-        incomplete,
-        ranks: OnceLock::new(),
-        ranges: OnceLock::new(),
-        cache: Cache::new((CACHED / header.block_size) as usize),
-        codecs: Codecs::default(),
-    };
-    let mut opened = Opened::new(format, header.arch, Box::new(kdump), raw_notes);
-    opened.vmcoreinfo = vmcoreinfo.or(opened.vmcoreinfo);
+    let incomplete = members.iter().any(|m| m.header.status & INCOMPLETE != 0);
+    let mut opened = Opened::new(
+        format_name(header),
+        header.arch,
+        Box::new(Kdump {
+            parts,
+            order: header.order,
+            page_size: header.block_size,
+            exists,
+            dumped,
+            incomplete,
+            ranks: OnceLock::new(),
+            ranges: OnceLock::new(),
+            truncated: OnceLock::new(),
+            cache: Cache::new((CACHED / header.block_size) as usize),
+            ahead: Ahead::default(),
+        }),
+        about.notes,
+    );
+    opened.vmcoreinfo = about.vmcoreinfo.or(opened.vmcoreinfo);
+    opened.erased = about.erased.or(opened.erased);
+    opened.order = header.order;
     opened.dump_time = header.written;
     opened.dump_level = header.dump_level;
     opened.incomplete = incomplete;
@@ -127,11 +123,67 @@ pub(crate) fn open(sources: &[Source]) -> Result<Opened, String> {
     Ok(opened)
 }
 
+/// Blocks are pages; anything else is damage, and nothing behind it could be found.
+fn check_size(header: &Header) -> Result<(), String> {
+    let (size, arch) = (header.block_size, header.arch);
+    if arch.has_pages_of(size) {
+        return Ok(());
+    }
+    Err(format!("a damaged kdump header: blocks of {size} bytes, which is no page size of {}", arch.name()))
+}
+
+fn format_name(header: &Header) -> String {
+    let codec = header.codec().map(|codec| format!(" ({codec})")).unwrap_or_default();
+    let split = if header.part.is_some() { ", split" } else { "" };
+    format!("kdump-compressed{codec}{split}")
+}
+
+fn part(member: &Member, frames: u64) -> Part {
+    let (start, end) = member.header.part.unwrap_or((0, frames));
+    let (off, len) = member.header.bitmaps;
+    // Both are products of 32-bit numbers and a page size.
+    Part { source: member.source.clone(), descs: off.saturating_add(len), pfns: start..end.min(frames).max(start) }
+}
+
+/// What the headers point to, of whichever file has it.
+#[derive(Default)]
+struct About {
+    notes: Vec<notes::Note>,
+    vmcoreinfo: Option<Bytes>,
+    erased: Option<String>,
+}
+
+impl About {
+    fn add(&mut self, source: &Source, header: &Header, damage: &mut Vec<String>) {
+        let mut get = |what: &str, place: Option<(u64, u64)>| {
+            let (off, len) = place?;
+            let bytes = source.slice(off, len);
+            bytes.map_err(|reason| damage.push(format!("{len} bytes of {what} at offset {off:#x}: {reason}"))).ok()
+        };
+        if self.notes.is_empty() {
+            let bytes = get("notes", header.notes);
+            self.notes.extend(bytes.into_iter().flat_map(|bytes| notes::parse_in(bytes, header.order)));
+        }
+        if self.vmcoreinfo.is_none() {
+            self.vmcoreinfo = get("VMCOREINFO", header.vmcoreinfo);
+        }
+        if self.erased.is_none() {
+            self.erased = get("erase information", header.eraseinfo).map(|bytes| open::text(&bytes));
+        }
+    }
+}
+
 /// The bitmap of dumped pages, and that of existing ones if there are two. A bitmap has its own blocks, so two are
 /// there if half of the blocks are enough for all page frames.
 fn bitmaps(source: &Source, header: &Header) -> Result<(Bitmap, Option<Bitmap>), String> {
     let (off, len) = header.bitmaps;
-    let bytes = source.slice(off, len).map_err(|_| "a kdump file cut off within its bitmaps")?;
+    let bytes = source.slice(off, len).map_err(|_| {
+        let (end, ends) = (off.saturating_add(len), source.len());
+        format!(
+            "a kdump file cut off within its page bitmaps, which end at {end:#x}, the file at {ends:#x}: \
+             no page of memory is in it; copy it again"
+        )
+    })?;
     let half = bytes.len() / 2;
     if header.max_mapnr <= half as u64 * 8 {
         let (exists, dumped) = (bytes.slice(..half), bytes.slice(half..));
@@ -140,45 +192,76 @@ fn bitmaps(source: &Source, header: &Header) -> Result<(Bitmap, Option<Bitmap>),
     Ok((Bitmap::new(bytes, header.max_mapnr), None))
 }
 
-/// Whether some page frame is in no part.
-fn missing_part(parts: &[Part], end: u64) -> bool {
-    let mut ranges: Vec<_> = parts.iter().map(|p| p.pfns.clone()).collect();
-    ranges.sort_by_key(|r| r.start);
-    let reached = ranges.iter().try_fold(0, |at, r| (r.start <= at).then_some(r.end.max(at)));
-    reached.is_none_or(|reached| reached < end)
+/// What to say of page frames that are in the dump, but in no file that was given.
+fn missing_parts(parts: &[Part], dumped: &Bitmap) -> Option<String> {
+    let gaps = set::gaps(parts.iter().map(|part| part.pfns.clone()), dumped.len());
+    let mut lost = gaps.iter().filter(|gap| dumped.get(gap.start) || dumped.run(gap.start) < gap.end - gap.start);
+    let (first, more) = (lost.next()?, lost.count());
+    let more = if more > 0 { format!(" and {more} other ranges") } else { String::new() };
+    Some(format!(
+        "parts of the split dump are missing: page frames {:#x} to {:#x}{more} are in none of the files; give all of them",
+        first.start,
+        first.end - 1
+    ))
 }
 
 impl Kdump {
     /// Why the page is not in the dump, or nothing if it is.
     fn absent(&self, pfn: u64) -> Option<Reason> {
         match (self.dumped.get(pfn), &self.exists) {
-            (true, _) if self.parts.iter().any(|part| part.pfns.contains(&pfn)) => None,
+            (true, _) if self.part(pfn).is_some() => None,
             (true, _) => Some(Reason::OtherPart),
             (false, Some(exists)) if exists.get(pfn) => Some(Reason::Excluded),
             (false, _) => Some(Reason::NotInDump),
         }
     }
 
-    /// The page's descriptor, and the file it is in.
-    fn desc(&self, pfn: u64) -> Result<(&Source, Desc), Reason> {
+    /// For how many page frames from `pfn` on, at least one, [`Kdump::absent`] says the same.
+    fn alike(&self, pfn: u64) -> u64 {
+        let dumped = self.dumped.run(pfn);
+        if !self.dumped.get(pfn) {
+            return self.exists.as_ref().map_or(dumped, |exists| dumped.min(exists.run(pfn)));
+        }
+        let edges = self.parts.iter().flat_map(|part| [part.pfns.start, part.pfns.end]);
+        edges.filter(|&edge| edge > pfn).map(|edge| edge - pfn).fold(dumped, u64::min)
+    }
+
+    /// The file that has the page's descriptor.
+    fn part(&self, pfn: u64) -> Option<&Part> {
+        let next = self.parts.partition_point(|part| part.pfns.start <= pfn);
+        self.parts.get(next.checked_sub(1)?).filter(|part| pfn < part.pfns.end)
+    }
+
+    /// The page's file, and where in it its descriptor is. Those of the next pages that are in the dump follow.
+    fn place(&self, pfn: u64) -> Result<(&Part, u64), Reason> {
         if let Some(reason) = self.absent(pfn) {
             return Err(reason);
         }
-        let part = self.parts.iter().find(|part| part.pfns.contains(&pfn)).ok_or(Reason::OtherPart)?;
+        let part = self.part(pfn).ok_or(Reason::OtherPart)?;
         let ranks = self.ranks.get_or_init(|| self.dumped.ranks());
         let number = ranks.below(&self.dumped, pfn) - ranks.below(&self.dumped, part.pfns.start);
-        let mut bytes = [0; DESC as usize];
-        let at = part.descs.checked_add(number * DESC).ok_or(Reason::Truncated)?;
-        part.source.read(at, &mut bytes)?;
-        let desc = Desc::parse(&bytes).ok_or(Reason::Truncated)?;
+        Ok((part, part.descs.saturating_add(number * DESC)))
+    }
+
+    /// The descriptor at an offset of its file.
+    fn desc(&self, source: &Source, at: u64) -> Result<Desc, Reason> {
+        let desc = source.with(at, DESC, |bytes| Desc::parse(bytes, self.order))?.ok_or(Reason::Truncated)?;
         // A dump that ran out of space has descriptors that were never filled in.
-        if desc.off == 0 && self.incomplete {
+        if desc.off == 0 && (self.incomplete || desc.size == 0) {
             return Err(Reason::Truncated);
         }
         if u64::from(desc.size) > self.page_size || (desc.is_raw() && u64::from(desc.size) != self.page_size) {
-            return Err(Reason::Decompress(format!("the page's data is {} bytes", desc.size)));
+            let size = desc.size;
+            return Err(Reason::Decompress(format!("its descriptor at offset {at:#x} says {size} bytes")));
         }
-        Ok((&part.source, desc))
+        Ok(desc)
+    }
+
+    /// The page that `desc` describes into `page`.
+    fn unpack(&self, source: &Source, desc: Desc, page: &mut [u8]) -> Result<(), Reason> {
+        source
+            .with(desc.off, u64::from(desc.size), |data| decompress(desc.flags, data, page))?
+            .map_err(|why| Reason::Decompress(format!("{why} (data at offset {:#x})", desc.off)))
     }
 
     /// The page, from the cache or into it.
@@ -186,28 +269,83 @@ impl Kdump {
         if let Some(page) = self.cache.get(&pfn) {
             return Ok(page);
         }
-        let (source, desc) = self.desc(pfn)?;
-        let data = source.slice(desc.off, u64::from(desc.size))?;
+        let (part, at) = self.place(pfn)?;
+        let desc = self.desc(&part.source, at)?;
         if desc.is_raw() {
-            return Ok(data);
+            return part.source.slice(desc.off, self.page_size);
         }
+        let pages = self.ahead.pages(pfn).min(self.alike(pfn));
+        if pages as usize >= BATCH / 2
+            && let Some(crew) = ahead::crew()
+        {
+            let others = pfn + 1..pfn + pages;
+            let (page, ()) = crew.install(|| {
+                rayon::join(
+                    || self.fetch(pfn),
+                    || {
+                        others.into_par_iter().for_each(|pfn| {
+                            // It is a guess that somebody will want it; who does is told what is wrong with it.
+                            let _ = self.fetch(pfn);
+                        })
+                    },
+                )
+            });
+            return page;
+        }
+        self.fetch(pfn)
+    }
+
+    /// The page into the cache.
+    fn fetch(&self, pfn: u64) -> Result<Bytes, Reason> {
+        let (part, at) = self.place(pfn)?;
+        let desc = self.desc(&part.source, at)?;
         let mut page = vec![0; self.page_size as usize];
-        self.codecs.decompress(desc.flags, &data, &mut page)?;
+        self.unpack(&part.source, desc, &mut page)?;
         let page = Bytes::from(page);
         self.cache.insert(pfn, page.clone());
         Ok(page)
     }
 
-    /// The whole page straight into `buf`, past the cache.
-    fn page_into(&self, pfn: u64, buf: &mut [u8]) -> Result<(), Reason> {
-        let (source, desc) = self.desc(pfn)?;
-        if desc.is_raw() {
-            return source.read(desc.off, buf);
+    /// Whole pages from `pfn` on straight into `buf`, past the cache. They are all in the dump, and in one part. The
+    /// error says how many were good.
+    fn pages_into(&self, pfn: u64, buf: &mut [u8]) -> Result<(), (usize, Reason)> {
+        let size = self.page_size as usize;
+        let (part, at) = self.place(pfn).map_err(|reason| (0, reason))?;
+        let mut last: Option<Desc> = None;
+        for i in 0..buf.len() / size {
+            let fail = |reason| (i, reason);
+            let desc = self.desc(&part.source, at + i as u64 * DESC).map_err(fail)?;
+            if last == Some(desc) {
+                // makedumpfile writes pages of zeros once
+                buf.copy_within((i - 1) * size..i * size, i * size);
+                continue;
+            }
+            self.unpack(&part.source, desc, &mut buf[i * size..(i + 1) * size]).map_err(fail)?;
+            last = Some(desc);
         }
-        let data = source.slice(desc.off, u64::from(desc.size))?;
-        self.codecs.decompress(desc.flags, &data, buf)
+        Ok(())
     }
 
+    /// The same on all cores.
+    fn pages_by_all(&self, pfn: u64, buf: &mut [u8]) -> Result<(), (usize, Reason)> {
+        let Some(crew) = ahead::crew() else { return self.pages_into(pfn, buf) };
+        let batch = BATCH * self.page_size as usize;
+        // Nothing behind the first bad page matters.
+        let bad = AtomicUsize::new(usize::MAX);
+        let work = |(i, buf): (usize, &mut [u8])| {
+            let first = i * BATCH;
+            if first > bad.load(Ordering::Relaxed) {
+                return None;
+            }
+            let (done, reason) = self.pages_into(pfn + first as u64, buf).err()?;
+            bad.fetch_min(first + done, Ordering::Relaxed);
+            Some((first + done, reason))
+        };
+        let errors = || buf.par_chunks_mut(batch).enumerate().filter_map(work).min_by_key(|&(done, _)| done);
+        crew.install(errors).map_or(Ok(()), Err)
+    }
+
+    /// Page frame, and offset in the page.
     fn split(&self, pa: u64) -> (u64, usize) {
         (pa / self.page_size, (pa % self.page_size) as usize)
     }
@@ -218,14 +356,19 @@ impl Image for Kdump {
         let scan = buf.len() >= SCAN;
         while !buf.is_empty() {
             let (pfn, inside) = self.split(pa);
-            let len = buf.len().min(self.page_size as usize - inside);
-            let (now, rest) = buf.split_at_mut(len);
-            let done = if scan && len as u64 == self.page_size {
-                self.page_into(pfn, now)
-            } else {
-                self.page(pfn).map(|page| now.copy_from_slice(&page[inside..inside + len]))
+            let whole = if scan && inside == 0 { buf.len() as u64 / self.page_size } else { 0 };
+            let len = match whole {
+                0 => buf.len().min(self.page_size as usize - inside),
+                pages => (pages.min(self.alike(pfn)) * self.page_size) as usize,
             };
-            done.map_err(|reason| Fault { pa, reason })?;
+            let (now, rest) = buf.split_at_mut(len);
+            if whole > 0 {
+                self.pages_by_all(pfn, now)
+                    .map_err(|(done, reason)| Fault { pa: pa + done as u64 * self.page_size, reason })?;
+            } else {
+                let page = self.page(pfn).map_err(|reason| Fault { pa, reason })?;
+                now.copy_from_slice(page.get(inside..inside + len).unwrap_or_default());
+            }
             pa = pa.wrapping_add(len as u64);
             buf = rest;
         }
@@ -243,18 +386,17 @@ impl Image for Kdump {
 
     fn state(&self, pa: u64) -> (Option<Reason>, u64) {
         let (pfn, inside) = self.split(pa);
-        (self.absent(pfn), self.page_size - inside as u64)
+        (self.absent(pfn), self.alike(pfn).saturating_mul(self.page_size) - inside as u64)
     }
 
     fn ranges(&self) -> &[Range<u64>] {
         self.ranges.get_or_init(|| {
-            let mut parts: Vec<_> = self.parts.iter().map(|part| part.pfns.clone()).collect();
-            parts.sort_by_key(|r| r.start);
             let mut out: Vec<Range<u64>> = Vec::new();
             for run in self.dumped.runs() {
-                for part in parts.iter().filter(|part| part.start < run.end && run.start < part.end) {
-                    let start = run.start.max(part.start).saturating_mul(self.page_size);
-                    let end = run.end.min(part.end).saturating_mul(self.page_size);
+                let first = self.parts.partition_point(|part| part.pfns.end <= run.start);
+                for part in self.parts.iter().skip(first).take_while(|part| part.pfns.start < run.end) {
+                    let start = run.start.max(part.pfns.start).saturating_mul(self.page_size);
+                    let end = run.end.min(part.pfns.end).saturating_mul(self.page_size);
                     match out.last_mut() {
                         Some(last) if last.end >= start => last.end = end.max(last.end),
                         _ => out.push(start..end),
@@ -265,12 +407,23 @@ impl Image for Kdump {
         })
     }
 
+    fn present(&self) -> u64 {
+        let ranks = self.ranks.get_or_init(|| self.dumped.ranks());
+        let count = |part: &Part| ranks.below(&self.dumped, part.pfns.end) - ranks.below(&self.dumped, part.pfns.start);
+        self.parts.iter().map(count).sum::<u64>().saturating_mul(self.page_size)
+    }
+
     fn missing(&self) -> Missing {
         let excluded = self.exists.as_ref().map(|exists| {
             let words = 0..exists.words();
-            words.map(|i| u64::from((exists.word(i) & !self.dumped.word(i)).count_ones())).sum::<u64>() * self.page_size
+            let pages = words.map(|i| u64::from((exists.word(i) & !self.dumped.word(i)).count_ones())).sum::<u64>();
+            pages.saturating_mul(self.page_size)
         });
-        Missing { truncated: self.truncated(), excluded }
+        Missing { truncated: *self.truncated.get_or_init(|| self.truncated()), excluded }
+    }
+
+    fn trouble(&self) -> Option<String> {
+        self.parts.iter().find_map(|part| part.source.trouble())
     }
 }
 
@@ -278,18 +431,19 @@ impl Kdump {
     /// Bytes of pages whose data is past the end of the file, or never came. Where the last page's data is there, so
     /// is all, since makedumpfile writes them in order.
     fn truncated(&self) -> u64 {
-        let lost = |pfn| match self.desc(pfn) {
-            Ok((source, desc)) => desc.off.saturating_add(u64::from(desc.size)) > source.len(),
+        let lost = |source: &Source, at| match self.desc(source, at) {
+            Ok(desc) => desc.off.saturating_add(u64::from(desc.size)) > source.len(),
             Err(reason) => reason == Reason::Truncated,
         };
-        let pages = || self.ranges().iter().flat_map(|r| r.start / self.page_size..r.end / self.page_size);
-        let ends = self.parts.iter().filter_map(|part| {
-            let last = self.ranges().partition_point(|r| r.start / self.page_size < part.pfns.end).checked_sub(1)?;
-            (self.ranges()[last].end / self.page_size).min(part.pfns.end).checked_sub(1)
-        });
-        if !self.incomplete && !ends.into_iter().any(lost) {
-            return 0;
+        let ranks = self.ranks.get_or_init(|| self.dumped.ranks());
+        let mut pages = 0;
+        for part in &self.parts {
+            let count = ranks.below(&self.dumped, part.pfns.end) - ranks.below(&self.dumped, part.pfns.start);
+            let at = |number: u64| part.descs.saturating_add(number * DESC);
+            if count > 0 && (self.incomplete || lost(&part.source, at(count - 1))) {
+                pages += (0..count).filter(|&number| lost(&part.source, at(number))).count() as u64;
+            }
         }
-        pages().filter(|&pfn| lost(pfn)).count() as u64 * self.page_size
+        pages.saturating_mul(self.page_size)
     }
 }

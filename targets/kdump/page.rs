@@ -1,16 +1,14 @@
 //! Pages: descriptors (`struct page_desc`), and the codecs of their data.
 
-use std::sync::Mutex;
+use std::cell::RefCell;
 
-use bytes::Buf;
-
-use crate::error::Reason;
+use crate::order::Order;
 
 /// Bytes of a descriptor.
 pub(super) const DESC: u64 = 24;
 
 /// Where a page's data is.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) struct Desc {
     pub off: u64,
     pub size: u32,
@@ -18,11 +16,9 @@ pub(super) struct Desc {
 }
 
 impl Desc {
-    pub fn parse(mut bytes: &[u8]) -> Option<Desc> {
-        let off = bytes.try_get_u64_le().ok()?;
-        let size = bytes.try_get_u32_le().ok()?;
-        let flags = bytes.try_get_u32_le().ok()?;
-        Some(Desc { off, size, flags })
+    pub fn parse(bytes: &[u8], order: Order) -> Option<Desc> {
+        let field = |from, to| bytes.get(from..to).map(|bytes| order.number(bytes));
+        Some(Desc { off: field(0, 8)?, size: field(8, 12)? as u32, flags: field(12, 16)? as u32 })
     }
 
     /// Whether the data is the page itself.
@@ -37,14 +33,15 @@ const SNAPPY: u32 = 4;
 const ZSTD: u32 = 0x20;
 const ANY: u32 = ZLIB | LZO | SNAPPY | ZSTD;
 
-/// Decompressors, which are costly to make, for as many threads as need one at a time.
-#[derive(Default)]
-pub(super) struct Codecs(Mutex<Vec<Codec>>);
-
+/// Decompressors, which are costly to make.
 struct Codec {
     zlib: flate2::Decompress,
     snappy: snap::raw::Decoder,
     zstd: zstd::bulk::Decompressor<'static>,
+}
+
+thread_local! {
+    static CODEC: RefCell<Option<Codec>> = const { RefCell::new(None) };
 }
 
 impl Codec {
@@ -56,13 +53,22 @@ impl Codec {
         })
     }
 
-    /// The whole of `page` from `data`; the error is what the codec says.
+    /// The whole of `page` from `data`; the error is what the codec says. No codec writes more than a page, whatever
+    /// the data announces.
     fn decompress(&mut self, flags: u32, data: &[u8], page: &mut [u8]) -> Result<(), String> {
         let len = match flags & ANY {
+            0 => {
+                let len = data.len().min(page.len());
+                page[..len].copy_from_slice(&data[..len]);
+                len
+            }
             ZLIB => {
                 self.zlib.reset(true);
                 let done = self.zlib.decompress(data, page, flate2::FlushDecompress::Finish);
-                done.map(|_| self.zlib.total_out() as usize).map_err(|e| format!("zlib: {e}"))?
+                match done.map_err(|e| format!("zlib: {e}"))? {
+                    flate2::Status::StreamEnd => self.zlib.total_out() as usize,
+                    _ => return Err("zlib: the data goes on behind the page, or breaks off".into()),
+                }
             }
             LZO => lzokay::decompress::decompress(data, page).map_err(|e| format!("lzo: {e}"))?,
             SNAPPY => self.snappy.decompress(data, page).map_err(|e| format!("snappy: {e}"))?,
@@ -73,16 +79,15 @@ impl Codec {
     }
 }
 
-impl Codecs {
-    /// Fills `page` from `data`.
-    pub fn decompress(&self, flags: u32, data: &[u8], page: &mut [u8]) -> Result<(), Reason> {
-        let spare = self.0.lock().unwrap_or_else(|e| e.into_inner()).pop();
-        let mut codec = match spare {
-            Some(codec) => codec,
-            None => Codec::new().map_err(|e| Reason::Decompress(e.to_string()))?,
-        };
-        let done = codec.decompress(flags, data, page).map_err(Reason::Decompress);
-        self.0.lock().unwrap_or_else(|e| e.into_inner()).push(codec);
-        done
-    }
+/// Fills `page` from `data`.
+pub(super) fn decompress(flags: u32, data: &[u8], page: &mut [u8]) -> Result<(), String> {
+    CODEC.with_borrow_mut(|codec| {
+        if codec.is_none() {
+            *codec = Some(Codec::new().map_err(|e| e.to_string())?);
+        }
+        match codec {
+            Some(codec) => codec.decompress(flags, data, page),
+            None => Err("no decompressor".into()),
+        }
+    })
 }

@@ -74,6 +74,7 @@ impl Kernel {
             found = match arch {
                 Arch::X86_64 => x86_64::by_shape(image),
                 Arch::Aarch64 => aarch64::by_shape(image),
+                Arch::Other(_) => Vec::new(),
             };
         }
         let others = found.len().saturating_sub(1);
@@ -88,6 +89,7 @@ impl Kernel {
             let table = match arch {
                 Arch::X86_64 => "level3_kernel_pgt",
                 Arch::Aarch64 => "swapper_pg_dir",
+                Arch::Other(_) => "page tables",
             };
             Reason::NoKernel(format!("neither VMCOREINFO nor a kernel's {table} is in the dump"))
         })
@@ -100,6 +102,7 @@ impl Candidate {
         let (paging, place) = match arch {
             Arch::X86_64 => x86_64::described(info)?,
             Arch::Aarch64 => aarch64::described(info)?,
+            Arch::Other(_) => return None,
         };
         let vmcoreinfo = info.at.is_some().then(|| info.clone());
         Some(Candidate { paging, place, evidence, vmcoreinfo, kaslr_offset: info.kaslr_offset() })

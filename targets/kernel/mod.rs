@@ -183,7 +183,7 @@ impl Kernel {
             kaslr_offset: self.kaslr_offset.or_else(|| match self.paging.arch {
                 Arch::X86_64 => first.checked_sub(x86_64::IMAGE_LINKED),
                 // Where an image is linked to has changed more than once.
-                Arch::Aarch64 => None,
+                Arch::Aarch64 | Arch::Other(_) => None,
             }),
             evidence: self.evidence,
             others: self.others,
@@ -236,7 +236,7 @@ fn direct_map(image: &dyn Image, paging: Paging, place: &Place) -> Option<u64> {
         return Some(base);
     }
     let align = match paging.arch {
-        Arch::X86_64 => 1 << 30,
+        Arch::X86_64 | Arch::Other(_) => 1 << 30,
         // The least that ARM64_MEMSTART_ALIGN (arch/arm64/include/asm/kernel-pgtable.h) has ever been.
         Arch::Aarch64 => 1 << 27,
     };

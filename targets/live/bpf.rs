@@ -16,6 +16,7 @@ use crate::error::Reason;
 use crate::mmu::Arch;
 use crate::notes::{self, Note};
 use crate::open::Opened;
+use crate::order::Order;
 
 /// Bytes that one run of the program copies at most.
 const WINDOW: usize = 64 << 10;
@@ -126,7 +127,9 @@ impl Ram for Direct {
 
 /// Opens kernel memory; the error is what to tell the user.
 pub fn open() -> Result<Opened, String> {
-    let arch = Arch::from_elf(system::machine()).ok_or("kmdb does not know this machine's page tables")?;
+    let arch = Some(Arch::from_elf(system::machine(), Order::LITTLE_64))
+        .filter(|arch| arch.is_known())
+        .ok_or("kmdb does not know this machine's page tables")?;
     let reader = Reader::new()?;
     let iomem = system::Iomem::read();
     let ranges = whole_pages(iomem.ram);

@@ -70,7 +70,9 @@ pub fn open() -> Result<Opened, String> {
     };
     let odd = |what: &str| format!("{PATH}: {what}");
     let head = elf::header(&Source::Whole(read(0, EHDR)?)).map_err(|why| odd(&why))?;
-    let arch = Arch::from_elf(head.machine).ok_or_else(|| odd("of a machine that kmdb does not know"))?;
+    let arch = Some(Arch::from_elf(head.machine, head.order))
+        .filter(|arch| arch.is_known())
+        .ok_or_else(|| odd("of a machine that kmdb does not know"))?;
     let table = u64::from(head.phnum) * PHDR as u64;
     let mut table = read(head.phoff, table as usize)?;
     let (mut claims, mut found) = (Vec::new(), Vec::new());

@@ -13,6 +13,7 @@ pub use visit::{Mapping, Outcome};
 
 use crate::error::Reason;
 use crate::image::Image;
+use crate::order::Order;
 
 /// A processor architecture.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -22,16 +23,36 @@ pub enum Arch {
     X86_64,
     /// arm64, little-endian.
     Aarch64,
+    /// Any other, by name: its page tables and kernels are not known, but physical memory can be read.
+    Other(&'static str),
 }
 
 impl Arch {
-    /// By `e_machine` of an ELF header.
-    pub(crate) fn from_elf(machine: u16) -> Option<Arch> {
-        match machine {
-            62 => Some(Arch::X86_64),
-            183 => Some(Arch::Aarch64),
-            _ => None,
+    /// By `e_machine` of an ELF header (include/uapi/linux/elf-em.h), its class and byte order.
+    pub(crate) fn from_elf(machine: u16, order: Order) -> Arch {
+        match (machine, order.wide, order.big_endian) {
+            (62, true, false) => Arch::X86_64,
+            (183, true, false) => Arch::Aarch64,
+            (3, ..) => Arch::Other("i386"),
+            (8, ..) => Arch::Other("mips"),
+            (20, ..) => Arch::Other("ppc"),
+            (21, _, true) => Arch::Other("ppc64"),
+            (21, _, false) => Arch::Other("ppc64le"),
+            (22, true, _) => Arch::Other("s390x"),
+            (22, false, _) => Arch::Other("s390"),
+            (40, ..) => Arch::Other("arm"),
+            (43, ..) => Arch::Other("sparc64"),
+            (50, ..) => Arch::Other("ia64"),
+            (243, true, _) => Arch::Other("riscv64"),
+            (243, false, _) => Arch::Other("riscv32"),
+            (258, ..) => Arch::Other("loongarch64"),
+            _ => Arch::Other("unknown machine"),
         }
+    }
+
+    /// Whether kmdb knows its page tables.
+    pub fn is_known(self) -> bool {
+        !matches!(self, Arch::Other(_))
     }
 
     /// The name that `uname -m` prints.
@@ -39,12 +60,30 @@ impl Arch {
         match self {
             Arch::X86_64 => "x86_64",
             Arch::Aarch64 => "aarch64",
+            Arch::Other(name) => name,
         }
     }
 
     /// By that name.
-    pub(crate) fn from_name(name: &[u8]) -> Option<Arch> {
-        [Arch::X86_64, Arch::Aarch64].into_iter().find(|arch| arch.name().as_bytes() == name)
+    pub(crate) fn from_name(name: &[u8]) -> Arch {
+        match name {
+            b"x86_64" => Arch::X86_64,
+            b"aarch64" => Arch::Aarch64,
+            b"i386" | b"i486" | b"i586" | b"i686" => Arch::Other("i386"),
+            b"ppc" => Arch::Other("ppc"),
+            b"ppc64" => Arch::Other("ppc64"),
+            b"ppc64le" => Arch::Other("ppc64le"),
+            b"s390" => Arch::Other("s390"),
+            b"s390x" => Arch::Other("s390x"),
+            b"riscv64" => Arch::Other("riscv64"),
+            b"loongarch64" => Arch::Other("loongarch64"),
+            b"mips" => Arch::Other("mips"),
+            b"mips64" => Arch::Other("mips64"),
+            b"ia64" => Arch::Other("ia64"),
+            b"sparc64" => Arch::Other("sparc64"),
+            arm if arm.starts_with(b"armv") => Arch::Other("arm"),
+            _ => Arch::Other("unknown machine"),
+        }
     }
 
     /// Whether the architecture has pages of so many bytes.
@@ -52,6 +91,7 @@ impl Arch {
         match self {
             Arch::X86_64 => bytes == 1 << 12,
             Arch::Aarch64 => matches!(bytes, 0x1000 | 0x4000 | 0x1_0000),
+            Arch::Other(_) => bytes.is_power_of_two() && (0x1000..=0x4_0000).contains(&bytes),
         }
     }
 }
@@ -131,7 +171,7 @@ impl Paging {
     /// The tables of a process, whose top one is at `root`.
     pub fn of_process(self, root: u64) -> Paging {
         match self.arch {
-            Arch::X86_64 => Paging { root: root & x86_64::ADDRESS, ..self },
+            Arch::X86_64 | Arch::Other(_) => Paging { root: root & x86_64::ADDRESS, ..self },
             // The top table may be as small as two entries, and is aligned to its size.
             Arch::Aarch64 => Paging { lower: Some(root & !7), ..self },
         }
@@ -167,7 +207,7 @@ impl Paging {
     /// one below. On arm64 bit 55 chooses the half; the others may hold a pointer authentication code or a tag.
     pub fn canonical(self, va: u64) -> u64 {
         match self.arch {
-            Arch::X86_64 => (((va << (64 - self.va_bits)) as i64) >> (64 - self.va_bits)) as u64,
+            Arch::X86_64 | Arch::Other(_) => (((va << (64 - self.va_bits)) as i64) >> (64 - self.va_bits)) as u64,
             Arch::Aarch64 if va >> 55 & 1 == 1 => va | !0 << self.va_bits,
             Arch::Aarch64 => va & !(!0 << self.va_bits),
         }
@@ -178,7 +218,7 @@ impl Paging {
     pub fn check(self, va: u64) -> Result<u64, Reason> {
         let full = self.canonical(va);
         let ignored = match self.arch {
-            Arch::X86_64 => 0,
+            Arch::X86_64 | Arch::Other(_) => 0,
             Arch::Aarch64 => 0xff << 56,
         };
         if (full ^ va) & !ignored == 0 { Ok(full) } else { Err(Reason::NotCanonical) }
@@ -192,6 +232,7 @@ impl Paging {
     fn decode(self, entry: u64, level: u8, flags: &mut Flags) -> Entry {
         match self.arch {
             Arch::X86_64 => x86_64::decode(self, entry, level, flags),
+            Arch::Other(_) => Entry::Absent,
             Arch::Aarch64 => aarch64::decode(self, entry, level, flags),
         }
     }

@@ -223,7 +223,7 @@ fn absurd_segments_are_ignored_and_said() {
     let phdrs = [(1, 512, u64::MAX - 10, 4096, 4096), (1, u64::MAX - 5, 0x5000, u64::MAX, 0), (1, 512, 0x3000, 64, 64)];
     let file = synth::elf_raw(64, &phdrs, |out| out.resize(576, 9));
     let target = open(&file);
-    assert_eq!(target.ranges(), one(0x3000..0x3040));
+    assert_eq!(target.ranges(), one(0x3000..0x4000), "the rest of the page is zeros");
     assert_eq!(target.info().damage.len(), 1, "{:?}", target.info());
 }
 
@@ -252,16 +252,12 @@ fn refusals_say_what_the_file_is() {
     };
     assert!(with(16, 3).contains("vmlinux"));
     assert!(with(16, 1).contains("module"));
-    assert!(with(4, 1).contains("32-bit"));
-    assert!(with(5, 2).contains("big-endian"));
-    assert!(with(18, 243).contains("machine 243"));
+    assert!(with(4, 3).contains("class 3"));
+    assert!(with(5, 0).contains("byte order 0"));
     assert!(refused(b"BZh91AY&SY").contains("bzip2"));
     assert!(refused(&[0; 4096]).contains("zeros"));
     assert!(refused(b"hello world").contains("neither"));
     assert!(refused(&zstd::bulk::compress(b"hello world", 1).unwrap()).contains("neither"));
-    let mut other = synth::kdump(&Memory::new(4), 1, &[]);
-    other[272..278].copy_from_slice(b"s390x\0");
-    assert!(refused(&other).contains("s390x"));
     let process = synth::elf_raw(64, &[(4, 120, 0, 24, 24)], |out| out.extend(synth::note("CORE", 6, b"12")));
     assert!(refused(&process).contains("process"));
     assert!(matches!(Target::open("/nonexistent", &OpenOptions::default()), Err(OpenError::Io { .. })));
