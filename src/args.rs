@@ -30,8 +30,9 @@ pub struct Cli {
     #[arg(long, value_enum, default_value = "auto", requires = "live", value_name = "WAY")]
     pub live_source: Way,
 
-    /// the dump: an ELF or kdump-compressed vmcore, as it is or packed with zstd, gzip or xz; or a vmlinux or vmlinuz
-    /// alone, for types, symbols, code, and data as it was linked
+    /// the dump: an ELF or kdump-compressed vmcore, or a LiME or AVML image, as it is or packed with zstd, gzip or xz;
+    /// FILE@ADDR, a file of raw physical memory that was loaded at ADDR, of which there may be several; or a vmlinux or
+    /// vmlinuz alone, for types, symbols, code, and data as it was linked
     #[arg(required_unless_present = "live")]
     pub dump: Option<PathBuf>,
 
@@ -63,6 +64,11 @@ pub struct Cli {
     /// do not look for debug files: use only what the dump holds
     #[arg(long)]
     pub no_debuginfo: bool,
+
+    /// the dump is raw physical memory (QEMU's pmemsave, a guest's memory file), whose first byte is that of this
+    /// address; ADDR+LENGTH,ADDR if its pieces were at several
+    #[arg(long, value_name = "ADDR", conflicts_with = "live")]
+    pub load_address: Option<String>,
 
     /// do not use the VMCOREINFO note: find everything in memory
     #[arg(long)]

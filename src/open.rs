@@ -9,14 +9,20 @@ use engine::{
     Session,
     debuginfo::find::module_name,
     open::{self, Sources},
-    targets::{LiveSource, OpenOptions, Target},
+    targets::{LiveSource, Load, OpenOptions, Target},
 };
-use std::{fs::File, io::Read, path::Path, sync::Arc};
+use std::{
+    fs::File,
+    io::Read,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 /// Opens the dump of the command line, and says on standard error what is missing.
 pub fn session(cli: &Cli, program: &Program) -> anyhow::Result<Session> {
+    let (raw, others) = raw_memory(cli)?;
     // `kmdb -k vmlinux`: the first file is no dump
-    let named = cli.dump.iter().filter(|_| cli.live).chain(&cli.debug_files);
+    let named = cli.dump.iter().filter(|_| cli.live).chain(&others);
     // only modules' files are called `.ko…`
     let (modules, vmlinux): (Vec<_>, Vec<_>) = named.partition(|path| module_name(path).is_some());
     if let [_, other, ..] = vmlinux[..] {
@@ -30,10 +36,16 @@ pub fn session(cli: &Cli, program: &Program) -> anyhow::Result<Session> {
         search: !cli.no_debuginfo,
         progress: None,
     };
-    let options = OpenOptions { ignore_vmcoreinfo: cli.ignore_vmcoreinfo, ..OpenOptions::default() };
+    let mut options = OpenOptions { ignore_vmcoreinfo: cli.ignore_vmcoreinfo, ..OpenOptions::default() };
+    let mut dump = cli.dump.clone();
+    if let Some((first, rest)) = raw.split_first() {
+        dump = Some(first.0.clone());
+        options.parts = rest.iter().map(|(path, _)| path.clone()).collect();
+        options.raw = raw.iter().map(|(_, loads)| loads.clone()).collect();
+    }
     let opened = |target| open::open(Arc::new(target), &sources, &REGISTRY);
-    let (session, warnings) = match &cli.dump {
-        Some(dump) if !cli.live && is_kernel(dump) => {
+    let (session, warnings) = match &dump {
+        Some(dump) if !cli.live && raw.is_empty() && is_kernel(dump) => {
             if let Some(other) = &sources.vmlinux {
                 anyhow::bail!("{}: a kernel's file, and no dump: {} is one too many", dump.display(), other.display());
             }
@@ -76,4 +88,35 @@ fn way(way: Way) -> LiveSource {
         Way::Kcore => LiveSource::Kcore,
         Way::Bpf => LiveSource::Bpf,
     }
+}
+
+/// Files of raw memory with where their pieces were, if the command line has such; and the other files behind the first.
+type RawMemory = (Vec<(PathBuf, Vec<Load>)>, Vec<PathBuf>);
+
+fn raw_memory(cli: &Cli) -> anyhow::Result<RawMemory> {
+    let load = |text: &str| Load::parse(text).map_err(anyhow::Error::msg);
+    let (mut raw, mut others) = (Vec::new(), Vec::new());
+    match (&cli.load_address, cli.dump.as_ref().filter(|_| !cli.live)) {
+        (Some(text), Some(dump)) => raw.push((dump.clone(), load(text)?)),
+        (None, Some(dump)) => {
+            if let Some((path, text)) = at_address(dump) {
+                raw.push((path, load(&text)?));
+            }
+        }
+        (_, None) => {}
+    }
+    for file in &cli.debug_files {
+        match at_address(file) {
+            Some((path, text)) if !raw.is_empty() => raw.push((path, load(&text)?)),
+            _ => others.push(file.clone()),
+        }
+    }
+    Ok((raw, others))
+}
+
+/// Splits `FILE@ADDR`, unless there is a file of just that name.
+fn at_address(path: &Path) -> Option<(PathBuf, String)> {
+    let (file, addr) = path.to_str()?.rsplit_once('@')?;
+    let is_address = addr.starts_with(|c: char| c.is_ascii_digit());
+    (is_address && !path.exists()).then(|| (file.into(), addr.into()))
 }

@@ -11,9 +11,11 @@ use crate::error::OpenError;
 use crate::flat::{self, Flat};
 use crate::image::Image;
 use crate::kdump;
+use crate::lime;
 use crate::mmu::Arch;
 use crate::notes::Note;
 use crate::order::Order;
+use crate::raw::{self, Load};
 use crate::source::Source;
 use crate::unpack::{self, Packing};
 
@@ -29,6 +31,9 @@ pub struct OpenOptions {
     pub kernel_at: Option<u64>,
     /// The other files of a dump that `makedumpfile --split` spread over several.
     pub parts: Vec<PathBuf>,
+    /// The files are raw physical memory: where the pieces of each were, the first one's first, then those of `parts`.
+    /// Empty if the files say themselves what they are.
+    pub raw: Vec<Vec<Load>>,
 }
 
 /// What a format reader found.
@@ -99,7 +104,7 @@ pub(crate) fn open(path: &Path, options: &OpenOptions) -> Result<(Opened, Vec<Pa
             unwrap(path.display().to_string(), source).map_err(|why| OpenError::Format { path: path.clone(), why })?,
         );
     }
-    let mut opened = sniff(&files).map_err(|why| OpenError::Format { path: path.into(), why })?;
+    let mut opened = sniff(&files, options).map_err(|why| OpenError::Format { path: path.into(), why })?;
     if files.iter().any(|file| file.source.trouble().is_some()) {
         return Err(OpenError::Format {
             path: path.into(),
@@ -113,7 +118,14 @@ pub(crate) fn open(path: &Path, options: &OpenOptions) -> Result<(Opened, Vec<Pa
 }
 
 /// The format, by the first bytes.
-fn sniff(files: &[Unwrapped]) -> Result<Opened, String> {
+fn sniff(files: &[Unwrapped], options: &OpenOptions) -> Result<Opened, String> {
+    if !options.raw.is_empty() {
+        if options.raw.len() != files.len() {
+            return Err("raw memory needs an address for each file".into());
+        }
+        let files: Vec<_> = files.iter().map(|f| f.source.clone()).zip(options.raw.iter().cloned()).collect();
+        return raw::open(&files);
+    }
     let Some(first) = files.first() else { return Err("no file".into()) };
     let head = head(&first.source);
     let mut opened = match &head[..] {
@@ -130,7 +142,8 @@ fn sniff(files: &[Unwrapped]) -> Result<Opened, String> {
             }
             kdump::open(files.iter().map(|f| (f.name.clone(), f.source.clone())).collect())?
         }
-        bytes => return Err(unknown(bytes).into()),
+        bytes if lime::is_image(bytes) => lime::open(&first.source)?,
+        bytes => return Err(raw::hint(&first.source).unwrap_or_else(|| unknown(bytes).into())),
     };
     for wrap in &first.wraps {
         opened.format += &format!(", {wrap}");
@@ -167,9 +180,6 @@ fn unknown(head: &[u8]) -> &'static str {
     match head {
         [] => "there is nothing in it",
         bytes if bytes.starts_with(b"DISKDUMP") => "a diskdump of a kernel before kdump, which kmdb does not read",
-        bytes if bytes.starts_with(b"EMiL") => {
-            "a LiME image, which kmdb does not read: it lacks registers and VMCOREINFO"
-        }
         [b'B', b'Z', b'h', ..] => "a bzip2 file: decompress it first",
         [0x04, 0x22, 0x4d, 0x18, ..] => "an lz4 file: decompress it first",
         [b'P', b'K', 3, 4, ..] => "a zip file: unpack it first",
@@ -178,7 +188,11 @@ fn unknown(head: &[u8]) -> &'static str {
         }
         [0xd2, 0xbe, 0xd2, 0xbe, ..] | [0xd3, 0xbe, 0xd3, 0xbe, ..] => "a VMware snapshot, which kmdb does not read",
         [b'Q', b'F', b'I', 0xfb, ..] => "a disk image, not a dump",
-        [b'\0', b'\0', b'\0', b'\0', ..] => "it starts with zeros: raw memory without a description, or a damaged file",
-        _ => "neither an ELF core nor kdump-compressed, nor one of these flattened or compressed as a whole",
+        [b'\0', b'\0', b'\0', b'\0', ..] => {
+            "it starts with zeros: a damaged file, or raw memory (`--load-address ADDR` takes it for that)"
+        }
+        _ => {
+            "neither an ELF core nor kdump-compressed, nor a LiME image, nor one of these flattened or compressed as a whole"
+        }
     }
 }

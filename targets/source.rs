@@ -30,6 +30,8 @@ pub(crate) enum Source {
     File(Arc<Mapped>),
     /// Spread over a flattened stream.
     Flat(Arc<Flat>),
+    /// Several files, one behind the other.
+    Chain(Arc<[Source]>),
 }
 
 impl Source {
@@ -59,12 +61,21 @@ impl Source {
         Mapped::new(file, len).map(|mapped| Source::File(Arc::new(mapped))).map_err(io)
     }
 
+    /// Several files as one.
+    pub fn chain(mut sources: Vec<Source>) -> Source {
+        match (sources.pop(), sources.is_empty()) {
+            (Some(only), true) => only,
+            (last, _) => Source::Chain(sources.into_iter().chain(last).collect()),
+        }
+    }
+
     /// Bytes in all, as far as the format is concerned.
     pub fn len(&self) -> u64 {
         match self {
             Source::Whole(bytes) => bytes.len() as u64,
             Source::File(file) => file.len(),
             Source::Flat(flat) => flat.len(),
+            Source::Chain(parts) => parts.iter().map(Source::len).fold(0, u64::saturating_add),
         }
     }
 
@@ -77,6 +88,18 @@ impl Source {
             }
             Source::File(file) => file.slice(off, len),
             Source::Flat(flat) => flat.slice(off, len),
+            Source::Chain(parts) => {
+                let (part, inside) = find(parts, off).ok_or(Reason::Truncated)?;
+                if part.len() - inside >= len {
+                    return part.slice(inside, len);
+                }
+                if len > self.len() {
+                    return Err(Reason::Truncated);
+                }
+                let mut copy = vec![0; len as usize];
+                self.read(off, &mut copy)?;
+                Ok(copy.into())
+            }
         }
     }
 
@@ -90,6 +113,16 @@ impl Source {
             }
             Source::File(file) => file.read(off, buf),
             Source::Flat(flat) => flat.read(off, buf),
+            Source::Chain(parts) => {
+                let mut done = 0;
+                while done < buf.len() {
+                    let (part, inside) = find(parts, off.saturating_add(done as u64)).ok_or(Reason::Truncated)?;
+                    let now = (part.len() - inside).min((buf.len() - done) as u64) as usize;
+                    part.read(inside, &mut buf[done..done + now])?;
+                    done += now;
+                }
+                Ok(())
+            }
         }
     }
 
@@ -102,7 +135,7 @@ impl Source {
                 Ok(f(bytes.get(start..end).ok_or(Reason::Truncated)?))
             }
             Source::File(file) => file.with(off, len, f),
-            Source::Flat(flat) => flat.slice(off, len).map(|bytes| f(&bytes)),
+            Source::Flat(_) | Source::Chain(_) => self.slice(off, len).map(|bytes| f(&bytes)),
         }
     }
 
@@ -112,8 +145,20 @@ impl Source {
             Source::Whole(_) => None,
             Source::File(file) => file.trouble(),
             Source::Flat(flat) => flat.stream().trouble(),
+            Source::Chain(parts) => parts.iter().find_map(Source::trouble),
         }
     }
+}
+
+/// The part that has offset `off` of the whole, and its offset in the part.
+fn find(parts: &[Source], mut off: u64) -> Option<(&Source, u64)> {
+    for part in parts {
+        match off.checked_sub(part.len()) {
+            Some(behind) => off = behind,
+            None => return Some((part, off)),
+        }
+    }
+    None
 }
 
 /// All that comes through a pipe, if it begins like a dump.

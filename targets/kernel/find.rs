@@ -195,3 +195,26 @@ pub(crate) fn notes_in_memory(image: &dyn Image) -> Vec<VmCoreInfo> {
     };
     heads.into_iter().filter_map(text).collect()
 }
+
+/// Of which architecture memory is that no header describes: as the first kernel's VMCOREINFO in it says, else by the
+/// shape of its page tables, else x86-64.
+pub(crate) fn arch_of_memory(image: &dyn Image) -> Arch {
+    let told = notes_in_memory(image).into_iter().find_map(|info| arch_of(&info));
+    let is_arm64 = || x86_64::by_shape(image).is_empty() && !aarch64::by_shape(image).is_empty();
+    told.unwrap_or_else(|| if is_arm64() { Arch::Aarch64 } else { Arch::X86_64 })
+}
+
+/// Each architecture's description has something that no other's has.
+fn arch_of(info: &VmCoreInfo) -> Option<Arch> {
+    match (info.number("kimage_voffset"), info.number("phys_base")) {
+        (Some(_), _) => Some(Arch::Aarch64),
+        (None, Some(_)) => Some(Arch::X86_64),
+        (None, None) => None,
+    }
+}
+
+/// Whether the kernel that `info` describes is in this memory, at the addresses that it has there.
+pub(crate) fn fits(image: &dyn Image, info: &VmCoreInfo) -> bool {
+    let candidate = arch_of(info).and_then(|arch| Candidate::described(arch, info, Evidence::Note));
+    candidate.is_some_and(|candidate| candidate.verdict(image) == Verdict::Confirmed)
+}

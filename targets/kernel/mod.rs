@@ -14,7 +14,7 @@ use std::ops::{ControlFlow, Range, RangeInclusive};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-pub(crate) use find::notes_in_memory;
+pub(crate) use find::{arch_of_memory, fits, notes_in_memory};
 
 use crate::error::Reason;
 use crate::image::Image;

@@ -4,7 +4,7 @@ use std::cell::Cell;
 use std::ops::ControlFlow;
 use std::time::{Duration, Instant};
 
-use targets::{OpenOptions, Space};
+use targets::{Load, OpenOptions, Space};
 
 use crate::synth::{self, DIRECT_MAP, Memory, TEXT, USER, USER_PGD, VMALLOC};
 
@@ -14,7 +14,8 @@ fn exercise(bytes: &[u8], what: &str) {
     let plain = OpenOptions::default();
     let memory = OpenOptions { ignore_note: true, ..Default::default() };
     let shape = OpenOptions { ignore_vmcoreinfo: true, ..Default::default() };
-    for options in [plain, memory, shape] {
+    let raw = OpenOptions { raw: vec![vec![Load { addr: 0, len: None }]], ..Default::default() };
+    for options in [plain, memory, shape, raw] {
         let Ok(target) = synth::open(bytes, &options) else { return };
         let _ = format!("{:?} {:?} {:?}", target.info(), target.cpus(), target.kernel_layout());
         for pa in [0, 4095, 0x16000, 1 << 40, u64::MAX] {
@@ -52,6 +53,8 @@ fn files() -> Vec<(&'static str, Vec<u8>)> {
         ("kdump, zstd", synth::kdump(&memory, 0x20, &[])),
         ("kdump, snappy", synth::kdump(&memory, 4, &[])),
         ("kdump, zlib", kdump),
+        ("LiME", synth::lime(&memory)),
+        ("AVML", synth::avml(&memory)),
         ("ELF in a zstd file", zstd::bulk::compress(&elf, 1).unwrap()),
         ("ELF", elf),
     ]

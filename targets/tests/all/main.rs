@@ -5,4 +5,5 @@ mod formats;
 mod hostile;
 mod kernel;
 mod lab;
+mod raw;
 mod synth;

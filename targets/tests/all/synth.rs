@@ -282,6 +282,36 @@ pub fn flatten(file: &[u8]) -> Vec<u8> {
     out
 }
 
+/// A LiME image of two ranges.
+pub fn lime(memory: &Memory) -> Vec<u8> {
+    image(memory, b"EMiL", 1, |out, bytes| out.extend(bytes))
+}
+
+/// An AVML image of two ranges, the first one in several frames.
+pub fn avml(memory: &Memory) -> Vec<u8> {
+    image(memory, b"AVML", 2, |out, bytes| {
+        let mut packed = snap::write::FrameEncoder::new(Vec::new());
+        packed.write_all(bytes).unwrap();
+        let packed = packed.into_inner().unwrap();
+        out.extend(&packed);
+        out.extend((packed.len() as u64).to_le_bytes());
+    })
+}
+
+fn image(memory: &Memory, magic: &[u8], version: u32, write: impl Fn(&mut Vec<u8>, &[u8])) -> Vec<u8> {
+    let bytes: Vec<u8> = memory.pages.values().flatten().copied().collect();
+    let mut out = Vec::new();
+    for range in [0..20 * PAGE, 20 * PAGE..bytes.len()] {
+        out.extend(magic);
+        out.extend(version.to_le_bytes());
+        for word in [range.start as u64, range.end as u64 - 1, 0] {
+            out.extend(word.to_le_bytes());
+        }
+        write(&mut out, &bytes[range]);
+    }
+    out
+}
+
 /// Opens bytes as a file.
 pub fn open(bytes: &[u8], options: &OpenOptions) -> Result<Target, OpenError> {
     let mut file = tempfile::NamedTempFile::new().unwrap();
