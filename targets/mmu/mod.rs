@@ -187,11 +187,6 @@ impl Paging {
         1 << (self.page_shift - 3).min(self.va_bits.saturating_sub(self.shift(level)))
     }
 
-    /// Bytes of the top table, which may be small.
-    pub fn top_size(self) -> usize {
-        8 * self.entries(self.levels) as usize
-    }
-
     /// How far the index of `level` is shifted, which is also the width of what one entry maps.
     fn shift(self, level: u8) -> u32 {
         self.page_shift + (self.page_shift - 3) * (u32::from(level) - 1)

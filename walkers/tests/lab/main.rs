@@ -70,7 +70,14 @@ fn each_dump(check: impl Fn(&Dump)) {
             continue;
         }
         let target = Arc::new(Target::open(&core, &OpenOptions::default()).unwrap());
-        let (session, warnings) = open::open(target, &Sources::default(), &REGISTRY);
+        let mut opened = open::open(Arc::clone(&target), &Sources::default(), &REGISTRY);
+        // a kernel whose own symbols are functions only
+        if opened.0.kernel_symbol("init_task").is_none() {
+            let kernel = std::fs::read_to_string(dir.join("kernel")).unwrap();
+            let vmlinux = Some(Path::new(&lab).join("kern").join(kernel.trim()).join("vmlinux"));
+            opened = open::open(target, &Sources { vmlinux, ..Sources::default() }, &REGISTRY);
+        }
+        let (session, warnings) = opened;
         assert_eq!(warnings, Vec::<String>::new(), "{name}");
         check(&Dump { name, truth, session });
     }
