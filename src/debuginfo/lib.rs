@@ -13,6 +13,7 @@ mod fan;
 pub mod find;
 pub mod globals;
 pub mod holes;
+pub mod joined;
 pub mod kallsyms;
 pub mod modsyms;
 mod moved;
