@@ -8,6 +8,7 @@ use debuginfo::{
     Kallsyms, Moved, SymbolSource,
     elf::{DebugFile, Memory, Placement, Symtab},
     find::{self, Search, Split},
+    joined::Joined,
     kallsyms::Addresses,
 };
 use std::{
@@ -39,8 +40,14 @@ pub(crate) struct KernelFiles {
 }
 
 impl KernelFiles {
-    /// What the user named or the usual places have, if it is of the dump's build.
-    pub fn find(target: &Target, sources: &Sources, warnings: &mut Vec<String>) -> KernelFiles {
+    /// What the user named or the usual places have, if it is of the dump's build. `stext` is asked for the address of
+    /// `_stext` if nothing else says how far the kernel was moved.
+    pub fn find(
+        target: &Target,
+        sources: &Sources,
+        stext: impl Fn() -> Option<u64>,
+        warnings: &mut Vec<String>,
+    ) -> KernelFiles {
         let info = target.info();
         let files = match &sources.vmlinux {
             Some(path) => named(path, info.build_id.as_deref(), sources, warnings),
@@ -58,7 +65,12 @@ impl KernelFiles {
         };
         let slide = match files.is_empty() {
             true => 0,
-            false => target.kernel_layout().ok().and_then(|l| l.kaslr_offset).unwrap_or(0),
+            false => {
+                let linked =
+                    || files.iter().find_map(|f| Some(Symtab::new(f, None).ok()?.by_name("_stext").first()?.addr));
+                let moved = || Some(stext()?.wrapping_sub(linked()?));
+                target.kernel_layout().ok().and_then(|l| l.kaslr_offset.or_else(moved)).unwrap_or(0)
+            }
         };
         KernelFiles::new(files, slide)
     }
@@ -135,12 +147,25 @@ impl KernelFiles {
             let at = Addresses::scan(memory, memory.range()).ok()?;
             Kallsyms::open(&at, memory).ok()
         });
-        let (table, path): (Arc<dyn SymbolSource>, _) = match kallsyms {
-            Some(table) => (Arc::new(Moved::new(table, self.slide)), self.first()?),
-            None => self.symtab()?,
-        };
+        if let Some(table) = kallsyms.map(|table| Moved::new(table, self.slide)) {
+            let (table, path) = (Arc::new(table), self.first()?);
+            self.uses(&path, "symbols");
+            return Some((self.with_data(table), path));
+        }
+        let (table, path) = self.symtab()?;
         self.uses(&path, "symbols");
         Some((table, path))
+    }
+
+    /// A kernel's own table, and if that was made without CONFIG_KALLSYMS_ALL and so has functions only, all else from
+    /// the files. Every kernel has the variable `init_task`.
+    pub fn with_data(&mut self, own: Arc<dyn SymbolSource>) -> Arc<dyn SymbolSource> {
+        if !own.by_name("init_task").is_empty() {
+            return own;
+        }
+        let Some((all, path)) = self.symtab() else { return own };
+        self.uses(&path, "symbols of data");
+        Arc::new(Joined::new(own, all))
     }
 
     fn symtab(&self) -> Option<(Arc<dyn SymbolSource>, PathBuf)> {

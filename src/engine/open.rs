@@ -60,7 +60,9 @@ impl Reader for Memory {
 /// Joins a target with its meaning. The strings say what is missing and what to do about it.
 pub fn open(target: Arc<Target>, sources: &Sources, registry: &'static Registry) -> (Session, Vec<String>) {
     let mut warnings = damage(&target);
-    let files = KernelFiles::find(&target, sources, &mut warnings);
+    let memory = Memory(Arc::clone(&target));
+    let stext = || Some(kallsyms(&target, &memory).ok()?.by_name("_stext").first()?.addr);
+    let files = KernelFiles::find(&target, sources, stext, &mut warnings);
     (join(target, files, sources, registry, &mut warnings), warnings)
 }
 
@@ -148,7 +150,7 @@ fn symbols(
 ) -> Option<Arc<dyn SymbolSource>> {
     let (own, why) = match kallsyms(target, memory) {
         Ok(table) => match table.damage() {
-            None => return Some(Arc::new(table)),
+            None => return Some(files.with_data(Arc::new(table))),
             Some(damage) => (Some(table), damage),
         },
         Err(why) => (None, format!("no kernel symbols in the {}: {why}", place(target))),
