@@ -143,6 +143,7 @@ static REGISTRY: Registry = Registry {
     modules: |_| Vec::new(),
     sections: |_, _| Ok(Default::default()),
     crash_cpu: |_| 0,
+    anchors: |_| Vec::new(),
     disassemble: crate::dis::disassemble,
 };
 

@@ -10,5 +10,6 @@ pub static REGISTRY: Registry = Registry {
     modules: walkers::module::load,
     sections: walkers::module::sections,
     crash_cpu: walkers::cpu::crashed,
+    anchors: walkers::anchors::find,
     disassemble: dcmds::dis::disassemble,
 };

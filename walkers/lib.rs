@@ -4,6 +4,7 @@
 //!
 //! **Invariant:** nothing here formats anything.
 
+pub mod anchors;
 pub mod clock;
 pub mod cpu;
 pub mod dentry;

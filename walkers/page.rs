@@ -264,8 +264,8 @@ fn sections(session: &Session, page_struct: u64, shift: u32) -> Result<Vec<Secti
     let bits = bits.and_then(|b| u64::try_from(b).ok()).filter(|b| (u64::from(shift) + 1..40).contains(b));
     let usual = if shift == 16 { SECTION_BITS_64K } else { SECTION_BITS };
     let frames = 1 << (bits.unwrap_or(usual) - u64::from(shift));
-    let found = match session.kernel_symbol("mem_section") {
-        Some(table) => sparse(session, table, frames, page_struct, shift)?,
+    let found = match roots(session)? {
+        Some(roots) => sparse(session, roots, frames, page_struct, shift)?,
         None => flat(session, frames, page_struct, shift)?,
     };
     if found.is_empty() {
@@ -274,15 +274,33 @@ fn sections(session: &Session, page_struct: u64, shift: u32) -> Result<Vec<Secti
     Ok(distinct(session, found, page_struct))
 }
 
-/// Reads `mem_section`. With SPARSEMEM_EXTREME it is a pointer to pointers to pages of sections, since Linux 4.15
-/// (83e3c48729d9); without, it holds the sections themselves.
-fn sparse(session: &Session, table: u64, frames: u64, page_struct: u64, shift: u32) -> Result<Vec<Section>> {
+/// `mem_section`: what it holds or points to, and whether that is pointers (to pages of sections). With
+/// SPARSEMEM_EXTREME it is a pointer to pointers, since Linux 4.15 (83e3c48729d9); without, it holds the sections
+/// themselves.
+fn roots(session: &Session) -> Result<Option<(u64, bool)>> {
+    if let Some(table) = session.kernel_symbol("mem_section") {
+        let extreme = symbol_size(session, "mem_section").is_none_or(|size| size <= 64);
+        let roots = if extreme { session.u64(table).doing(|| "reading mem_section".into())? } else { table };
+        return Ok(Some((roots, extreme)));
+    }
+    // VMCOREINFO has not the address of that pointer, but the pointer (VMCOREINFO_SYMBOL_ARRAY), and how many there are
+    let info = session.target.vmcoreinfo();
+    let told = info.and_then(|info| Some((info.symbol("mem_section")?, info.length("mem_section").unwrap_or(0) > 1)));
+    Ok(told.filter(|_| session.size_of("mem_section").is_ok()))
+}
+
+/// Reads all sections.
+fn sparse(
+    session: &Session,
+    (roots, extreme): (u64, bool),
+    frames: u64,
+    page_struct: u64,
+    shift: u32,
+) -> Result<Vec<Section>> {
     let size = session.size_of("mem_section")?.max(8);
     let member = session.offset("mem_section", "section_mem_map")?;
     let per_root = ((1u64 << shift) / size).max(1);
     let highest = highest_section(session, frames, shift)?;
-    let extreme = symbol_size(session, "mem_section").is_none_or(|size| size <= 64);
-    let roots = if extreme { session.u64(table).doing(|| "reading mem_section".into())? } else { table };
     let mut out = Vec::new();
     for root in 0..=highest / per_root {
         let at = match extreme {

@@ -248,6 +248,21 @@ impl Btf {
     }
 }
 
+impl Btf {
+    /// The variables of a section, such as `.data..percpu`: name, distance from the section's start, bytes.
+    pub fn variables(&self, section: &str) -> Vec<(String, u64, u64)> {
+        let sections = (0..self.len()).filter_map(|item| self.item(item)).filter(|r| r.kind == kind::DATASEC);
+        let mut out = Vec::new();
+        for record in sections.filter(|r| self.name(r.name) == Some(section.as_bytes())) {
+            for (id, offset, size) in record.placed(self) {
+                let name = self.record(id).filter(|(_, r)| r.kind == kind::VAR).and_then(|(_, r)| self.name(r.name));
+                out.extend(name.map(|n| (String::from_utf8_lossy(n).into_owned(), offset.into(), size.into())));
+            }
+        }
+        out
+    }
+}
+
 impl TypeSource for Btf {
     fn as_btf(self: Arc<Self>) -> Option<Arc<Btf>> {
         Some(self)

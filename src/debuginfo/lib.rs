@@ -4,6 +4,7 @@
 //!
 //! **Invariant:** no input makes this crate panic, hang or allocate more than a small multiple of its size.
 
+pub mod added;
 pub mod btf;
 pub mod catalog;
 pub mod debuginfod;

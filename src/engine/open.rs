@@ -13,6 +13,7 @@ use crate::{
 };
 use debuginfo::{
     Reader, SymbolSource, TypeSource, Types,
+    added::Added,
     btf::Btf,
     debuginfod::Progress,
     dwarf::Dwarf,
@@ -106,7 +107,19 @@ fn join(
     session.dwarf = dwarf;
     session.files = files.used();
     session.module_files = ModuleFiles::new(sources);
+    add_anchors(&mut session);
     session
+}
+
+/// What every kernel has: if even this is missing, the table has only functions.
+const DATA: &str = "init_task";
+
+/// Finds the variables of a kernel whose kallsyms has only functions.
+fn add_anchors(session: &mut Session) {
+    let Some(kernel) = session.symbols.kernel().filter(|k| k.by_name(DATA).is_empty()).cloned() else { return };
+    let found = (session.registry.anchors)(session);
+    session.symbols = Symbols::new(Some(Arc::new(Added::new(kernel, found))));
+    session.forget();
 }
 
 fn add_dwarf(file: &Arc<DebugFile>, types: &Types) -> Result<Arc<Dwarf>, debuginfo::elf::Error> {

@@ -285,6 +285,8 @@ pub struct Registry {
     pub sections: fn(&Session, &Module) -> Result<Sections>,
     /// which of the target's CPUs crashed, as an index into its registers; 0 if that cannot be told
     pub crash_cpu: fn(&Session) -> usize,
+    /// finds variables of a kernel whose symbol table has only functions
+    pub anchors: fn(&Session) -> Vec<debuginfo::Symbol>,
     /// disassembles one instruction: its text and its length in bytes
     pub disassemble: fn(&Session, u64) -> Option<(String, usize)>,
 }

@@ -286,6 +286,12 @@ impl Session {
         }
     }
 
+    /// Forgets what was made of memory, and what was noted: symbols have been found that nobody knew of before.
+    pub(crate) fn forget(&mut self) {
+        self.cache.get_mut().unwrap_or_else(PoisonError::into_inner).clear();
+        self.notes.take();
+    }
+
     /// Makes something out of memory. On a running kernel tries again, a few times, when it failed or met something to
     /// note: more often than not that was a change in the middle of it.
     pub fn settle<T>(&self, mut make: impl FnMut() -> Result<T>) -> Result<T> {

@@ -64,6 +64,13 @@ impl Record {
         matches!(self.kind, kind::ENUM | kind::ENUM64)
     }
 
+    /// Of a section: the id, offset and size of each variable.
+    pub(super) fn placed(self, btf: &Btf) -> impl Iterator<Item = (u32, u32, u32)> {
+        (self.body..self.end)
+            .step_by(12)
+            .filter_map(|at| Some((word(btf, at)?, word(btf, at + 4)?, word(btf, at + 8)?)))
+    }
+
     /// The namespace of its name, if it is a type with one.
     pub(super) fn tag(&self) -> Option<Tag> {
         Some(match self.kind {

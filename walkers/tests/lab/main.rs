@@ -28,6 +28,7 @@ static REGISTRY: Registry = Registry {
     modules: walkers::module::load,
     sections: walkers::module::sections,
     crash_cpu: walkers::cpu::crashed,
+    anchors: |_| Vec::new(),
     disassemble: |_, _| None,
 };
 
