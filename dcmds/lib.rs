@@ -13,6 +13,7 @@ pub mod dis;
 pub mod dump;
 pub mod filter;
 pub mod help;
+pub mod kgrep;
 pub mod kmem;
 pub mod kmem_log;
 pub mod kmem_verify;
@@ -43,6 +44,7 @@ pub static DCMDS: &[&[DcmdEntry]] = &[
     dump::DCMDS,
     filter::DCMDS,
     help::DCMDS,
+    kgrep::DCMDS,
     kmem::DCMDS,
     kmem_log::DCMDS,
     kmem_verify::DCMDS,

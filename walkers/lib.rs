@@ -21,6 +21,7 @@ pub mod mount;
 pub mod page;
 pub mod percpu;
 pub mod rbtree;
+pub mod search;
 pub mod slab;
 pub mod stackdepot;
 pub mod super_block;

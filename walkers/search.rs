@@ -1,0 +1,261 @@
+//! Searching memory: every page once, at the address that says most about it.
+//!
+//! All of memory is in the direct map, but a page of a module, of a task's stack or of the kernel's own data has a second
+//! address, by which people and symbols know it. So the kernel's other mappings are searched at their own addresses, and
+//! of the direct map what no other mapping shows. Pieces are searched on all CPUs and answered in the order of their
+//! addresses, piece by piece, so that whoever has enough can stop.
+
+use crate::page::PageMap;
+use engine::prelude::*;
+use rayon::prelude::*;
+use std::{
+    ops::{ControlFlow, Range, RangeInclusive},
+    sync::Arc,
+};
+
+/// A run of mapped memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Run {
+    /// virtual address
+    pub va: u64,
+    /// physical address
+    pub pa: u64,
+    /// bytes
+    pub len: u64,
+}
+
+/// What to search: runs, in the order of their virtual addresses, and for a physical search of their physical ones.
+#[derive(Debug)]
+pub struct Area {
+    runs: Vec<Run>,
+    /// page tables that are not in the dump
+    pub lost_tables: u64,
+}
+
+/// The kernel's half.
+const KERNEL: u64 = 1 << 63;
+/// Bytes of a piece.
+const PIECE: u64 = 1 << 20;
+/// Pieces that are searched before the first of them is answered.
+const BATCH: usize = 64;
+
+impl Area {
+    /// All memory that the kernel maps, each page once.
+    pub fn mapped(session: &Session) -> Result<Arc<Area>> {
+        session.once(|| Area::read(session))
+    }
+
+    fn read(session: &Session) -> Result<Area> {
+        let target = &session.target;
+        let top = target.ranges().last().map_or(0, |range| range.end);
+        let first = target.ranges().first().map_or(0, |range| range.start);
+        let direct = target.phys_to_direct(first).map(|va| va.wrapping_sub(first));
+        let mut runs: Vec<Run> = Vec::new();
+        let mut lost_tables = 0;
+        let around: Vec<RangeInclusive<u64>> = match direct {
+            Some(base) if base > KERNEL => vec![KERNEL..=base - 1, base.saturating_add(top)..=u64::MAX],
+            _ => vec![KERNEL..=u64::MAX],
+        };
+        for range in around {
+            let outcome = target
+                .each_mapping(Space::Kernel, range, &|| !session.interrupt.is_set(), &mut |mapping| {
+                    runs.push(Run { va: mapping.va, pa: mapping.pa, len: mapping.len });
+                    ControlFlow::Continue(())
+                })
+                .map_err(|reason| Error::Unavailable(format!("the kernel's page tables: {reason}")))?;
+            session.interrupt.check()?;
+            lost_tables += outcome.unreadable;
+        }
+        runs = of_memory(session, runs);
+        if let Some(base) = direct {
+            let known = merged(runs.iter().map(|run| run.pa..run.pa.saturating_add(run.len)).collect());
+            let rest = subtract(target.ranges(), &known);
+            runs.extend(rest.into_iter().map(|pa| Run {
+                va: base.wrapping_add(pa.start),
+                pa: pa.start,
+                len: pa.end - pa.start,
+            }));
+        }
+        runs.sort_unstable_by_key(|run| run.va);
+        Ok(Area { runs, lost_tables })
+    }
+
+    /// All physical memory, at its physical addresses.
+    pub fn physical(session: &Session) -> Area {
+        let run = |range: &Range<u64>| Run { va: range.start, pa: range.start, len: range.end - range.start };
+        Area { runs: session.target.ranges().iter().map(run).collect(), lost_tables: 0 }
+    }
+
+    /// The pieces of it that lie in a range of addresses.
+    fn pieces(&self, range: &RangeInclusive<u64>) -> Vec<Run> {
+        let mut pieces = Vec::new();
+        for run in &self.runs {
+            let last = run.va.saturating_add(run.len - 1);
+            let (from, to) = (run.va.max(*range.start()), last.min(*range.end()));
+            let mut va = from;
+            while va <= to {
+                let len = PIECE.min(to - va + 1);
+                pieces.push(Run { va, pa: run.pa + (va - run.va), len });
+                let Some(next) = va.checked_add(len) else { break };
+                va = next;
+            }
+        }
+        pieces
+    }
+}
+
+/// What of the mappings is memory, and known by their addresses: no device's registers, which have no `struct page`, and
+/// not the kernel's init section, whose pages have had other users since boot.
+fn of_memory(session: &Session, runs: Vec<Run>) -> Vec<Run> {
+    let pages = PageMap::of(session).ok();
+    let is_memory = |run: &Run| match &pages {
+        Some(pages) => pages.page(run.pa / session.target.page_size().max(1)).is_some(),
+        None => session.target.present(run.pa),
+    };
+    let init = session.kernel_symbol("__init_begin").zip(session.kernel_symbol("__init_end"));
+    let init = init.map_or(0..0, |(start, end)| start..end);
+    let holes = if init.is_empty() { Vec::new() } else { vec![init] };
+    let runs = runs.into_iter().filter(is_memory).flat_map(|run| {
+        let range = run.va..run.va.saturating_add(run.len);
+        let part = move |va: Range<u64>| Run { va: va.start, pa: run.pa + (va.start - run.va), len: va.end - va.start };
+        subtract(std::slice::from_ref(&range), &holes).into_iter().map(part)
+    });
+    runs.collect()
+}
+
+/// Sorted and disjoint.
+fn merged(mut ranges: Vec<Range<u64>>) -> Vec<Range<u64>> {
+    ranges.retain(|range| !range.is_empty());
+    ranges.sort_unstable_by_key(|range| range.start);
+    let mut out: Vec<Range<u64>> = Vec::new();
+    for range in ranges {
+        match out.last_mut() {
+            Some(last) if range.start <= last.end => last.end = last.end.max(range.end),
+            _ => out.push(range),
+        }
+    }
+    out
+}
+
+/// What of sorted ranges other sorted ranges do not cover.
+fn subtract(from: &[Range<u64>], what: &[Range<u64>]) -> Vec<Range<u64>> {
+    let mut out = Vec::new();
+    for range in from {
+        let mut start = range.start;
+        let next = what.partition_point(|hole| hole.end <= start);
+        for hole in what.get(next..).unwrap_or_default() {
+            if hole.start >= range.end {
+                break;
+            }
+            if hole.start > start {
+                out.push(start..hole.start);
+            }
+            start = start.max(hole.end);
+        }
+        if start < range.end {
+            out.push(start..range.end);
+        }
+    }
+    out
+}
+
+/// What is looked for in a piece of memory.
+pub trait Pattern: Sync {
+    /// Finds what begins in the first `len` bytes of `bytes`, and says where, counted from their start. What follows
+    /// them belongs to the next piece, and is there for what reaches into it.
+    fn find(&self, bytes: &[u8], len: usize, found: &mut Vec<usize>);
+    /// Most bytes that one may reach into the next piece.
+    fn overlap(&self) -> usize {
+        0
+    }
+}
+
+/// What was searched.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Searched {
+    /// bytes that were looked at
+    pub bytes: u64,
+    /// bytes of pages that could not be read
+    pub missing: u64,
+}
+
+/// Searches an area, and shows the address of each finding to `visit`.
+pub fn search(
+    session: &Session,
+    area: &Area,
+    range: &RangeInclusive<u64>,
+    pattern: &dyn Pattern,
+    visit: &mut dyn FnMut(u64) -> Result<()>,
+) -> Result<Searched> {
+    let mut searched = Searched::default();
+    for batch in area.pieces(range).chunks(BATCH) {
+        let answers: Vec<Result<(Vec<u64>, Searched)>> =
+            batch.par_iter().map(|piece| one(session, *piece, pattern)).collect();
+        for answer in answers {
+            let (found, part) = answer?;
+            searched.bytes += part.bytes;
+            searched.missing += part.missing;
+            found.into_iter().try_for_each(&mut *visit)?;
+        }
+    }
+    Ok(searched)
+}
+
+fn one(session: &Session, piece: Run, pattern: &dyn Pattern) -> Result<(Vec<u64>, Searched)> {
+    session.interrupt.check()?;
+    let mut found = Vec::new();
+    let (len, overlap) = (piece.len as usize, pattern.overlap());
+    let target = &session.target;
+    let whole =
+        target.bytes(Space::Phys, piece.pa, len + overlap).or_else(|_| target.bytes(Space::Phys, piece.pa, len));
+    if let Ok(bytes) = whole {
+        pattern.find(&bytes, len, &mut found);
+        let found = found.into_iter().map(|at| piece.va.wrapping_add(at as u64)).collect();
+        return Ok((found, Searched { bytes: piece.len, missing: 0 }));
+    }
+    // some page of it is not there
+    let page = target.page_size().max(1);
+    let (mut at, mut out, mut searched) = (0, Vec::new(), Searched::default());
+    while at < piece.len {
+        let step = (page - (piece.pa + at) % page).min(piece.len - at);
+        let pa = piece.pa + at;
+        let bytes = target
+            .bytes(Space::Phys, pa, step as usize + overlap)
+            .or_else(|_| target.bytes(Space::Phys, pa, step as usize));
+        match bytes {
+            Ok(bytes) => {
+                pattern.find(&bytes, step as usize, &mut found);
+                out.extend(found.drain(..).map(|i| piece.va.wrapping_add(at).wrapping_add(i as u64)));
+                searched.bytes += step;
+            }
+            Err(_) => searched.missing += step,
+        }
+        at += step;
+    }
+    Ok((out, searched))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ranges_are_merged_and_subtracted() {
+        assert_eq!(merged(vec![5..9, 1..3, 3..4, 20..20, 8..12]), [1..4, 5..12]);
+        let from = [0..10, 20..30, 40..50];
+        assert_eq!(subtract(&from, &[2..4, 8..22, 29..60]), [0..2, 4..8, 22..29]);
+        assert_eq!(subtract(&from, &[]), from);
+        assert!(subtract(&from, std::slice::from_ref(&(0..100))).is_empty());
+    }
+
+    #[test]
+    fn pieces_keep_to_the_range() {
+        let area = Area { runs: vec![Run { va: 0x1000, pa: 0x9000, len: PIECE + 0x1000 }], lost_tables: 0 };
+        let pieces = area.pieces(&(0x2000..=u64::MAX));
+        assert_eq!(pieces, [Run { va: 0x2000, pa: 0xa000, len: PIECE }]);
+        assert_eq!(area.pieces(&(0..=0x10ff)), [Run { va: 0x1000, pa: 0x9000, len: 0x100 }]);
+        assert!(area.pieces(&(0..=0xfff)).is_empty());
+        let end = Area { runs: vec![Run { va: u64::MAX - 0xfff, pa: 0, len: 0x1000 }], lost_tables: 0 };
+        assert_eq!(end.pieces(&(0..=u64::MAX)).len(), 1);
+    }
+}
