@@ -7,6 +7,7 @@
 mod args;
 mod batch;
 mod face;
+mod fetch;
 mod open;
 mod registry;
 mod render;
@@ -106,6 +107,7 @@ fn answer(cli: &Cli, program: &Program, interactive: bool, session: &Session, en
 /// While a pager or a shell command has the terminal, it is the one to be stopped.
 fn catch_interrupts(interrupt: Interrupt) -> io::Result<()> {
     let mut signals = Signals::new([SIGINT])?;
+    fetch::stop_with(interrupt.clone());
     std::thread::spawn(move || {
         for _ in signals.forever() {
             if interrupt.is_set() && !render::pager::has_terminal() {

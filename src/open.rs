@@ -3,6 +3,7 @@
 use crate::{
     args::{Cli, Way},
     face::Program,
+    fetch,
     registry::REGISTRY,
 };
 use engine::{
@@ -34,7 +35,7 @@ pub fn session(cli: &Cli, program: &Program) -> anyhow::Result<Session> {
         roots: cli.debug_dir.clone(),
         force: cli.force,
         search: !cli.no_debuginfo,
-        progress: None,
+        progress: Some(fetch::progress),
     };
     let mut options = OpenOptions { ignore_vmcoreinfo: cli.ignore_vmcoreinfo, ..OpenOptions::default() };
     let mut dump = cli.dump.clone();
@@ -76,10 +77,10 @@ fn is_kernel(path: &Path) -> bool {
     /// Compressed blocks of the largest usual size begin within this much.
     const HEAD: u64 = 1 << 20;
     let mut head = Vec::new();
-    // what cannot be read is told when it is opened as a dump
-    let read = File::open(path)
-        .and_then(|file| if file.metadata()?.is_file() { file.take(HEAD).read_to_end(&mut head) } else { Ok(0) });
-    read.is_ok() && engine::debuginfo::elf::is_kernel(&head)
+    // not a pipe, as opening one waits; what cannot be read is told when it is opened as a dump
+    path.is_file()
+        && File::open(path).and_then(|file| file.take(HEAD).read_to_end(&mut head)).is_ok()
+        && engine::debuginfo::elf::is_kernel(&head)
 }
 
 fn way(way: Way) -> LiveSource {

@@ -21,13 +21,13 @@ mod symtab;
 use std::collections::HashMap;
 use std::fs::File;
 use std::path::{Path, PathBuf};
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
 use object::{Object, ObjectKind, ObjectSection, SectionFlags, elf};
 
 pub use bootable::is_kernel;
-pub use debuglink::DebugLink;
+pub use debuglink::{AltLink, DebugLink};
 pub use memory::{AARCH64, Memory, Piece, X86_64};
 pub use symtab::Symtab;
 
@@ -69,6 +69,16 @@ pub enum Error {
         path: PathBuf,
         /// the file that refers to it
         of: PathBuf,
+    },
+    /// Part of its debug information is in another file, which is not there.
+    #[error("{path}: part of its debug information is in {name} (build-id {id}), which was not found")]
+    Shared {
+        /// the file that refers to it
+        path: PathBuf,
+        /// as it is named there
+        name: String,
+        /// hex digits
+        id: String,
     },
     /// A server has no such file, or cannot be asked.
     #[error("{url}: {why}")]
@@ -150,6 +160,8 @@ pub struct DebugFile {
     relocatable: bool,
     build_id: Option<Vec<u8>>,
     slide: u64,
+    /// what dwz moved out of it
+    shared: Option<Arc<DebugFile>>,
     /// by section index, the null section included
     sections: Vec<Section>,
 }
@@ -191,6 +203,7 @@ impl DebugFile {
                 little_endian: true,
                 relocatable: false,
                 slide: 0,
+                shared: None,
                 sections: vec![Section::null()],
                 data,
                 path,
@@ -209,6 +222,7 @@ impl DebugFile {
             little_endian: elf.is_little_endian(),
             relocatable: elf.kind() == ObjectKind::Relocatable,
             slide: 0,
+            shared: None,
             sections,
             data: data.clone(),
             path,

@@ -186,7 +186,34 @@ pub fn open(path: impl AsRef<Path>, trees: &[PathBuf]) -> Result<Split, Error> {
     if !split.file.has_dwarf() {
         split.find(trees);
     }
+    let debug = split.debug.as_mut().unwrap_or(&mut split.file);
+    if let Err(why) = share(debug, trees) {
+        split.rejected.push(why);
+    }
     Ok(split)
+}
+
+/// Finds what dwz moved out of a file: where that says, or by its build-id.
+fn share(file: &mut DebugFile, trees: &[PathBuf]) -> Result<(), Error> {
+    let Some(link) = file.altlink() else { return Ok(()) };
+    let id = hex(&link.id);
+    // as with other links the file may have been reached by a symbolic link, and the path counts from where it is
+    let path = std::fs::canonicalize(file.path()).unwrap_or_else(|_| file.path().to_owned());
+    let named = path.parent().map(|dir| dir.join(&link.path));
+    let global = PathBuf::from("/usr/lib/debug");
+    let by_id =
+        id_path(&id).into_iter().flat_map(|name| trees.iter().chain([&global]).map(move |tree| tree.join(&name)));
+    let found =
+        named.into_iter().chain(by_id).chain(debuginfod::cached(&id)).filter(|path| path.is_file()).find_map(|path| {
+            let shared = DebugFile::open(path).ok()?;
+            let is_it = shared.build_id().is_none_or(|own| own == link.id);
+            is_it.then_some(shared)
+        });
+    match found {
+        Some(shared) => file.sharing(shared),
+        None => return Err(Error::Shared { path: file.path().to_owned(), name: link.path, id }),
+    }
+    Ok(())
 }
 
 impl Split {
@@ -235,7 +262,10 @@ pub fn hex(bytes: &[u8]) -> String {
 fn pick(candidates: impl Iterator<Item = PathBuf>, build_id: Option<&str>) -> Found {
     let mut found = Found::default();
     for path in candidates.filter(|path| path.is_file()) {
-        let opened = open(&path, &[]).map(Split::best);
+        let opened = open(&path, &[]).map(|split| {
+            found.rejected.extend(split.rejected.iter().cloned());
+            split.best()
+        });
         let checked = opened.and_then(|file| Ok((check_build_id(&file, build_id)?, file)));
         match checked {
             Ok((verified, file)) if file.has_dwarf() => {

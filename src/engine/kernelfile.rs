@@ -56,8 +56,9 @@ impl KernelFiles {
                 let found = search.vmlinux(info.build_id.as_deref());
                 // files of other builds in the usual places concern only those who named a place to look in; a
                 // server that does not answer concerns whoever set one
-                let telling =
-                    |why: &&find::Error| !sources.roots.is_empty() || matches!(why, find::Error::Remote { .. });
+                let telling = |why: &&find::Error| {
+                    !sources.roots.is_empty() || matches!(why, find::Error::Remote { .. } | find::Error::Shared { .. })
+                };
                 warnings.extend(found.rejected.iter().filter(telling).map(ToString::to_string));
                 found.file.filter(|_| found.verified).into_iter().collect()
             }

@@ -60,9 +60,10 @@ impl ModuleFiles {
         };
         let found = self.search.get_or_init(release).module(&module.name, build_id);
         let good = found.file.filter(|file| found.verified && file.has_dwarf());
-        // files of other builds in the usual places concern only those who named a place to look in
-        if good.is_none() && !self.sources.roots.is_empty() {
-            found.rejected.iter().for_each(|why| session.notes.once(0, why.to_string()));
+        // as of the kernel: see `KernelFiles::find`
+        let telling = |why: &&find::Error| !self.sources.roots.is_empty() || matches!(why, find::Error::Remote { .. });
+        if good.is_none() {
+            found.rejected.iter().filter(telling).for_each(|why| session.notes.once(0, why.to_string()));
         }
         good
     }

@@ -28,13 +28,14 @@ pub(super) struct Budget(AtomicU64);
 
 impl Budget {
     pub(super) fn new(units: &Units<'_>) -> Budget {
-        let size = units.dwarf.debug_abbrev.reader().len() as u64;
+        let len = |dwarf: &gimli::Dwarf<Slice<'_>>| dwarf.debug_abbrev.reader().len() as u64;
+        let size = len(&units.dwarf) + units.dwarf.sup().map_or(0, len);
         Budget(AtomicU64::new(size.saturating_mul(16).saturating_add(1 << 20)))
     }
 
     /// Pays for reading the abbreviations of `unit`. `None` if that is too much, or the table is damaged.
-    pub(super) fn table(&self, units: &Units<'_>, unit: &Unit<'_>) -> Option<()> {
-        let section = units.dwarf.debug_abbrev.reader();
+    pub(super) fn table<'a>(&self, units: &Units<'a>, unit: &Unit<'a>) -> Option<()> {
+        let section = units.dwarf_of(unit).debug_abbrev.reader();
         let len = table_len(section.slice().get(unit.header.debug_abbrev_offset().0..)?)? as u64;
         self.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(len)).ok()?;
         Some(())
@@ -138,6 +139,10 @@ impl Bounds {
 /// The code of a unit. One that does not say is read whole by addr2line, and so must be harmless now.
 fn ranges<'a>(units: &Units<'a>, unit: &Unit<'a>, budget: &Budget) -> Option<Vec<Range<u64>>> {
     budget.table(units, unit)?;
+    // what files share has no place in memory
+    if unit.is_shared {
+        return Some(Vec::new());
+    }
     // what gimli cannot parse, addr2line leaves out
     let Ok(parsed) = gimli::Unit::new(&units.dwarf, unit.header) else { return Some(Vec::new()) };
     let mut out = Vec::new();

@@ -265,12 +265,12 @@ impl<'s, 'a> Scan<'s, 'a> {
         units: &'s Units<'a>,
         unit: &'s Unit<'a>,
         budget: &Budget,
-        cached: &'s mut Option<(usize, Abbreviations)>,
+        cached: &'s mut Option<((bool, usize), Abbreviations)>,
     ) -> Option<Scan<'s, 'a>> {
-        let at = unit.header.debug_abbrev_offset();
-        if cached.as_ref().is_none_or(|(known, _)| *known != at.0) {
+        let at = (unit.is_shared, unit.header.debug_abbrev_offset().0);
+        if cached.as_ref().is_none_or(|(known, _)| *known != at) {
             budget.table(units, unit)?;
-            *cached = Some((at.0, unit.header.abbreviations(&units.dwarf.debug_abbrev).ok()?));
+            *cached = Some((at, unit.header.abbreviations(&units.dwarf_of(unit).debug_abbrev).ok()?));
         }
         let (_, abbreviations) = cached.as_ref()?;
         let raw = unit.header.entries_raw(abbreviations, None).ok()?;
@@ -405,7 +405,8 @@ impl<'s, 'a> Scan<'s, 'a> {
         local: u32,
     ) -> bool {
         let place = match name {
-            AttributeValue::DebugStrRef(offset) => offset.0 as u64,
+            AttributeValue::DebugStrRef(offset) => offset.0 as u64 | u64::from(self.unit.is_shared) << 62,
+            AttributeValue::DebugStrRefSup(offset) => offset.0 as u64 | 1 << 62,
             AttributeValue::String(text) => hash(text.slice()) | 1 << 63,
             other => match self.units.text(self.unit, other) {
                 Some(text) => hash(text) | 1 << 63,

@@ -36,6 +36,38 @@ fn layout(types: &Types, name: &str) -> Vec<String> {
     members.map(|(n, p)| format!("{n}@{}{} {}", p.bit_offset, width(p.bit_size), types.spell(p.ty))).collect()
 }
 
+#[test]
+fn what_dwz_moved_out_of_a_file_is_found() {
+    let whole = |name| read(crate::find::open(path(name), &[]).unwrap().best());
+    let ((types, dwarf), (dwz, shared)) = (whole("tiny-v5"), whole("tiny-dwz"));
+    assert!(shared.file().shared().is_some());
+    for name in ["struct outer", "struct bits", "struct node"] {
+        assert_eq!(layout(&dwz, name), layout(&types, name), "{name}");
+    }
+    let variables =
+        |dwarf: &Dwarf| dwarf.variables("current_outer").into_iter().map(|v| (v.addr, v.file)).collect::<Vec<_>>();
+    assert_eq!(variables(&shared), variables(&dwarf));
+    let compute = |dwarf: &Dwarf| {
+        dwarf.frames(0x400153).unwrap().into_iter().map(|f| (f.function, f.file, f.line)).collect::<Vec<_>>()
+    };
+    assert_eq!(compute(&shared), compute(&dwarf));
+    assert!(!compute(&dwarf).is_empty());
+    // alone it is told what is missing, and what there is stays harmless
+    let folder = tempfile::tempdir().unwrap();
+    let alone = folder.path().join("tiny-dwz");
+    std::fs::copy(path("tiny-dwz"), &alone).unwrap();
+    let split = crate::find::open(&alone, &[]).unwrap();
+    let why = split.rejected.first().unwrap().to_string();
+    assert!(why.contains("part of its debug information is in tiny-dwz.sup (build-id "), "{why}");
+    let (types, _) = read(split.best());
+    types.each_name(&mut |tag, name| {
+        types.find(tag, name).into_iter().all(|id| {
+            types.size_of(id);
+            true
+        })
+    });
+}
+
 const LINKED: [&str; 6] = ["tiny-v4", "tiny-v4-types", "tiny-v5", "tiny-v5-zlib", "tiny-v5-zstd", "tiny-v5.xz"];
 
 #[test]

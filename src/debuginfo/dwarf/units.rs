@@ -40,13 +40,16 @@ const NEEDED: [gimli::SectionId; 11] = [
 /// The sections' contents.
 pub(super) struct Sections {
     data: Vec<Bytes>,
+    /// those of the file with what several files have in common, as dwz makes it
+    shared: Option<Vec<Bytes>>,
     endian: RunTimeEndian,
 }
 
 impl Sections {
     pub(super) fn load(file: &DebugFile) -> Result<Sections, Error> {
         let endian = if file.little_endian() { RunTimeEndian::Little } else { RunTimeEndian::Big };
-        Ok(Sections { data: file.load(&NEEDED.map(|id| id.name()))?, endian })
+        let load = |file: &DebugFile| file.load(&NEEDED.map(|id| id.name()));
+        Ok(Sections { data: load(file)?, shared: file.shared().map(load).transpose()?, endian })
     }
 
     #[cfg(test)]
@@ -56,25 +59,30 @@ impl Sections {
             let at = NEEDED.iter().position(|&needed| needed == id).and_then(|at| data.get_mut(at));
             *at.expect("a needed section") = bytes.into();
         }
-        Sections { data, endian: RunTimeEndian::Little }
+        Sections { data, shared: None, endian: RunTimeEndian::Little }
     }
 
-    fn get(&self, id: gimli::SectionId) -> Slice<'_> {
+    fn get<'s>(&self, data: &'s [Bytes], id: gimli::SectionId) -> Slice<'s> {
         let at = NEEDED.iter().position(|&needed| needed == id);
-        EndianSlice::new(at.and_then(|at| self.data.get(at)).map_or(&[], |data| data), self.endian)
+        EndianSlice::new(at.and_then(|at| data.get(at)).map_or(&[], |data| data), self.endian)
     }
 
     /// Finds the units.
     pub(super) fn units(&self) -> Result<Units<'_>, String> {
-        let load = |id| Ok::<_, std::convert::Infallible>(self.get(id));
-        let Ok(dwarf) = gimli::Dwarf::load(load);
+        let load = |data, id| Ok::<_, std::convert::Infallible>(self.get(data, id));
+        let Ok(mut dwarf) = gimli::Dwarf::load(|id| load(&self.data, id));
+        if let Some(shared) = &self.shared {
+            let Ok(()) = dwarf.load_sup(|id| load(shared, id));
+        }
         Units::new(dwarf)
     }
 }
 
-/// All units of a file, in the order of their offsets.
+/// All units of a file, in the order of their offsets, then those of the file that it shares.
 pub(super) struct Units<'a> {
     pub(super) dwarf: Arc<gimli::Dwarf<Slice<'a>>>,
+    /// where the local ids of the shared file begin
+    shared: u32,
     pub(super) all: Vec<Unit<'a>>,
     /// types in units of their own, by signature
     signatures: HashMap<u64, u32>,
@@ -84,8 +92,10 @@ pub(super) struct Units<'a> {
 
 /// A unit, parsed as far as it was needed.
 pub(super) struct Unit<'a> {
-    /// of its header; `.debug_types` counts on where `.debug_info` ends
+    /// of its header; `.debug_types` counts on where `.debug_info` ends, and the shared `.debug_info` where that ends
     pub(super) start: u32,
+    /// whether it is in the file that is shared
+    pub(super) is_shared: bool,
     end: u32,
     pub(super) header: gimli::UnitHeader<Slice<'a>>,
     parsed: OnceLock<Option<Box<gimli::Unit<Slice<'a>>>>>,
@@ -95,15 +105,18 @@ impl<'a> Units<'a> {
     fn new(dwarf: gimli::Dwarf<Slice<'a>>) -> Result<Units<'a>, String> {
         let info_len = dwarf.debug_info.reader().len();
         let types_len = dwarf.debug_types.reader().len();
-        if info_len.saturating_add(types_len) >= INNER_BOTTOM as usize {
+        let shared_len = dwarf.sup().map_or(0, |sup| sup.debug_info.reader().len());
+        if info_len.saturating_add(types_len).saturating_add(shared_len) >= INNER_BOTTOM as usize {
             return Err("more than 3.75 GB of types".into());
         }
-        let mut units = Units { dwarf: Arc::new(dwarf), all: Vec::new(), signatures: HashMap::new(), damage: None };
+        let shared = (info_len + types_len) as u32;
+        let (all, signatures, dwarf) = (Vec::new(), HashMap::new(), Arc::new(dwarf));
+        let mut units = Units { dwarf, shared, all, signatures, damage: None };
         let dwarf = units.dwarf.clone();
         let mut headers = dwarf.units();
         loop {
             match headers.next() {
-                Ok(Some(header)) => units.add(header, header.debug_info_offset().map_or(0, |o| o.0)),
+                Ok(Some(header)) => units.add(header, header.debug_info_offset().map_or(0, |o| o.0), false),
                 Ok(None) => break,
                 Err(e) => {
                     units.damage = Some(format!("unit {}: {e}", units.all.len()));
@@ -113,13 +126,24 @@ impl<'a> Units<'a> {
         }
         let mut headers = dwarf.type_units();
         while let Ok(Some(header)) = headers.next() {
-            units.add(header, info_len + header.debug_types_offset().map_or(0, |o| o.0));
+            units.add(header, info_len + header.debug_types_offset().map_or(0, |o| o.0), false);
+        }
+        let skeleton = |unit: &Unit<'_>| matches!(unit.header.type_(), UnitType::Skeleton(_));
+        if !units.all.is_empty() && units.all.iter().all(skeleton) {
+            return Err("it is split: types are in .dwo files or a .dwp, which kmdb does not read".into());
+        }
+        if let Some(sup) = dwarf.sup() {
+            let mut headers = sup.units();
+            while let Ok(Some(header)) = headers.next() {
+                let at = header.debug_info_offset().map_or(0, |o| o.0);
+                units.add(header, (shared as usize).saturating_add(at), true);
+            }
         }
         Ok(units)
     }
 
-    fn add(&mut self, header: gimli::UnitHeader<Slice<'a>>, start: usize) {
-        // below INNER_BOTTOM, as both sections are
+    fn add(&mut self, header: gimli::UnitHeader<Slice<'a>>, start: usize, is_shared: bool) {
+        // below INNER_BOTTOM, as all sections are
         let start = start as u32;
         if let UnitType::Type { type_signature, type_offset } | UnitType::SplitType { type_signature, type_offset } =
             header.type_()
@@ -127,7 +151,12 @@ impl<'a> Units<'a> {
             self.signatures.insert(type_signature.0, start.saturating_add(type_offset.0 as u32));
         }
         let end = start.saturating_add(header.length_including_self() as u32);
-        self.all.push(Unit { start, end, header, parsed: OnceLock::new() });
+        self.all.push(Unit { start, is_shared, end, header, parsed: OnceLock::new() });
+    }
+
+    /// The sections that a unit refers to.
+    pub(super) fn dwarf_of(&self, unit: &Unit<'a>) -> &gimli::Dwarf<Slice<'a>> {
+        if unit.is_shared { self.dwarf.sup().unwrap_or(&self.dwarf) } else { &self.dwarf }
     }
 
     /// The unit that the entry at `local` is in.
@@ -140,7 +169,12 @@ impl<'a> Units<'a> {
     pub(super) fn target(&self, unit: &Unit<'a>, value: Value<'a>) -> Option<u32> {
         match value {
             AttributeValue::UnitRef(offset) => unit.start.checked_add(u32::try_from(offset.0).ok()?),
-            AttributeValue::DebugInfoRef(offset) => u32::try_from(offset.0).ok(),
+            AttributeValue::DebugInfoRef(offset) if !unit.is_shared => u32::try_from(offset.0).ok(),
+            // none leads back from the shared file
+            AttributeValue::DebugInfoRef(offset) | AttributeValue::DebugInfoRefSup(offset) => {
+                self.dwarf.sup()?;
+                self.shared.checked_add(u32::try_from(offset.0).ok()?)
+            }
             AttributeValue::DebugTypesRef(signature) => self.signatures.get(&signature.0).copied(),
             _ => None,
         }
@@ -210,9 +244,9 @@ impl<'a> Units<'a> {
     pub(super) fn text(&self, unit: &Unit<'a>, value: Value<'a>) -> Option<&'a [u8]> {
         let text = match value {
             AttributeValue::String(text) => text,
-            AttributeValue::DebugStrRef(offset) => self.dwarf.string(offset).ok()?,
+            AttributeValue::DebugStrRef(offset) => self.dwarf_of(unit).string(offset).ok()?,
             // only indirect strings need the unit's own entry to be read first
-            other => self.dwarf.attr_string(unit.parsed(self)?, other).ok()?,
+            other => self.dwarf_of(unit).attr_string(unit.parsed(self)?, other).ok()?,
         };
         Some(text.slice())
     }
@@ -228,7 +262,7 @@ impl<'a> Unit<'a> {
     /// The unit's own entry and abbreviations. `None` if they cannot be read.
     pub(super) fn parsed(&self, units: &Units<'a>) -> Option<&gimli::Unit<Slice<'a>>> {
         let parse = || {
-            let mut unit = gimli::Unit::new(&units.dwarf, self.header).ok()?;
+            let mut unit = gimli::Unit::new(units.dwarf_of(self), self.header).ok()?;
             // the line table's file names are the larger part, and wanted elsewhere only
             unit.line_program = None;
             Some(Box::new(unit))

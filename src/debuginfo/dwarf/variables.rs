@@ -66,7 +66,7 @@ fn address<'a>(units: &Units<'a>, unit: &Unit<'a>, entry: &Entry<'a>) -> Option<
     let mut operations = expr.operations(unit.header.encoding());
     let base = match operations.next().ok()?? {
         gimli::Operation::Address { address } => address,
-        gimli::Operation::AddressIndex { index } => units.dwarf.address(unit.parsed(units)?, index).ok()?,
+        gimli::Operation::AddressIndex { index } => units.dwarf_of(unit).address(unit.parsed(units)?, index).ok()?,
         _ => return None,
     };
     match operations.next().ok()? {

@@ -1,4 +1,7 @@
-//! `.gnu_debuglink`: how a stripped file names the file that has its debug information.
+//! `.gnu_debuglink`: how a stripped file names the file that has its debug information; and `.gnu_debugaltlink`, or
+//! `.debug_sup` of DWARF 5: how a file that went through dwz names the one with what it shares with others.
+
+use std::sync::Arc;
 
 use super::DebugFile;
 
@@ -11,7 +14,48 @@ pub struct DebugLink {
     pub crc: u32,
 }
 
+/// Path and build-id of a file with shared debug information.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AltLink {
+    /// relative to the directory of the file that refers to it
+    pub path: String,
+    /// its build-id (in `.debug_sup`: whatever its own says)
+    pub id: Vec<u8>,
+}
+
 impl DebugFile {
+    /// The file with what this one shares with others.
+    pub fn altlink(&self) -> Option<AltLink> {
+        let gnu = self.section(".gnu_debugaltlink").ok().filter(|data| !data.is_empty());
+        let standard = || {
+            let data = self.section(".debug_sup").ok()?;
+            // version, whether this is the shared one, then the path and the length of the id
+            let [_, _, 0, ..] = *data else { return None };
+            let path = data.get(3..)?;
+            let end = path.iter().position(|&b| b == 0)?;
+            let len = usize::from(*path.get(end + 1)?);
+            Some((path.get(..end)?.to_vec(), path.get(end + 2..end + 2 + len)?.to_vec()))
+        };
+        let (path, id) = match gnu {
+            Some(data) => {
+                let end = data.iter().position(|&b| b == 0)?;
+                (data.get(..end)?.to_vec(), data.get(end + 1..)?.to_vec())
+            }
+            None => standard()?,
+        };
+        Some(AltLink { path: String::from_utf8(path).ok()?, id })
+    }
+
+    /// The file with what this one shares with others, if it was found.
+    pub fn shared(&self) -> Option<&DebugFile> {
+        self.shared.as_deref()
+    }
+
+    /// Has it read with that one.
+    pub(crate) fn sharing(&mut self, with: DebugFile) {
+        self.shared = Some(Arc::new(with));
+    }
+
     /// The file that this one refers to.
     pub fn debuglink(&self) -> Option<DebugLink> {
         let data = self.section(".gnu_debuglink").ok()?;

@@ -17,4 +17,9 @@ ld -r --build-id=sha1 tiny.o other.o -o tiny.ko
 rm tiny.o other.o
 # stripped, with a reference to the file that has what it lost
 objcopy --strip-debug --add-gnu-debuglink=tiny-v5 tiny-v5 tiny-stripped
+# what two files share, moved out of both
+cp tiny-v5 tiny-dwz
+cp tiny-v5 other-dwz
+dwz -m tiny-dwz.sup -M tiny-dwz.sup tiny-dwz other-dwz
+rm other-dwz
 chmod 644 tiny-* tiny.ko
