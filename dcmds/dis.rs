@@ -26,7 +26,8 @@ const WINDOW: u64 = 10;
 /// Disassemble a function, or the instructions around an address.
 ///
 /// Exactly at the start of a function all of it is shown, anywhere else ten instructions before and after, with the one
-/// at the address marked. Without an address, disassembly begins at dot.
+/// at the address marked. Without an address, disassembly begins at dot. Where debug information tells, the source line
+/// and the functions that were inlined stand before the code that they became.
 #[derive(Args)]
 pub struct Dis {
     /// addresses as numbers, not as symbols
@@ -35,14 +36,26 @@ pub struct Dis {
     /// addresses as numbers and as symbols
     #[arg(short = 'b')]
     both: bool,
+    /// from the kernel's file; a dump brings its code along, and that is what is read
+    #[arg(short = 'f')]
+    file: bool,
     /// instructions before and after the address
     #[arg(short = 'n', value_name = "COUNT")]
     count: Option<ExprArg>,
+    /// the address is a physical one
+    #[arg(short = 'p', conflicts_with = "file")]
+    physical: bool,
+    /// without source lines
+    #[arg(short = 'q')]
+    quiet: bool,
     /// only the instructions around the address, at the start of a function too
     #[arg(short = 'w')]
     window: bool,
     /// where, instead of the address before the command
     address: Option<ExprArg>,
+    /// the source lines that were shown last
+    #[arg(skip)]
+    shown: std::cell::RefCell<Vec<String>>,
 }
 
 impl Dcmd for Dis {
@@ -55,7 +68,10 @@ impl Dcmd for Dis {
         };
         let addr = given.unwrap_or(cx.env.dot.get());
         let count = self.count.as_ref().map(|n| n.eval(cx)).transpose()?;
-        let symbol = cx.symbols.by_addr(cx, addr).filter(|s| s.size <= LARGEST);
+        self.shown.take();
+        // physical memory has no symbols, and so no functions
+        let symbol = if self.physical { None } else { cx.symbols.by_addr(cx, addr) };
+        let symbol = symbol.filter(|s| s.size <= LARGEST);
         let whole = symbol.as_ref().filter(|s| s.addr == addr && s.size > 0 && !self.window && count.is_none());
         if let (Some(function), true) = (whole, given.is_some()) {
             return self.function(cx, addr, addr.saturating_add(function.size), out);
@@ -67,13 +83,12 @@ impl Dcmd for Dis {
             None => Vec::new(),
         };
         for (at, text) in &before {
-            out.line(self.line(cx, *at, text))?;
+            self.show(cx, *at, text, false, out)?;
         }
         let mut next = addr;
         for i in 0..=count {
-            let (text, len) = instruction(cx, next)?;
-            let line = self.line(cx, next, &text);
-            out.line(if i == 0 && around { format!("{line}  <==") } else { line })?;
+            let (text, len) = instruction(cx, self.space(), next)?;
+            self.show(cx, next, &text, i == 0 && around, out)?;
             next = next.saturating_add(len as u64);
         }
         cx.env.dot.set(next);
@@ -83,11 +98,15 @@ impl Dcmd for Dis {
 }
 
 impl Dis {
+    fn space(&self) -> Space {
+        if self.physical { Space::Phys } else { Space::Kernel }
+    }
+
     fn function(&self, cx: &Cx<'_>, start: u64, end: u64, out: &mut Out<'_>) -> Result<()> {
         let mut at = start;
         while at < end {
-            let (text, len) = instruction(cx, at)?;
-            out.line(self.line(cx, at, &text))?;
+            let (text, len) = instruction(cx, Space::Kernel, at)?;
+            self.show(cx, at, &text, false, out)?;
             at = at.saturating_add(len as u64);
         }
         cx.env.dot.set(at);
@@ -95,8 +114,24 @@ impl Dis {
         Ok(())
     }
 
+    /// A line, below the source that it comes from if that is not the same as of the one before.
+    fn show(&self, cx: &Cx<'_>, addr: u64, text: &str, target: bool, out: &mut Out<'_>) -> Result<()> {
+        if !self.quiet && !self.physical && !out.piped {
+            let source = engine::frame::source(cx, addr);
+            if !source.is_empty() && *self.shown.borrow() != source {
+                source.iter().try_for_each(|line| out.line(format!("    {line}")))?;
+                self.shown.replace(source);
+            }
+        }
+        if out.piped {
+            return out.object(Object::untyped(addr));
+        }
+        let line = self.line(cx, addr, text);
+        out.line(if target { format!("{line}  <==") } else { line })
+    }
+
     fn line(&self, cx: &Cx<'_>, addr: u64, text: &str) -> String {
-        let label = match self.numbers {
+        let label = match self.numbers || self.physical {
             true => format!("{addr:x}"),
             false => format!("{}:", cx.sym(addr)),
         };
@@ -124,11 +159,13 @@ fn previous(cx: &Cx<'_>, start: u64, addr: u64, count: u64) -> Vec<(u64, String)
 }
 
 /// One instruction; bytes that are none are shown as what they are.
-fn instruction(cx: &Cx<'_>, addr: u64) -> Result<(String, usize)> {
-    if let Some(found) = disassemble(cx, addr) {
+fn instruction(cx: &Cx<'_>, space: Space, addr: u64) -> Result<(String, usize)> {
+    if let Some(found) = disassemble_in(cx, space, addr) {
         return Ok(found);
     }
-    Ok((format!("*** invalid opcode 0x{:02x} ***", cx.u8(addr)?), 1))
+    let mut byte = [0];
+    cx.read_in(space, addr, &mut byte)?;
+    Ok((format!("*** invalid opcode 0x{:02x} ***", byte[0]), 1))
 }
 
 thread_local! {
@@ -144,13 +181,17 @@ fn new_engine(arch: Arch) -> Option<Capstone> {
 
 /// The instruction at `addr` and its length in bytes; `None` if there is none or it cannot be read.
 pub fn disassemble(session: &Session, addr: u64) -> Option<(String, usize)> {
+    disassemble_in(session, Space::Kernel, addr)
+}
+
+fn disassemble_in(session: &Session, space: Space, addr: u64) -> Option<(String, usize)> {
     let mut code = [0; LONGEST];
     // the next page may be missing
-    let len = match session.read(addr, &mut code) {
+    let len = match session.read_in(space, addr, &mut code) {
         Ok(()) => LONGEST,
         Err(_) => {
             let len = (4096 - (addr % 4096) as usize).min(LONGEST);
-            session.read(addr, &mut code[..len]).ok()?;
+            session.read_in(space, addr, &mut code[..len]).ok()?;
             len
         }
     };

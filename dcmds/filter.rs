@@ -143,6 +143,7 @@ pub struct Where {
 
 impl Filter for Where {
     const NAME: &'static str = "where";
+    const ALIASES: &'static [&'static str] = &["filter"];
     const EXPRESSION: bool = true;
 
     fn start(&mut self, _: &Cx<'_>) -> Result<()> {

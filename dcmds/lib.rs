@@ -7,6 +7,8 @@ mod history;
 mod tests;
 mod words;
 
+pub mod about;
+pub mod aggregate;
 pub mod context;
 pub mod dentry;
 pub mod dis;
@@ -25,10 +27,13 @@ pub mod nm;
 pub mod print;
 pub mod ps;
 pub mod regs;
+pub mod select;
+pub mod settings;
 pub mod sort;
 pub mod stack;
 pub mod stacks;
 pub mod status;
+pub mod typedef;
 pub mod types;
 pub mod vars;
 pub mod walk;
@@ -38,6 +43,8 @@ use engine::DcmdEntry;
 
 /// Every dcmd, by family.
 pub static DCMDS: &[&[DcmdEntry]] = &[
+    about::DCMDS,
+    aggregate::DCMDS,
     context::DCMDS,
     dentry::DCMDS,
     dis::DCMDS,
@@ -56,10 +63,13 @@ pub static DCMDS: &[&[DcmdEntry]] = &[
     print::DCMDS,
     ps::DCMDS,
     regs::DCMDS,
+    select::DCMDS,
+    settings::DCMDS,
     sort::DCMDS,
     stack::DCMDS,
     stacks::DCMDS,
     status::DCMDS,
+    typedef::DCMDS,
     types::DCMDS,
     vars::DCMDS,
     walk::DCMDS,

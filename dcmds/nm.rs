@@ -32,6 +32,9 @@ use std::ops::ControlFlow;
 /// an address, the symbol there.
 #[derive(Args)]
 pub struct Nm {
+    /// the dynamic symbol table: the kernel has none, and this is the only one
+    #[arg(short = 'D')]
+    dynamic: bool,
     /// only the names that ::nmadd gave
     #[arg(short = 'P')]
     private: bool,
@@ -65,6 +68,11 @@ pub struct Nm {
     /// only these types: func, objt, pcpu, noty
     #[arg(short = 't', value_name = "TYPES", value_delimiter = ',')]
     types: Vec<String>,
+    /// only these columns, set apart by `|`: ndx, val, sz, type, bind, oth, shndx, name, ctype, obj
+    #[arg(short = 'f', value_name = "COLUMNS", value_delimiter = ',')]
+    columns: Vec<String>,
+    #[arg(skip)]
+    shown: std::cell::Cell<u64>,
     /// a module and a regular expression, or one of them
     #[arg(value_name = "OBJECT PATTERN", num_args = 0..=2)]
     words: Vec<String>,
@@ -111,15 +119,25 @@ impl Dcmd for Nm {
 
     fn run(&self, cx: &Cx<'_>, at: Option<Object>, out: &mut Out<'_>) -> Result<()> {
         for t in &self.types {
-            if !["func", "objt", "pcpu", "noty"].contains(&t.as_str()) {
-                return Err(Error::Usage(format!("`{t}` is no type of symbol: func, objt, pcpu, noty")));
+            match t.as_str() {
+                "func" | "objt" | "pcpu" | "noty" => {}
+                // an ELF file has them, kallsyms does not
+                "sect" | "file" | "comm" | "tls" | "regi" => {}
+                _ => return Err(Error::Usage(format!("`{t}` is no type of symbol: func, objt, pcpu, noty"))),
             }
+        }
+        if let Some(bad) = self.columns.iter().find(|c| field(c).is_none()) {
+            let all: Vec<&str> = FIELDS.iter().map(|(name, ..)| *name).collect();
+            return Err(Error::Usage(format!("`{bad}` is no column")).hint(format!("there are {}", all.join(", "))));
         }
         if let Some(object) = at {
             let symbol = cx.symbols.by_addr(cx, object.addr).ok_or_else(|| {
                 Error::Usage(format!("no symbol at {:#x}", object.addr)).hint("`ADDR::whatis` looks beyond symbols")
             })?;
             return self.show(cx, symbol, out);
+        }
+        if self.dynamic {
+            return Err(Error::Usage("the kernel has no dynamic symbol table".into()).hint("`::nm` without -D"));
         }
         let (object, pattern) = self.selection(cx)?;
         if !(self.by_name || self.by_value) {
@@ -173,10 +191,11 @@ impl Nm {
         visit: &mut dyn FnMut(Symbol) -> Result<()>,
     ) -> Result<()> {
         if self.private {
-            return cx.symbols.private().into_iter().try_for_each(|(name, addr, size)| {
-                let symbol = Symbol { name, addr, size, kind: SymbolKind::Other, letter: 'A', module: None };
-                if self.wanted(&symbol, pattern) { visit(symbol) } else { Ok(()) }
-            });
+            return cx
+                .symbols
+                .private()
+                .into_iter()
+                .try_for_each(|symbol| if self.wanted(&symbol, pattern) { visit(symbol) } else { Ok(()) });
         }
         let mut table = |source: &dyn SymbolSource| {
             let mut flow = ControlFlow::Continue(());
@@ -219,16 +238,30 @@ impl Nm {
         };
         if self.commands && !out.piped {
             let (addr, size) = (unambiguous(symbol.addr, 16), unambiguous(symbol.size, 16));
-            return out.line(format!("{addr}::nmadd -s {size} {}", symbol.name));
-        }
-        if self.headless && !out.piped {
-            let number = |v: u64| match radix {
-                16 => format!("0x{v:016x}"),
-                radix => format!("{:<20}", digits(v, radix)),
+            let flag = match symbol.kind {
+                SymbolKind::Text => "-f ",
+                SymbolKind::Data => "-o ",
+                _ => "",
             };
-            let (value, size) = (number(symbol.addr), number(symbol.size));
-            let text = format!("{value}|{size}|{:5}|{:5}|{}", kind(&symbol), bind(&symbol), symbol.name);
-            return out.line(text);
+            return out.line(format!("{addr}::nmadd {flag}-s {size} {}", symbol.name));
+        }
+        let index = self.shown.replace(self.shown.get() + 1);
+        if (self.headless || !self.columns.is_empty()) && !out.piped {
+            let columns: Vec<&str> = match self.columns.is_empty() {
+                true => vec!["val", "sz", "type", "bind", "oth", "shndx", "name"],
+                false => self.columns.iter().map(String::as_str).collect(),
+            };
+            // in the order of the table, whatever the order in which they were asked for
+            let chosen: Vec<_> = FIELDS.iter().filter(|(name, ..)| columns.contains(name)).collect();
+            if index == 0 && !self.headless {
+                let heads = chosen.iter().map(|(_, heading, width)| match radix {
+                    16 | 10 | 8 if *width == NUMBER => format!("{heading:width$}", width = number_width(radix)),
+                    _ => format!("{heading:width$}"),
+                });
+                out.line(heads.collect::<Vec<_>>().join(" ").trim_end().to_owned())?;
+            }
+            let cells = chosen.iter().map(|(name, _, width)| self.cell(cx, &symbol, (name, *width), radix, index));
+            return out.line(cells.collect::<Vec<_>>().join("|"));
         }
         let cell = |v: u64| match radix {
             16 => Cell::Addr(v),
@@ -248,9 +281,95 @@ impl Nm {
     }
 }
 
+/// Marks a column of numbers: how wide it is depends on the radix.
+const NUMBER: usize = 0;
+
+/// The columns of `-f`, with their headings and widths, in mdb's order.
+const FIELDS: [(&str, &str, usize); 10] = [
+    ("ndx", "Index", 5),
+    ("obj", "Object", 15),
+    ("val", "Value", NUMBER),
+    ("sz", "Size", NUMBER),
+    ("type", "Type", 5),
+    ("bind", "Bind", 5),
+    ("oth", "Other", 5),
+    ("shndx", "Shndx", 8),
+    ("ctype", "C Type", 50),
+    ("name", "Name", 1),
+];
+
+fn field(name: &str) -> Option<&'static (&'static str, &'static str, usize)> {
+    FIELDS.iter().find(|(known, ..)| *known == name)
+}
+
+/// Columns that a 64-bit number takes.
+fn number_width(radix: u32) -> usize {
+    match radix {
+        16 => 18,
+        8 => 23,
+        _ => 20,
+    }
+}
+
+impl Nm {
+    /// A cell of the layout with bars.
+    fn cell(&self, cx: &Cx<'_>, symbol: &Symbol, (name, width): (&str, usize), radix: u32, index: u64) -> String {
+        let number = |v: u64| match radix {
+            16 => format!("0x{v:016x}"),
+            8 => format!("{v:<#23o}").replacen("0o", "0", 1),
+            radix => format!("{:<20}", digits(v, radix)),
+        };
+        match name {
+            "ndx" => format!("{index:>5}"),
+            "obj" => format!("{:<width$}", symbol.module.as_deref().unwrap_or("vmlinux")),
+            "val" => number(symbol.addr),
+            "sz" => number(symbol.size),
+            "type" => format!("{:<width$}", kind(symbol)),
+            "bind" => format!("{:<width$}", bind(symbol)),
+            // kallsyms keeps neither visibility nor section
+            "oth" => format!("{:<width$}", if radix == 16 { "0x0" } else { "0" }),
+            "shndx" => format!(
+                "{:<width$}",
+                if symbol.letter == 'U' {
+                    "UNDEF"
+                } else if symbol.letter.eq_ignore_ascii_case(&'a') {
+                    "ABS"
+                } else {
+                    ""
+                }
+            ),
+            "ctype" => {
+                let ctype = cx.type_of_symbol(symbol).map_or("<unknown type>".into(), |t| cx.types.spell(t));
+                format!("{ctype:<width$}")
+            }
+            _ => symbol.name.clone(),
+        }
+    }
+}
+
+/// List the global symbols.
+#[derive(Args)]
+pub struct Globals {}
+
+impl Dcmd for Globals {
+    const NAME: &'static str = "$e";
+    const ADDRESS: Address = Address::None;
+    const ROWS: &'static [&'static engine::Schema] = &[<NmRow as IntoRow>::SCHEMA];
+
+    fn run(&self, cx: &Cx<'_>, _: Option<Object>, out: &mut Out<'_>) -> Result<()> {
+        engine::pipeline::run_into(cx, "::nm -g -t func,objt", out)
+    }
+}
+
 /// Give the address a name, which expressions and output then use.
 #[derive(Args)]
 pub struct Nmadd {
+    /// what is named is a function
+    #[arg(short = 'f', conflicts_with = "data")]
+    function: bool,
+    /// what is named is data
+    #[arg(short = 'o')]
+    data: bool,
     /// where what is named ends
     #[arg(short = 'e', value_name = "END", conflicts_with = "size")]
     end: Option<ExprArg>,
@@ -277,7 +396,12 @@ impl Dcmd for Nmadd {
             }
             (None, None) => 0,
         };
-        cx.symbols.add_private(&self.name, addr, size);
+        let kind = match (self.function, self.data) {
+            (true, _) => SymbolKind::Text,
+            (_, true) => SymbolKind::Data,
+            _ => SymbolKind::Other,
+        };
+        cx.symbols.add_private(&self.name, addr, size, kind);
         let radix = cx.env.radix.get();
         out.line(format!("added {}, value={} size={}", self.name, digits(addr, radix), digits(size, radix)))
     }
@@ -296,7 +420,7 @@ impl Dcmd for Nmdel {
 
     fn run(&self, cx: &Cx<'_>, _: Option<Object>, out: &mut Out<'_>) -> Result<()> {
         let private = cx.symbols.private();
-        let Some((name, addr, size)) = private.into_iter().find(|(name, ..)| *name == self.name) else {
+        let Some(Symbol { name, addr, size, .. }) = private.into_iter().find(|s| s.name == self.name) else {
             return Err(
                 Error::Usage(format!("`{}` is no name that ::nmadd gave", self.name)).hint("`::nm -P` lists them")
             );
@@ -308,4 +432,5 @@ impl Dcmd for Nmdel {
 }
 
 /// The dcmds of this file.
-pub static DCMDS: &[DcmdEntry] = &[DcmdEntry::of::<Nm>(), DcmdEntry::of::<Nmadd>(), DcmdEntry::of::<Nmdel>()];
+pub static DCMDS: &[DcmdEntry] =
+    &[DcmdEntry::of::<Nm>(), DcmdEntry::of::<Nmadd>(), DcmdEntry::of::<Nmdel>(), DcmdEntry::of::<Globals>()];

@@ -230,10 +230,10 @@ impl Print {
             (_, Some(n)) => n.eval(cx),
             _ => Ok(default),
         };
-        let usual = Limits::default();
+        let options = &cx.env.options;
         Ok(Limits {
-            chars: limit(self.all_chars, &self.chars, usual.chars)?,
-            elements: limit(self.all_elements, &self.elements, usual.elements)?,
+            chars: limit(self.all_chars, &self.chars, options.chars.get())?,
+            elements: limit(self.all_elements, &self.elements, options.elements.get())?,
             depth: limit(false, &self.depth, u64::MAX)?.try_into().unwrap_or(u32::MAX),
             holes: self.holes,
             symbols: !self.numbers,
@@ -377,6 +377,7 @@ impl Filter for Printf {
             }
             _ => words::take_type(cx, &self.words).map(|(ty, _, rest)| (ty, rest))?,
         };
+        let edge = cx.env.options.autowrap.get().then(|| cx.env.width.get());
         let letters: Vec<char> = format.specs().map(|s| s.letter).collect();
         let memory = SpaceMemory::current(cx);
         let mut args = Vec::with_capacity(members.len());
@@ -392,7 +393,9 @@ impl Filter for Printf {
                 }
             });
         }
-        self.line.push_str(&format.render(&args, &engine::scope::CxScope(cx)).map_err(usage)?);
+        self.line.push_str(
+            &format.render_at(&args, &engine::scope::CxScope(cx), self.line.chars().count(), edge).map_err(usage)?,
+        );
         while let Some((line, rest)) = self.line.split_once('\n') {
             let (line, rest) = (line.to_owned(), rest.to_owned());
             self.line = rest;

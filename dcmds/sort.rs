@@ -34,10 +34,10 @@ use std::{
 };
 
 /// Items that are kept at once. A row takes some hundred bytes.
-const MOST: usize = 1 << 22;
+pub(crate) const MOST: usize = 1 << 22;
 
 /// The value that an item is compared by: that of the expression, else what the item shows first.
-fn key(cx: &Cx<'_>, question: Option<&Question>, item: &Item) -> Result<Cell> {
+pub(crate) fn key(cx: &Cx<'_>, question: Option<&Question>, item: &Item) -> Result<Cell> {
     if let Some(question) = question {
         return question.value(cx, item);
     }
@@ -50,7 +50,7 @@ fn key(cx: &Cx<'_>, question: Option<&Question>, item: &Item) -> Result<Cell> {
 }
 
 /// Numbers before texts before what is nothing or unreadable, each in its order.
-fn compare(a: &Cell, b: &Cell) -> Ordering {
+pub(crate) fn compare(a: &Cell, b: &Cell) -> Ordering {
     fn number(cell: &Cell) -> Option<i128> {
         match cell {
             Cell::Addr(v) | Cell::Uint(v) | Cell::Hex(v) => Some((*v).into()),
@@ -80,11 +80,11 @@ fn compare(a: &Cell, b: &Cell) -> Ordering {
     }
 }
 
-fn parse(text: Option<&String>) -> Result<Option<Question>> {
+pub(crate) fn parse(text: Option<&String>) -> Result<Option<Question>> {
     text.map(|t| Question::parse(t)).transpose()
 }
 
-fn too_many(name: &str) -> Error {
+pub(crate) fn too_many(name: &str) -> Error {
     Error::Unavailable(format!("::{name} keeps at most {MOST} items")).hint("let fewer through: `… | ::where …`")
 }
 
@@ -244,7 +244,7 @@ pub struct SumRow {
 }
 
 /// The number in a cell. What has none is noted.
-fn measure(cx: &Cx<'_>, question: Option<&Question>, item: &Item, name: &str) -> Result<Option<i128>> {
+pub(crate) fn measure(cx: &Cx<'_>, question: Option<&Question>, item: &Item, name: &str) -> Result<Option<i128>> {
     cx.interrupt.check()?;
     match key(cx, question, item)? {
         Cell::Addr(v) | Cell::Uint(v) | Cell::Hex(v) => Ok(Some(v.into())),
@@ -259,7 +259,7 @@ fn measure(cx: &Cx<'_>, question: Option<&Question>, item: &Item, name: &str) ->
     }
 }
 
-fn integer(v: i128) -> Cell {
+pub(crate) fn integer(v: i128) -> Cell {
     match (u64::try_from(v), i64::try_from(v)) {
         (Ok(v), _) => Cell::Uint(v),
         (_, Ok(v)) => Cell::Int(v),
@@ -313,11 +313,11 @@ pub struct Quantize {
 #[derive(Row)]
 pub struct BinRow {
     /// the least value that falls into it
-    value: Cell,
+    pub(crate) value: Cell,
     /// the share of all values
-    distribution: String,
+    pub(crate) distribution: String,
     /// values in it
-    count: u64,
+    pub(crate) count: u64,
 }
 
 /// Columns of the longest bar.
@@ -349,11 +349,15 @@ impl Filter for Quantize {
         // empty bins between others are part of the picture
         for i in *first..=*last {
             let count = bins.get(&i).copied().unwrap_or(0);
-            let bar = "@".repeat((u128::from(count) * u128::from(BAR)).div_ceil(u128::from(total.max(1))) as usize);
-            out.row(BinRow { value: integer(bin_start(i)), distribution: bar, count })?;
+            out.row(BinRow { value: integer(bin_start(i)), distribution: bar(count, total), count })?;
         }
         Ok(())
     }
+}
+
+/// The share that `count` has in `total`.
+pub(crate) fn bar(count: u64, total: u64) -> String {
+    "@".repeat((u128::from(count) * u128::from(BAR)).div_ceil(u128::from(total.max(1))) as usize)
 }
 
 /// 0 for 0, n for 2^(n-1) up to below 2^n, the same negative.

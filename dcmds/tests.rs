@@ -144,6 +144,7 @@ static REGISTRY: Registry = Registry {
     sections: |_, _| Ok(Default::default()),
     crash_cpu: |_| 0,
     anchors: |_| Vec::new(),
+    thread: |_| None,
     disassemble: crate::dis::disassemble,
 };
 
@@ -278,6 +279,7 @@ fn conditions() {
         ("::walk node | ::where text == NULL", "0x1040"),
         ("::walk node | ::where text == \"hello\"", "0x1000\nnote: left out by ::where: not in the dump, at 1080"),
         ("::walk node | ::where . == 0x1080", "0x1080"),
+        ("::walk node | ::filter 'node->id != 300 && node->name == \"two\"'", "0x1040"),
         ("::walk node | ::where ((struct node *)0x1000)->id == id", "0x1000"),
         ("::walk node | ::where sizeof(struct node) == 48 | ::count", "Uint(3)"),
         ("::walk node | ::where name[0] == 'o'", "0x1000"),
@@ -398,9 +400,9 @@ fn variables() {
         ("1$d", "error: a radix is from 2 to 16\nhint: `0t10$d` sets ten, `0t16$d` sixteen"),
         (
             "20::typeset a b; ::typeset c; ::vars; ::vars -np; ::unset a x",
-            "a = 20\nb = 20\nc = 0\n0x20>a\n0x20>b\nerror: no variable `x`",
+            ". = 20\na = 20\nb = 20\nc = 0\nm = 464c457f\n0x20>a\n0x20>b\nerror: no variable `x`",
         ),
-        ("::echo -n 'a b' $[1+f]", "-n a b 0x10"),
+        ("::echo -n 'a b' $[1+f]", "-n a b 10 "),
         ("::quit", "error: quit"),
     ]);
 }

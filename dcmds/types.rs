@@ -44,7 +44,9 @@ impl Dcmd for Sizeof {
     fn run(&self, cx: &Cx<'_>, _: Option<Object>, out: &mut Out<'_>) -> Result<()> {
         let (ty, spelling, rest) = words::take_type(cx, &self.words)?;
         nothing_left(rest)?;
-        let size = cx.types.size_of(ty).ok_or_else(|| Error::Usage(format!("`{spelling}` has no size")))?;
+        let void = matches!(cx.shape(ty).as_deref(), Some(Type::Void));
+        let size = cx.types.size_of(ty).or(void.then_some(0));
+        let size = size.ok_or_else(|| Error::Usage(format!("`{spelling}` has no size")))?;
         match out.piped {
             true => out.object(Object::untyped(size)),
             false => out.line(format!("sizeof ({spelling}) = {}", unambiguous(size, cx.env.radix.get()))),

@@ -16,6 +16,7 @@ use crate::words::check_variable;
 use engine::{
     lang::number::{digits, unambiguous},
     prelude::*,
+    scope::{INBORN, inborn},
 };
 
 /// Show the default radix, or set it to the address (2 to 16).
@@ -50,6 +51,9 @@ pub struct Vars {
     /// as commands that set them again
     #[arg(short = 'p')]
     commands: bool,
+    /// only those that `::typeset -t` tagged
+    #[arg(short = 't')]
+    tagged: bool,
 }
 
 impl Dcmd for Vars {
@@ -57,12 +61,23 @@ impl Dcmd for Vars {
     const ADDRESS: Address = Address::None;
 
     fn run(&self, cx: &Cx<'_>, _: Option<Object>, out: &mut Out<'_>) -> Result<()> {
-        let vars = cx.env.vars.borrow().clone();
+        let mut vars = cx.env.vars.borrow().clone();
+        if !self.commands {
+            // those that are there from the start are worth a line once they are worth something
+            for name in INBORN {
+                if let Some(value) = inborn(cx, name).filter(|value| *value != 0) {
+                    vars.entry(name.to_owned()).or_insert(value);
+                }
+            }
+        }
         let radix = cx.env.radix.get();
-        for (name, value) in vars.into_iter().filter(|(_, v)| *v != 0 || !self.nonzero) {
+        let tagged = cx.env.tagged.borrow();
+        let wanted =
+            |name: &String, value: u64| (value != 0 || !self.nonzero) && (tagged.contains(name) || !self.tagged);
+        for (name, value) in vars.iter().filter(|(name, value)| wanted(name, **value)) {
             match self.commands {
-                true => out.line(format!("{}>{name}", unambiguous(value, radix)))?,
-                false => out.line(format!("{name} = {}", digits(value, radix)))?,
+                true => out.line(format!("{}>{name}", unambiguous(*value, radix)))?,
+                false => out.line(format!("{name} = {}", digits(*value, radix)))?,
             }
         }
         Ok(())
@@ -78,30 +93,47 @@ impl Dcmd for Nonzero {
     const ADDRESS: Address = Address::None;
 
     fn run(&self, cx: &Cx<'_>, at: Option<Object>, out: &mut Out<'_>) -> Result<()> {
-        Vars { nonzero: true, commands: false }.run(cx, at, out)
+        Vars { nonzero: true, commands: false, tagged: false }.run(cx, at, out)
     }
 }
 
 /// Set variables to the address, or make new ones that are zero. Without names, list all.
+///
+/// `-t` tags them for `::vars -t`, `+t` takes the tag away.
 #[derive(Args)]
 pub struct Typeset {
-    /// the variables
-    names: Vec<String>,
+    /// -t or +t, and the variables
+    #[arg(value_name = "NAME", allow_hyphen_values = true)]
+    words: Vec<String>,
 }
 
 impl Dcmd for Typeset {
     const NAME: &'static str = "typeset";
 
     fn run(&self, cx: &Cx<'_>, at: Option<Object>, out: &mut Out<'_>) -> Result<()> {
-        if self.names.is_empty() {
-            return Vars { nonzero: false, commands: false }.run(cx, at, out);
+        if self.words.is_empty() {
+            return Vars { nonzero: false, commands: false, tagged: false }.run(cx, at, out);
         }
-        self.names.iter().try_for_each(|name| check_variable(name))?;
-        let mut vars = cx.env.vars.borrow_mut();
-        for name in &self.names {
+        let (tag, names) = match &self.words[..] {
+            [flag, names @ ..] if flag == "-t" => (Some(true), names),
+            [flag, names @ ..] if flag == "+t" => (Some(false), names),
+            names => (None, names),
+        };
+        if let Some(bad) = names.iter().find(|name| name.starts_with(['-', '+'])) {
+            return Err(Error::Usage(format!("`{bad}` is no attribute of a variable"))
+                .hint("`::typeset -t NAME` tags one, `::typeset +t NAME` takes the tag away"));
+        }
+        names.iter().try_for_each(|name| check_variable(name))?;
+        for name in names {
             match at {
-                Some(object) => *vars.entry(name.clone()).or_default() = object.addr,
-                None => drop(vars.entry(name.clone()).or_default()),
+                Some(object) => cx.env.set_var(name, object.addr)?,
+                None if inborn(cx, name).is_some() => {}
+                None => drop(cx.env.vars.borrow_mut().entry(name.clone()).or_default()),
+            }
+            match tag {
+                Some(true) => drop(cx.env.tagged.borrow_mut().insert(name.clone())),
+                Some(false) => drop(cx.env.tagged.borrow_mut().remove(name)),
+                None => {}
             }
         }
         Ok(())
@@ -134,16 +166,18 @@ impl Dcmd for Unset {
 #[derive(Args)]
 pub struct Echo {
     /// what to print
-    #[arg(allow_hyphen_values = true)]
+    #[arg(allow_hyphen_values = true, trailing_var_arg = true)]
     words: Vec<String>,
 }
 
 impl Dcmd for Echo {
     const NAME: &'static str = "echo";
     const ADDRESS: Address = Address::None;
+    const DIGITS: bool = true;
 
     fn run(&self, _: &Cx<'_>, _: Option<Object>, out: &mut Out<'_>) -> Result<()> {
-        out.line(self.words.join(" "))
+        // a blank behind each, as mdb has it
+        out.line(self.words.iter().map(|word| format!("{word} ")).collect::<String>())
     }
 }
 

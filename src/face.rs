@@ -38,8 +38,8 @@ impl Program {
         });
         let place = place.unwrap_or_default();
         let mut text = format!("kmdb: {place}{}\n", escape::layout(&error.to_string()));
-        if let Some(span) = error.span() {
-            text.push_str(&engine::lang::point(line, span));
+        if let Some((line, span)) = error.place(line) {
+            text.push_str(&engine::lang::point(line, &span));
             if !text.ends_with('\n') {
                 text.push('\n');
             }

@@ -11,5 +11,6 @@ pub static REGISTRY: Registry = Registry {
     sections: walkers::module::sections,
     crash_cpu: walkers::cpu::crashed,
     anchors: walkers::anchors::find,
+    thread: walkers::cpu::thread,
     disassemble: dcmds::dis::disassemble,
 };

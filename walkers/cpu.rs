@@ -28,3 +28,9 @@ pub fn current(session: &Session, cpu: u32) -> Result<u64> {
     let queue = percpu::variable(session, "runqueues", cpu)?;
     session.u64(queue.wrapping_add(session.offset("rq", "curr")?))
 }
+
+/// The task whose registers stand for the dump: what [`crashed`]'s CPU ran.
+pub fn thread(session: &Session) -> Option<u64> {
+    let cpu = panicked(session).unwrap_or(0);
+    current(session, cpu).ok()
+}

@@ -21,6 +21,7 @@ static REGISTRY: Registry = Registry {
     sections: walkers::module::sections,
     crash_cpu: walkers::cpu::crashed,
     anchors: |_| Vec::new(),
+    thread: walkers::cpu::thread,
     disassemble: |_, _| None,
 };
 

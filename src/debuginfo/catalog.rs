@@ -14,8 +14,12 @@ mod parse;
 mod spell;
 
 use std::collections::{HashMap, HashSet};
-use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::sync::{
+    Arc, Mutex, OnceLock, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard,
+    atomic::{AtomicBool, Ordering},
+};
 
+use crate::synthetic::Synthetic;
 use crate::types::{SourceId, Tag, Type, TypeId, TypeSource};
 
 /// Longest chain of typedefs and qualifiers, and deepest nesting of members or declarators, that is followed. The
@@ -51,6 +55,9 @@ pub struct Types {
     adding: Mutex<()>,
     made: RwLock<Made>,
     cache: [RwLock<HashMap<TypeId, Arc<Type>>>; SHARDS],
+    /// what the user made, and whether its names go before those of the target
+    synthetic: OnceLock<Arc<Synthetic>>,
+    preferred: AtomicBool,
 }
 
 /// Types that belong to no source, each kept once, so that equal types have equal ids.
@@ -95,6 +102,26 @@ impl Types {
         Ok(id)
     }
 
+    /// The types that the user made, or is about to make.
+    pub fn synthetic(&self) -> Arc<Synthetic> {
+        if let Some(known) = self.synthetic.get() {
+            return known.clone();
+        }
+        let mut made = None;
+        let added = self.add(|id| {
+            let source = Arc::new(Synthetic::new(id));
+            made = Some(source.clone());
+            Ok::<Arc<dyn TypeSource>, std::convert::Infallible>(source)
+        });
+        let source = made.unwrap_or_else(|| Arc::new(Synthetic::new(added.unwrap_or(TypeId::BUILTIN - 1))));
+        self.synthetic.get_or_init(|| source).clone()
+    }
+
+    /// Lets the names that the user made go before those of the target, or no longer.
+    pub fn prefer_synthetic(&self, yes: bool) {
+        self.preferred.store(yes, Ordering::Relaxed);
+    }
+
     /// The source of that number.
     pub fn source(&self, id: SourceId) -> Option<Arc<dyn TypeSource>> {
         read(&self.sources).get(usize::from(id)).cloned()
@@ -119,6 +146,10 @@ impl Types {
         if id.source == TypeId::BUILTIN {
             return read(&self.made).nodes.get(id.local as usize).cloned();
         }
+        // a struct is completed after it was first asked for, when it points at itself
+        if let Some(own) = self.synthetic.get().filter(|own| own.is(id.source)) {
+            return own.get(id.local).map(Arc::new);
+        }
         let shard = self.cache.get(id.local as usize % SHARDS)?;
         if let Some(node) = read(shard).get(&id) {
             return Some(node.clone());
@@ -129,6 +160,14 @@ impl Types {
 
     /// Every type of that name in the first source that has a complete one, else the declarations that there are.
     pub fn find(&self, tag: Tag, name: &str) -> Vec<TypeId> {
+        if self.preferred.load(Ordering::Relaxed)
+            && let Some(own) = self.synthetic.get()
+        {
+            let found = own.find(tag, name);
+            if !found.is_empty() {
+                return found;
+            }
+        }
         self.find_in(&self.sources(), tag, name)
     }
 
@@ -323,6 +362,24 @@ impl Types {
             let found = self.find_member(&inner, name, seen, depth)?;
             Some(Place { bit_offset: m.bit_offset.checked_add(found.bit_offset)?, ..found })
         })
+    }
+
+    /// The alignment of a type in bytes, as the compiler would choose it; 1 of what has none.
+    pub fn align_of(&self, id: TypeId) -> u64 {
+        self.align(id, MAX_DEPTH)
+    }
+
+    fn align(&self, id: TypeId, depth: usize) -> u64 {
+        let Some(depth) = depth.checked_sub(1) else { return 1 };
+        match self.resolve(id).map(|(_, node)| node).as_deref() {
+            Some(Type::Int { size, .. } | Type::Float { size, .. } | Type::Enum { size, .. }) => {
+                u64::from((*size).clamp(1, 16))
+            }
+            Some(Type::Pointer { .. }) => 8,
+            Some(Type::Array { elem, .. }) => self.align(*elem, depth),
+            Some(Type::Struct { members, .. }) => members.iter().map(|m| self.align(m.ty, depth)).max().unwrap_or(1),
+            _ => 1,
+        }
     }
 
     /// The members a user may name directly in `ty`, with those of anonymous structs and unions in their place.

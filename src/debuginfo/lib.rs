@@ -20,6 +20,7 @@ pub mod modsyms;
 mod moved;
 mod names;
 pub mod symbols;
+pub mod synthetic;
 pub mod types;
 
 pub use btf::Btf;

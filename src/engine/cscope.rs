@@ -77,14 +77,9 @@ impl Question {
         ItemScope { cx, row, object: item.object(), cache: &self.cache }
     }
 
-    /// The place in the expression is said in words: it is no place in the line that was typed.
     fn error(&self, scope: &ItemScope<'_, '_>, e: CError) -> Error {
         let hint = e.hint.or_else(|| scope.similar(self.text.get(e.span.clone()).unwrap_or_default()));
-        let error = Error::Usage(format!("in `{}`: {}", self.text, e.message));
-        match hint {
-            Some(hint) => error.hint(hint),
-            None => error,
-        }
+        Error::Value { span: e.span, message: e.message, hint, unreadable: None }.nested_in(&self.text)
     }
 }
 
@@ -139,6 +134,14 @@ impl ItemScope<'_, '_> {
             ty
         });
         ty.ok_or_else(|| format!("no type `{spelling}`"))
+    }
+
+    /// Whether a name is that of a struct, with or without the `_struct` that some have.
+    fn is_called(&self, ctype: TypeId, name: &str) -> bool {
+        match self.cx.shape(ctype).as_deref() {
+            Some(Type::Struct { name: Some(tag), .. }) => &**tag == name || tag.strip_suffix("_struct") == Some(name),
+            _ => false,
+        }
     }
 
     /// Where a pointer or an array leads, and the type of what is there; otherwise the text says what it is.
@@ -226,7 +229,11 @@ impl CScope for ItemScope<'_, '_> {
             return row.cells.get(i).map(Self::cell);
         }
         let Object { addr, ctype: Some(ctype) } = self.object? else { return None };
-        self.member(&Val::whole(addr, ctype), name, false).ok()
+        match self.member(&Val::whole(addr, ctype), name, false) {
+            Ok(found) => Some(found),
+            // the item may be called by its type: `task->mm`, `dentry->d_name`
+            Err(_) => self.is_called(ctype, name).then_some(CValue::Object(Val::Pointer { to: addr, ctype })),
+        }
     }
 
     fn enumerator(&self, name: &str) -> Option<i64> {

@@ -1,9 +1,13 @@
 //! What the language remembers between commands: dot, the increment, variables, the radix, options.
 
-use crate::{lang::ast::Stage, macros::Macro};
+use crate::{
+    error::{Error, Result},
+    lang::ast::Stage,
+    macros::Macro,
+};
 use std::{
     cell::{Cell, RefCell},
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
 };
 use targets::Space;
 
@@ -22,6 +26,10 @@ pub struct Env {
     pub radix: Cell<u32>,
     /// user variables
     pub vars: RefCell<BTreeMap<String, u64>>,
+    /// those of them that `::typeset -t` tagged
+    pub tagged: RefCell<BTreeSet<String>>,
+    /// what `::set` sets
+    pub options: Options,
     /// saved pipelines
     pub macros: RefCell<BTreeMap<String, Macro>>,
     /// what a bare expression runs again
@@ -37,6 +45,25 @@ pub struct Env {
 }
 
 impl Env {
+    /// Moves dot behind what the last command consumed.
+    pub fn step(&self) {
+        self.dot.set(self.dot.get().wrapping_add(self.increment.get()));
+    }
+
+    /// Sets a variable. That of the representative thread cannot be.
+    pub fn set_var(&self, name: &str, value: u64) -> Result<()> {
+        if name == "." {
+            self.dot.set(value);
+            return Ok(());
+        }
+        if name == "thread" {
+            return Err(Error::Usage(format!("`{name}` cannot be set: it tells of the target"))
+                .hint("any other name is free: `value>name`"));
+        }
+        self.vars.borrow_mut().insert(name.to_owned(), value);
+        Ok(())
+    }
+
     /// A command that looks for damage found some.
     pub fn found(&self) {
         self.findings.set(self.findings.get().saturating_add(1));
@@ -52,12 +79,49 @@ impl Default for Env {
             count: Cell::new(1),
             radix: Cell::new(16),
             vars: RefCell::default(),
+            tagged: RefCell::default(),
+            options: Options::default(),
             macros: RefCell::default(),
             last_stages: RefCell::default(),
             depth: Cell::new(0),
             space: Cell::new(Space::Kernel),
             width: Cell::new(80),
             findings: Cell::new(0),
+        }
+    }
+}
+
+/// What `::set` sets.
+pub struct Options {
+    /// `::printf` breaks lines at the width of the output
+    pub autowrap: Cell<bool>,
+    /// Ctrl-D at the prompt does not end kmdb
+    pub ignoreeof: Cell<bool>,
+    /// long answers go through a pager
+    pub pager: Cell<bool>,
+    /// an empty line runs the last command again, at the next address
+    pub repeatlast: Cell<bool>,
+    /// elements of an array that `::print` shows
+    pub elements: Cell<u64>,
+    /// characters of an array that `::print` shows
+    pub chars: Cell<u64>,
+    /// what stands before a line that is being typed
+    pub prompt: RefCell<String>,
+    /// the file that `::log` named, and whether it is written now
+    pub log: RefCell<Option<(String, bool)>>,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Options {
+            autowrap: Cell::new(false),
+            ignoreeof: Cell::new(false),
+            pager: Cell::new(true),
+            repeatlast: Cell::new(false),
+            elements: Cell::new(32),
+            chars: Cell::new(1024),
+            prompt: RefCell::new("> ".into()),
+            log: RefCell::default(),
         }
     }
 }

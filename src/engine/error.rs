@@ -153,6 +153,24 @@ impl Error {
         }
     }
 
+    /// The line to show, and the place in it: the typed one, or, if the error is about a text inside of it that cannot be
+    /// found there as it is (it was put together, or read from elsewhere), that text.
+    pub fn place<'e>(&'e self, line: &'e str) -> Option<(&'e str, Span)> {
+        match self {
+            Error::Syntax { span, .. } | Error::Value { span, .. } => Some((line, span.clone())),
+            Error::Hinted { source, .. } | Error::While { source, .. } => source.place(line),
+            Error::Nested { text, source } => {
+                let (inner, span) = source.place(text)?;
+                let mut found = line.match_indices(inner);
+                match (found.next(), found.next()) {
+                    (Some((at, _)), None) => Some((line, span.start + at..span.end + at)),
+                    _ => Some((inner, span)),
+                }
+            }
+            _ => None,
+        }
+    }
+
     /// The reason at bottom without its place, so that equal reasons can be counted together.
     pub fn kind(&self) -> String {
         match self {

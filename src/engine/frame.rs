@@ -36,6 +36,17 @@ pub fn name(session: &Session, pc: u64, returned: bool) -> String {
     }
 }
 
+/// Where the code at an address comes from: the functions inlined there, the innermost first, and the source line.
+/// Empty without debug information.
+pub fn source(session: &Session, at: u64) -> Vec<String> {
+    let found = session.dwarf_at(at).and_then(|dwarf| dwarf.frames(at).ok()).unwrap_or_default();
+    let shown = |f: &Frame| match f.inlined {
+        true => format!("{} [inlined]{}", f.function.as_deref().unwrap_or("?"), place(f)),
+        false => place(f).trim_start().trim_matches(['(', ')']).to_owned(),
+    };
+    found.iter().map(shown).filter(|line| !line.is_empty()).collect()
+}
+
 fn with_inlined(session: &Session, here: String, at: u64) -> Vec<String> {
     let found = session.dwarf_at(at).and_then(|dwarf| dwarf.frames(at).ok()).unwrap_or_default();
     let Some((outer, inlined)) = found.split_last() else { return vec![here] };

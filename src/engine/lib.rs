@@ -23,6 +23,7 @@ pub mod names;
 pub mod notes;
 pub mod open;
 pub mod pipeline;
+pub mod refused;
 pub mod registry;
 pub mod scope;
 pub mod session;

@@ -79,6 +79,11 @@ fn near_symbols(cx: &Cx<'_>, name: &str) -> Option<String> {
 
 /// The error for a dcmd that does not exist, with the nearest names or the walker of that name.
 pub fn unknown_dcmd(cx: &Cx<'_>, name: &str, span: &Span) -> Error {
+    if let Some(refusal) = crate::refused::refusal(name) {
+        let sigil = if name.starts_with(['$', ':']) { "" } else { "::" };
+        let message = format!("`{sigil}{name}` is refused: {}", refusal.why);
+        return Error::Value { span: span.clone(), message, hint: Some(refusal.instead.into()), unreadable: None };
+    }
     let all = cx.registry.all_dcmds().flat_map(|d| std::iter::once(d.name).chain(d.aliases.iter().copied()));
     let macros = cx.env.macros.borrow();
     let all = all.chain(macros.keys().map(String::as_str));

@@ -21,6 +21,17 @@ use std::path::Path;
 /// `::eval` inside `::eval` and macros that run each other must end somewhere.
 const MAX_DEPTH: u32 = 32;
 
+/// An empty line at the prompt: nothing, or with `::set -o repeatlast` the last command again, behind what it showed.
+pub fn repeat_last(cx: &Cx<'_>) -> Result<()> {
+    let stages = cx.env.last_stages.borrow().clone();
+    if !cx.env.options.repeatlast.get() || stages.is_empty() {
+        return Ok(());
+    }
+    cx.env.step();
+    let statement = Statement { addr: None, count: None, stages, shell: None, shell_source: false };
+    run_statement(cx, &statement, None, None)
+}
+
 /// Runs every statement of `text`; what the last stages emit goes to the face.
 pub fn run(cx: &Cx<'_>, text: &str) -> Result<()> {
     let mut statements = lang::Statements::new(text);
@@ -106,20 +117,21 @@ fn run_statement(cx: &Cx<'_>, statement: &Statement, at: Option<Object>, into: O
         return run_lines(cx, &text);
     }
     let again;
-    let stages = match (&statement.stages[..], start) {
-        ([], Some(_)) if into.is_some() => {
+    let bare = statement.stages.is_empty() && (statement.addr.is_some() || statement.count.is_some());
+    let stages = match &statement.stages[..] {
+        _ if bare && into.is_some() && statement.count.is_none() => {
             cx.env.increment.set(0);
             return Ok(());
         }
-        // adb's heritage: a bare address repeats the last command there
-        ([], Some(_)) => {
-            again = cx.env.last_stages.borrow().clone();
-            if again.is_empty() {
-                return Ok(());
+        // adb's heritage: a bare address repeats the last command there, a bare count goes on behind it
+        _ if bare => {
+            if statement.addr.is_none() {
+                cx.env.step();
             }
+            again = cx.env.last_stages.borrow().clone();
             &again[..]
         }
-        (stages, _) => stages,
+        stages => stages,
     };
     if into.is_none() && !stages.is_empty() {
         *cx.env.last_stages.borrow_mut() = stages.to_vec();
@@ -131,8 +143,10 @@ fn run_statement(cx: &Cx<'_>, statement: &Statement, at: Option<Object>, into: O
     };
     cx.env.count.set(count);
     let shell = statement.shell.as_deref();
-    if let (Some(command), []) = (shell, stages) {
-        return cx.face.shell(command);
+    match (shell, stages) {
+        (_, []) if bare => return Ok(()),
+        (Some(command), []) => return cx.face.shell(command),
+        _ => {}
     }
     match into {
         Some(out) if shell.is_none() => run_stages(cx, stages, start, count, &mut *out.sink, out.piped),
@@ -270,7 +284,8 @@ fn make(cx: &Cx<'_>, stage: &lang::ast::Stage) -> Result<Box<dyn Stage>> {
                 };
             };
             let words = match entry.expression {
-                true => expression(args),
+                true => expression(&(entry.command)(), args),
+                false if entry.digits => args.iter().map(|w| printed(cx, w)).collect::<Result<_>>()?,
                 false => args.iter().map(|w| word(cx, w)).collect::<Result<_>>()?,
             };
             (entry.make)(cx, &words)
@@ -289,12 +304,30 @@ pub(crate) fn word(cx: &Cx<'_>, word: &Word) -> Result<String> {
     }
 }
 
-/// Options, then an expression as one word.
-fn expression(args: &[Word]) -> Vec<String> {
-    let is_option = |w: &&Word| matches!(w.raw.as_bytes(), [b'-', c] if c.is_ascii_alphabetic());
-    let (options, rest) = args.split_at(args.iter().take_while(is_option).count());
+/// A word as it is printed: what `$[…]` is worth has no prefix.
+fn printed(cx: &Cx<'_>, at: &Word) -> Result<String> {
+    match &at.kind {
+        WordKind::Immediate(expr) => Ok(lang::number::digits(eval(cx, expr)?, cx.env.radix.get())),
+        WordKind::Text(_) => word(cx, at),
+    }
+}
+
+/// Options, some of which take a word, then an expression as one word.
+fn expression(command: &clap::Command, args: &[Word]) -> Vec<String> {
+    let mut options = 0;
+    while let Some([b'-', letter]) = args.get(options).map(|w| w.raw.as_bytes())
+        && letter.is_ascii_alphabetic()
+    {
+        let option = command.get_arguments().find(|a| a.get_short() == Some(char::from(*letter)));
+        options += if option.is_some_and(|a| a.get_action().takes_values()) { 2 } else { 1 };
+    }
+    let (options, rest) = args.split_at(options.min(args.len()));
     let text = (!rest.is_empty()).then(|| lang::cexpr::text_of(rest));
-    options.iter().map(|w| w.raw.clone()).chain(text).collect()
+    let plain = |w: &Word| match &w.kind {
+        WordKind::Text(text) => text.clone(),
+        WordKind::Immediate(_) => w.raw.clone(),
+    };
+    options.iter().map(plain).chain(text).collect()
 }
 
 /// A macro that is more than a pipeline: see [`macros`].
@@ -321,8 +354,7 @@ impl Stage for Assign {
             Some(bytes @ 1..=7) => dot & ((1 << (8 * u32::from(bytes))) - 1),
             _ => dot,
         };
-        cx.env.vars.borrow_mut().insert(self.name.clone(), value);
-        Ok(())
+        cx.env.set_var(&self.name, value)
     }
 }
 
@@ -361,19 +393,36 @@ struct Source {
 impl Stage for Source {
     fn item(&mut self, cx: &Cx<'_>, item: Option<Item>, out: &mut Out<'_>) -> Result<()> {
         if self.sigil == "$>" {
-            return Err(Error::Usage("session logs are not kept with `$>`".into()).hint("use `… ! tee FILE`"));
+            let command = match self.name.as_str() {
+                "" => "::log -d".to_owned(),
+                name => format!("::log '{}'", name.replace('\'', "\\'")),
+            };
+            return run_into(cx, &command, out);
         }
+        cx.env.set_var("9", cx.env.count.get())?;
         if Path::new(&self.name).is_file() {
             return source(cx, Path::new(&self.name));
         }
         let command = match self.name.as_str() {
             "bufctl_audit" => "::bufctl -v".to_owned(),
             name if cx.env.macros.borrow().contains_key(name) => format!("::{name}"),
-            name if cx.has_struct(name) => format!("::print struct {name}"),
-            name => {
-                return Err(Error::Usage(format!("`{name}` is neither a file nor a struct"))
-                    .hint("`$<FILE` runs a file of commands, `ADDR$<STRUCT` prints a struct"));
-            }
+            // mdb tries a name as a type in these ways
+            name => match [
+                format!("struct {name}"),
+                format!("union {name}"),
+                format!("{name}_t"),
+                format!("struct {name}s"),
+                name.to_owned(),
+            ]
+            .into_iter()
+            .find(|spelling| cx.ctype(spelling).is_ok())
+            {
+                Some(spelling) => format!("::print '{spelling}'"),
+                None => {
+                    return Err(Error::Usage(format!("`{name}` is no file, no macro and no type"))
+                        .hint("`$<FILE` runs a file of commands, `ADDR$<STRUCT` prints a struct"));
+                }
+            },
         };
         let at = item.and_then(|i| i.object()).map_or(cx.env.dot.get(), |o| o.addr);
         run_into(cx, &format!("0x{at:x}{command}"), out)

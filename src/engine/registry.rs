@@ -35,6 +35,8 @@ pub trait Dcmd: Args {
     const ROWS: &'static [&'static Schema] = &[];
     /// C type of what its rows are about, `struct task_struct`: what the next stage's dot is. Empty if it varies.
     const PASSES: &'static str = "";
+    /// Whether `$[…]` comes as the digits that are printed for it, not as a number to be read again.
+    const DIGITS: bool = false;
     /// Runs once for each address that comes in, or once without one.
     fn run(&self, cx: &Cx<'_>, at: Option<Object>, out: &mut Out<'_>) -> Result<()>;
 }
@@ -108,6 +110,8 @@ pub struct DcmdEntry {
     pub passes: &'static str,
     /// whether its words are one C expression
     pub expression: bool,
+    /// whether `$[…]` comes as the digits that are printed for it
+    pub digits: bool,
     /// flags and help
     pub command: fn() -> clap::Command,
     /// makes the stage
@@ -155,6 +159,7 @@ impl DcmdEntry {
             rows: D::ROWS,
             passes: D::PASSES,
             expression: false,
+            digits: D::DIGITS,
             command: || command::<D>(D::NAME),
             make: |_, words| Ok(Box::new(PerItem(parse::<D>(D::NAME, words)?))),
         }
@@ -185,6 +190,7 @@ impl DcmdEntry {
             rows: F::ROWS,
             passes: "",
             expression: F::EXPRESSION,
+            digits: false,
             command: || command::<F>(F::NAME),
             make: |cx, words| {
                 let mut filter = parse::<F>(F::NAME, words)?;
@@ -220,6 +226,7 @@ impl DcmdEntry {
             rows: G::ROWS,
             passes: "",
             expression: false,
+            digits: false,
             command: || command::<G>(G::NAME),
             make: |_, words| Ok(Box::new(Gathering(parse::<G>(G::NAME, words)?, false))),
         }
@@ -287,6 +294,8 @@ pub struct Registry {
     pub crash_cpu: fn(&Session) -> usize,
     /// finds variables of a kernel whose symbol table has only functions
     pub anchors: fn(&Session) -> Vec<debuginfo::Symbol>,
+    /// the task that ran on that CPU, which the registers are of
+    pub thread: fn(&Session) -> Option<u64>,
     /// disassembles one instruction: its text and its length in bytes
     pub disassemble: fn(&Session, u64) -> Option<(String, usize)>,
 }

@@ -171,6 +171,11 @@ impl Session {
         self.module_dwarf(module).map(Arc::as_ref)
     }
 
+    /// The source file of the code at an address, if debug information tells.
+    pub fn source_file(&self, addr: u64) -> Option<String> {
+        self.dwarf_at(addr)?.frames(addr).ok()?.pop()?.file
+    }
+
     // ---- types --------------------------------------------------------------------------------------------------
 
     /// A type by its C spelling: the kernel's, or else a module's.

@@ -6,7 +6,10 @@ use std::{
     cell::Cell,
     collections::BTreeMap,
     ops::Range,
-    sync::{Arc, OnceLock, PoisonError, RwLock},
+    sync::{
+        Arc, OnceLock, PoisonError, RwLock,
+        atomic::{AtomicU64, Ordering},
+    },
 };
 
 /// A loaded module, as the walker room finds it.
@@ -31,7 +34,8 @@ pub struct Module {
 pub struct Symbols {
     kernel: Option<Arc<dyn SymbolSource>>,
     modules: Loaded,
-    private: RwLock<BTreeMap<String, (u64, u64)>>,
+    private: RwLock<BTreeMap<String, Symbol>>,
+    distance: AtomicU64,
 }
 
 /// The modules as they were when they were looked at. A running kernel loads and unloads some: then they are looked at
@@ -70,9 +74,21 @@ impl Symbols {
         self.kernel.as_ref()
     }
 
+    /// How far from its start a symbol still names an address; 0, mdb's smart mode: as far as the symbol reaches.
+    pub fn distance(&self) -> u64 {
+        self.distance.load(Ordering::Relaxed)
+    }
+
+    /// Sets the [`distance`](Self::distance).
+    pub fn set_distance(&self, bytes: u64) {
+        self.distance.store(bytes, Ordering::Relaxed);
+    }
+
     /// Names an address, as `::nmadd` does.
-    pub fn add_private(&self, name: &str, addr: u64, size: u64) {
-        self.private.write().unwrap_or_else(PoisonError::into_inner).insert(name.to_owned(), (addr, size));
+    pub fn add_private(&self, name: &str, addr: u64, size: u64, kind: SymbolKind) {
+        // the letter of a global symbol that is absolute
+        let symbol = Symbol { name: name.to_owned(), addr, size, kind, letter: 'A', module: None };
+        self.private.write().unwrap_or_else(PoisonError::into_inner).insert(name.to_owned(), symbol);
     }
 
     /// Forgets a private name; false if there was none.
@@ -80,10 +96,9 @@ impl Symbols {
         self.private.write().unwrap_or_else(PoisonError::into_inner).remove(name).is_some()
     }
 
-    /// Private names with their addresses and sizes.
-    pub fn private(&self) -> Vec<(String, u64, u64)> {
-        let map = self.private.read().unwrap_or_else(PoisonError::into_inner);
-        map.iter().map(|(name, (addr, size))| (name.clone(), *addr, *size)).collect()
+    /// The private names.
+    pub fn private(&self) -> Vec<Symbol> {
+        self.private.read().unwrap_or_else(PoisonError::into_inner).values().cloned().collect()
     }
 
     /// The loaded modules.
@@ -123,8 +138,8 @@ impl Symbols {
 
     /// All symbols of a name.
     pub fn by_name(&self, session: &Session, name: &str) -> Vec<Symbol> {
-        if let Some((addr, size)) = self.private.read().unwrap_or_else(PoisonError::into_inner).get(name) {
-            return vec![private_symbol(name, *addr, *size)];
+        if let Some(own) = self.private.read().unwrap_or_else(PoisonError::into_inner).get(name) {
+            return vec![own.clone()];
         }
         let mut found = self.kernel.as_ref().map(|k| k.by_name(name)).unwrap_or_default();
         if found.is_empty() {
@@ -146,11 +161,17 @@ impl Symbols {
 
     /// The symbol that covers an address.
     pub fn by_addr(&self, session: &Session, addr: u64) -> Option<Symbol> {
-        for (name, at, size) in self.private() {
-            if addr >= at && addr - at < size.max(1) {
-                return Some(private_symbol(&name, at, size));
-            }
+        let found = self.covering(session, addr)?;
+        let distance = self.distance();
+        (distance == 0 || addr.wrapping_sub(found.addr) < distance).then_some(found)
+    }
+
+    fn covering(&self, session: &Session, addr: u64) -> Option<Symbol> {
+        let private = self.private.read().unwrap_or_else(PoisonError::into_inner);
+        if let Some(own) = private.values().find(|s| addr >= s.addr && addr - s.addr < s.size.max(1)) {
+            return Some(own.clone());
         }
+        drop(private);
         if let Some(found) = self.kernel.as_ref().and_then(|k| k.by_addr(addr)) {
             return Some(found);
         }
@@ -181,8 +202,4 @@ impl Symbols {
         }
         Some(text)
     }
-}
-
-fn private_symbol(name: &str, addr: u64, size: u64) -> Symbol {
-    Symbol { name: name.to_owned(), addr, size, kind: SymbolKind::Other, letter: 'p', module: None }
 }

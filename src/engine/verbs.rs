@@ -72,9 +72,13 @@ impl Stage for VerbStage {
         let outcome = run.at(&mut io, dot, cx.env.increment.get(), 1);
         cx.env.dot.set(outcome.dot);
         cx.env.increment.set(outcome.increment);
+        let mut vars = cx.env.vars.borrow_mut();
         if let Some(value) = outcome.value {
-            cx.env.vars.borrow_mut().insert("0".into(), value);
+            vars.insert("0".into(), value);
         }
+        let before = vars.insert("1".into(), dot).unwrap_or(0);
+        vars.insert("2".into(), before);
+        drop(vars);
         Self::emit(io, out)?;
         outcome.error.map_or(Ok(()), |e| Err(self.error(e)))
     }

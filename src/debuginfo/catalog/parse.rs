@@ -17,6 +17,17 @@ impl Types {
         }
     }
 
+    /// The type and the name of a declaration: `void **white`, `uintptr_t stone[7]`, `int (*call)(void *)`.
+    pub fn parse_declaration(&self, text: &str) -> Result<(TypeId, String), String> {
+        let mut parser = Parser { types: self, tokens: tokens(text)?, at: 0, depth: 0, name: Some("") };
+        let id = parser.type_name()?;
+        match (parser.peek(), parser.name) {
+            (Some(token), _) => Err(format!("`{token}` does not belong in `{}`", text.trim())),
+            (None, Some(name)) if !name.is_empty() => Ok((id, name.to_owned())),
+            _ => Err(format!("a name is missing in `{}`", text.trim())),
+        }
+    }
+
     /// `name` as a typedef, base type or, failing that, a tag.
     fn name(&self, name: &str) -> Result<TypeId, String> {
         if let Some(id) = [Tag::Name, Tag::Struct, Tag::Union, Tag::Enum].iter().find_map(|&tag| self.first(tag, name))

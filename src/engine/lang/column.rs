@@ -35,6 +35,11 @@ pub(super) struct Fit {
 const TAB_STOP: usize = 8;
 
 impl Lines {
+    /// Goes on in a line of which so many columns are taken.
+    pub fn behind(column: usize, wrap: Option<usize>) -> Lines {
+        Lines { column, wrap, ..Lines::default() }
+    }
+
     pub fn column(&self) -> usize {
         self.column
     }

@@ -118,6 +118,15 @@ fn is_word(c: char) -> bool {
     !is_blank(c) && !matches!(c, '\n' | ';' | '!' | '|' | '"' | '\'')
 }
 
+/// Whether a text, as it is, is one argument word of that text.
+pub(super) fn is_plain_word(text: &str) -> bool {
+    let mut cur = Cursor::new(text);
+    !text.is_empty()
+        && !text.starts_with("//")
+        && word(&mut cur).is_ok_and(|found| found.node == text)
+        && cur.peek().is_none()
+}
+
 /// At a `|` or `!` that ends the arguments. `||`, `!=` and `!~` followed by a blank are parts of an expression: no stage can
 /// be empty and no shell command begins with `=` or is `~`.
 pub(super) fn at_pipe(cur: &Cursor<'_>) -> bool {

@@ -6,6 +6,7 @@
 //! | `lex` | characters: names, numbers, quotes, words |
 //! | `expr` | expressions: operators and their precedence |
 //! | [`parse()`] | statements, stages, format lists |
+//! | `print` | the tree as text again |
 //! | [`mod@eval`] | 64-bit arithmetic over a [`eval::Scope`] |
 //! | [`number`] | how numbers are read and written |
 //! | [`printf`] | mdb's printf dialect |
@@ -25,6 +26,7 @@ pub mod format;
 mod lex;
 pub mod number;
 mod parse;
+mod print;
 pub mod printf;
 
 pub use error::{SyntaxError, point};

@@ -186,13 +186,24 @@ impl Format {
 
     /// The text with every conversion filled in; no newline is added.
     pub fn render(&self, args: &[Arg], names: &dyn Names) -> Result<String, PrintfError> {
+        self.render_at(args, names, 0, None)
+    }
+
+    /// The same behind what stands in `column`s of the line already; lines break at `edge`, if there is one.
+    pub fn render_at(
+        &self,
+        args: &[Arg],
+        names: &dyn Names,
+        column: usize,
+        edge: Option<usize>,
+    ) -> Result<String, PrintfError> {
         let (found, expected) = (self.specs().count(), args.len());
         match found.cmp(&expected) {
             std::cmp::Ordering::Less => return Err(PrintfError::Missing { found, expected }),
             std::cmp::Ordering::Greater => return Err(PrintfError::Extra { found, expected }),
             std::cmp::Ordering::Equal => {}
         }
-        let mut lines = Lines::default();
+        let mut lines = Lines::behind(column, edge);
         let mut args = args.iter();
         for piece in &self.pieces {
             match piece {
