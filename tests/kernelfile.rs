@@ -131,11 +131,9 @@ fn a_kernels_file_answers_as_its_dump_does() {
 #[test]
 fn what_a_kernel_that_does_not_run_cannot_answer_is_told() {
     let (_folder, path) = put("vmlinux", &vmlinux());
-    for (question, words) in [("ffff888000000000/X", "not in the kernel's file"), ("::ps", "unreadable")] {
-        let answer = ask(&[&path], &[question]);
-        assert_eq!(answer.status, Some(2), "{question}: {}", answer.out);
-        assert!(answer.err.contains(words), "{question}: {}", answer.err);
-    }
+    let answer = ask(&[&path], &["ffff888000000000/X"]);
+    assert_eq!(answer.status, Some(2), "{}", answer.out);
+    assert!(answer.err.contains("not in the kernel's file"), "{}", answer.err);
 }
 
 #[test]
