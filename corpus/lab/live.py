@@ -21,7 +21,7 @@ QUESTIONS = {
     "modules": "::modules",
     "mounts": "::mounts",
     "msgbuf": "::msgbuf",
-    "init": "::walk task | ::head -n 2 | ::print struct task_struct pid tgid comm start_time",
+    "init": "::walk task | ::head -n 2 | ::print struct task_struct pid tgid comm start_boottime",
     "stacks": "::walk task | ::stack",
 }
 
