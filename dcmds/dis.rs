@@ -9,15 +9,18 @@
 //! pv_native_safe_halt+0x11:       int3
 //! ```
 //!
-//! The dialect is AT&T's, as in mdb and the kernel. Behind the address that a call or jump leads to, or that an operand
-//! refers to relative to the instruction pointer, stands its symbol.
+//! The dialect on x86-64 is AT&T's, as in mdb and the kernel. Behind the address that a call or jump leads to, or that an
+//! operand refers to relative to the instruction pointer, stands its symbol.
 
-use capstone::{Capstone, arch::BuildsCapstone, arch::BuildsCapstoneSyntax, arch::x86};
+use capstone::{Capstone, arch::BuildsCapstone, arch::BuildsCapstoneSyntax, arch::arm64, arch::x86};
 use engine::{prelude::*, targets::Arch};
 use std::cell::OnceCell;
 
-/// The longest instruction of x86.
-const LONGEST: usize = 15;
+/// The shortest and the longest instruction.
+fn lengths(arch: Arch) -> (usize, usize) {
+    if arch == Arch::Aarch64 { (4, 4) } else { (1, 15) }
+}
+
 /// A symbol that claims to be larger is no function.
 const LARGEST: u64 = 1 << 20;
 /// Instructions before and after the address.
@@ -163,9 +166,12 @@ fn instruction(cx: &Cx<'_>, space: Space, addr: u64) -> Result<(String, usize)> 
     if let Some(found) = disassemble_in(cx, space, addr) {
         return Ok(found);
     }
-    let mut byte = [0];
-    cx.read_in(space, addr, &mut byte)?;
-    Ok((format!("*** invalid opcode 0x{:02x} ***", byte[0]), 1))
+    let (len, _) = lengths(cx.target.arch());
+    let mut bytes = [0; 8];
+    let word = bytes.get_mut(..len).unwrap_or_default();
+    cx.read_in(space, addr, word)?;
+    let width = 2 + 2 * len;
+    Ok((format!("*** invalid opcode {:#0width$x} ***", u64::from_le_bytes(bytes)), len))
 }
 
 thread_local! {
@@ -175,6 +181,7 @@ thread_local! {
 fn new_engine(arch: Arch) -> Option<Capstone> {
     match arch {
         Arch::X86_64 => Capstone::new().x86().mode(x86::ArchMode::Mode64).syntax(x86::ArchSyntax::Att).build().ok(),
+        Arch::Aarch64 => Capstone::new().arm64().mode(arm64::ArchMode::Arm).build().ok(),
         _ => None,
     }
 }
@@ -185,26 +192,28 @@ pub fn disassemble(session: &Session, addr: u64) -> Option<(String, usize)> {
 }
 
 fn disassemble_in(session: &Session, space: Space, addr: u64) -> Option<(String, usize)> {
-    let mut code = [0; LONGEST];
+    let arch = session.target.arch();
+    let (_, longest) = lengths(arch);
+    let mut code = vec![0; longest];
     // the next page may be missing
-    let len = match session.read_in(space, addr, &mut code) {
-        Ok(()) => LONGEST,
-        Err(_) => {
-            let len = (4096 - (addr % 4096) as usize).min(LONGEST);
-            session.read_in(space, addr, &mut code[..len]).ok()?;
-            len
-        }
-    };
+    if session.read_in(space, addr, &mut code).is_err() {
+        code.truncate(4096 - (addr % 4096) as usize);
+        session.read_in(space, addr, &mut code).ok()?;
+    }
     let (mnemonic, operands, len) = ENGINE.with(|engine| {
-        let engine = engine.get_or_init(|| new_engine(session.target.arch())).as_ref()?;
-        let all = engine.disasm_count(&code[..len], addr, 1).ok()?;
+        let engine = engine.get_or_init(|| new_engine(arch)).as_ref()?;
+        let all = engine.disasm_count(&code, addr, 1).ok()?;
         let one = all.iter().next()?;
         Some((one.mnemonic()?.to_owned(), hex_immediates(one.op_str().unwrap_or_default()), one.bytes().len()))
     })?;
     let next = addr.wrapping_add(len as u64);
     // literals have no symbols: what is found for an immediate is only the last one before it
     let literal = |s: &String| operands.contains('$') && !operands.contains("(%rip") && s.contains('+');
-    let text = match target(&mnemonic, &operands, next).and_then(|t| session.symbolize(t)).filter(|s| !literal(s)) {
+    let target = match arch {
+        Arch::Aarch64 => target_arm64(&mnemonic, &operands),
+        _ => target(&mnemonic, &operands, next),
+    };
+    let text = match target.and_then(|t| session.symbolize(t)).filter(|s| !literal(s)) {
         Some(symbol) => format!("{mnemonic:<7} {operands} <{symbol}>"),
         None => format!("{mnemonic:<7} {operands}"),
     };
@@ -244,12 +253,20 @@ fn target(mnemonic: &str, operands: &str, next: u64) -> Option<u64> {
     if branch { hex(operands) } else { None }
 }
 
+/// The same on arm64, where it is the last operand, and written out. `adrp` makes only half of an address.
+fn target_arm64(mnemonic: &str, operands: &str) -> Option<u64> {
+    let refers = matches!(mnemonic, "b" | "bl" | "cbz" | "cbnz" | "tbz" | "tbnz" | "adr" | "ldr" | "ldrsw" | "prfm");
+    let last = operands.rsplit(", ").next()?.strip_prefix("#0x")?;
+    (refers || mnemonic.starts_with("b.")).then(|| u64::from_str_radix(last, 16).ok())?
+}
+
 /// The dcmds of this file.
 pub static DCMDS: &[DcmdEntry] = &[DcmdEntry::of::<Dis>()];
 
 #[cfg(test)]
 mod tests {
-    use super::{hex_immediates, target};
+    #![allow(clippy::unwrap_used)]
+    use super::{Arch, hex_immediates, new_engine, target, target_arm64};
 
     #[test]
     fn targets() {
@@ -263,5 +280,24 @@ mod tests {
         assert_eq!(operands, "$0xffffffff85cca800, %rdi");
         assert_eq!(target("movq", &operands, 0), Some(0xffff_ffff_85cc_a800));
         assert_eq!(hex_immediates("$8, $0x30, $12"), "$8, $0x30, $0xc");
+    }
+    #[test]
+    fn arm64() {
+        let engine = new_engine(Arch::Aarch64).unwrap();
+        let text = |word: u32| {
+            let all = engine.disasm_count(&word.to_le_bytes(), 0xffff_8000_0801_0000, 1).unwrap();
+            let one = all.iter().next().unwrap();
+            let (mnemonic, operands) = (one.mnemonic().unwrap().to_owned(), one.op_str().unwrap().to_owned());
+            let target = target_arm64(&mnemonic, &operands);
+            (format!("{mnemonic} {operands}"), target)
+        };
+        // by the Arm ARM's encodings
+        assert_eq!(text(0xd503_233f), ("paciasp ".into(), None));
+        assert_eq!(text(0x9400_0004), ("bl #0xffff800008010010".into(), Some(0xffff_8000_0801_0010)));
+        assert_eq!(text(0x54ff_ffe1), ("b.ne #0xffff80000800fffc".into(), Some(0xffff_8000_0800_fffc)));
+        assert_eq!(text(0xb400_0040), ("cbz x0, #0xffff800008010008".into(), Some(0xffff_8000_0801_0008)));
+        assert_eq!(text(0xf940_0821), ("ldr x1, [x1, #0x10]".into(), None));
+        assert_eq!(text(0x9100_43ff).1, None, "add sp, sp, #0x10");
+        assert_eq!(text(0xb000_0000).1, None, "adrp");
     }
 }

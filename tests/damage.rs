@@ -1,6 +1,6 @@
 //! Damaged dumps: whatever a dump holds, kmdb answers or says why not, and ends.
 //!
-//! Each round takes a real dump, damages it in a way that chance picks (bytes changed, pages of the file zeroed, pages
+//! Each round takes a real dump, of x86-64 and arm64 by turns, damages it in a way that chance picks (bytes changed, pages of the file zeroed, pages
 //! swapped, the tail cut off), and asks a battery of questions that between them touch every walker. The seeds are
 //! fixed, so a failure comes back; `ROUNDS=500 cargo test --test damage` looks further.
 
@@ -115,14 +115,15 @@ fn ask(dump: &Path) -> Option<String> {
 fn damaged_dumps_are_survived() {
     let rounds: u64 = std::env::var("ROUNDS").ok().and_then(|r| r.parse().ok()).unwrap_or(6);
     let first: u64 = std::env::var("SEED").ok().and_then(|r| r.parse().ok()).unwrap_or(1);
-    let packed = Path::new(env!("CARGO_MANIFEST_DIR")).join("corpus/k612-uaf/vmcore.zst");
-    let mut whole = Vec::new();
-    zstd::stream::copy_decode(File::open(packed).unwrap(), &mut whole).unwrap();
+    let whole = ["k612-uaf", "k612-arm64"].map(|dump| {
+        let packed = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("corpus/{dump}/vmcore.zst"));
+        zstd::decode_all(File::open(packed).unwrap()).unwrap()
+    });
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("vmcore");
     let mut wrong = Vec::new();
     for seed in first..first + rounds {
-        File::create(&path).unwrap().write_all(&damage(&whole, seed)).unwrap();
+        File::create(&path).unwrap().write_all(&damage(&whole[seed as usize % 2], seed)).unwrap();
         wrong.extend(ask(&path).map(|what| format!("seed {seed}: {what}")));
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));

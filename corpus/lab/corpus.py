@@ -13,7 +13,7 @@ import sys
 HERE = os.path.dirname(os.path.abspath(__file__))
 LAB = os.environ["KMDB_LAB"]
 # whether the kernel's text comes along, and the big table of symbols
-CORPUS = {"k612-uaf": ("used", True), "k61-uaf": ("used", True), "k612-plain": ("none", False)}
+CORPUS = {"k612-uaf": ("used", True), "k61-uaf": ("used", True), "k612-plain": ("none", False), "k612-arm64": ("none", True)}
 PLAIN_TEXT = 40_000  # truth files above this many bytes are compressed
 
 
@@ -50,7 +50,8 @@ def make(name, out):
     os.makedirs(truth)
     pack(core, f"{out}/{name}/vmcore.zst")
     os.unlink(core)
-    pack(f"{kernel}/labmod.ko", f"{out}/{name}/labmod.ko.zst")
+    if os.path.exists(f"{kernel}/labmod.ko"):
+        pack(f"{kernel}/labmod.ko", f"{out}/{name}/labmod.ko.zst")
     guest = f"{small}/truth"
     with open(f"{guest}/trace.txt", "wb") as f:
         subprocess.run(["gzip", "-dc", f"{guest}/trace/trace.gz"], stdout=f, check=True)

@@ -8,6 +8,7 @@ class Core:
     def __init__(self, path):
         self.file = open(path, "rb")
         head = self.file.read(64)
+        self.machine = struct.unpack_from("<H", head, 18)[0]
         phoff, phnum = struct.unpack_from("<Q", head, 32)[0], struct.unpack_from("<H", head, 56)[0]
         self.file.seek(phoff)
         table = [struct.unpack("<IIQQQQQQ", self.file.read(56)) for _ in range(phnum)]
@@ -32,7 +33,7 @@ class Core:
         return sorted({pfn for paddr, size, _ in self.loads for pfn in range((paddr + 4095) >> 12, (paddr + size) >> 12)})
 
 
-def write(path, notes, pages):
+def write(path, notes, pages, machine=62):
     """Writes an ELF core of {pfn: bytes}, the way QEMU does: physical addresses, p_vaddr 0."""
     runs = []
     for pfn in sorted(pages):
@@ -50,7 +51,7 @@ def write(path, notes, pages):
         table += struct.pack("<IIQQQQQQ", 1, 7, offset, 0, pfn << 12, n << 12, n << 12, 0)
         offset += n << 12
     head = b"\x7fELF\2\1\1" + b"\0" * 9
-    head += struct.pack("<HHIQQQIHHHHHH", 4, 62, 1, 0, 64, 0, 0, 64, 56, count, 0, 0, 0)
+    head += struct.pack("<HHIQQQIHHHHHH", 4, machine, 1, 0, 64, 0, 0, 64, 56, count, 0, 0, 0)
     with open(path, "wb") as f:
         f.write(head + table + notes)
         f.seek(data)

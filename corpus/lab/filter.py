@@ -85,7 +85,7 @@ class Pages:
             self.type_of = lambda t: ~t & 0xFFFFFF if t >> 28 == 0xF and t != 0xFFFFFFFF else 0
             self.buddy = 0x80
             self.slab_type, self.slab_flag = None, 1 << prog["PG_slab"].value_()
-        self.base = prog["vmemmap_base"].value_() if "vmemmap_base" in prog else None
+        self.base = prog["vmemmap"].value_()
         self.cache = {}
 
     def raw(self, pfn):
@@ -184,7 +184,7 @@ def main():
             wanted = {pfn for pfn, at in text.items() if at in words}
         for pfn in text.keys() - wanted:
             count["text left out"] += keep.pop(pfn, None) is not None
-    elfcore.write(a.out, core.notes, keep)
+    elfcore.write(a.out, core.notes, keep, core.machine)
     print(", ".join(f"{k} {n}" for k, n in sorted(count.items())), f"-> {len(keep)} pages")
 
 

@@ -80,6 +80,8 @@ MATRIX = {
     "small-k612-uaf": dict(kernel="k612", script=small.format(first="", ring=640, story="story spill"), append=f"{DEBUG} {QUIET}", **SMALL),
     "small-k61-uaf": dict(kernel="k61", script=small.format(first="", ring=640, story="story spill"), append=f"{DEBUG} {QUIET}",
                           **{**SMALL, "cpu": LA48}),
+    "small-k612-arm64": dict(kernel="a612", script=small.format(first="cgroups\nactors", ring=320, story=""), append=f"{DEBUG} {QUIET}",
+                             **{**SMALL, "cpu": ARM_MAX, "wanted": SMALL["wanted"] + ["dummy"]}),
     "small-k612-plain": dict(kernel="k612", script=small.format(first="cgroups\nactors", ring=160, story="story"), append=f"{PLAIN} {QUIET}",
                              **{**SMALL, "wanted": SMALL["wanted"] + ["overlay", "dummy"]}),
 }

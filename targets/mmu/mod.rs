@@ -4,6 +4,8 @@
 //! the address. What an entry *says* is the architecture's business: one file each, such as `x86_64`.
 
 mod aarch64;
+#[cfg(test)]
+mod tests;
 mod tlb;
 mod visit;
 mod x86_64;

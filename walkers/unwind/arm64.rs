@@ -19,7 +19,7 @@ pub(super) fn sleeping(session: &Session, task: &Task) -> Result<Trace> {
         session.u64(task.addr.wrapping_add(session.offset("task_struct", &path)?))
     };
     let first = Frame { pc: session.target.untagged(member("pc")?), sp: member("sp")?, how: How::Switch, exact: false };
-    chain(session, task.addr, first, member("fp")?)
+    chain(session, task.addr, vec![first], member("fp")?)
 }
 
 /// The stack of what a CPU was doing. Of a function that has made no record yet, the caller is in `x30`.
@@ -27,14 +27,25 @@ pub(super) fn running(session: &Session, task: &Task, regs: &CpuRegs) -> Result<
     let (Some(pc), Some(sp), Some(fp)) = (regs.ip(), regs.sp(), regs.get("x29")) else {
         return Ok(Trace::none("its registers are damaged"));
     };
-    chain(session, task.addr, Frame { pc, sp, how: How::Registers, exact: true }, fp)
+    let mut frames = vec![Frame { pc, sp, how: How::Registers, exact: true }];
+    frames.extend(regs.get("x30").and_then(|lr| leafs_caller(session, pc, lr, sp, fp, How::Registers)));
+    chain(session, task.addr, frames, fp)
 }
 
-fn chain(session: &Session, task: u64, first: Frame, mut fp: u64) -> Result<Trace> {
+/// The caller of a function that was interrupted while it had no record: in `x30`, unless that points into the function
+/// itself (it has called another), or is what the innermost record has too.
+fn leafs_caller(session: &Session, pc: u64, lr: u64, sp: u64, fp: u64, how: How) -> Option<Frame> {
+    let lr = session.target.untagged(lr);
+    let function = |addr| session.symbols.by_addr(session, addr).map(|symbol| symbol.addr);
+    let caller = function(lr.wrapping_sub(4))?;
+    let recorded = record(session, fp).is_ok_and(|(_, back)| session.target.untagged(back) == lr);
+    (Some(caller) != function(pc) && !recorded).then_some(Frame { pc: lr, sp, how, exact: false })
+}
+
+fn chain(session: &Session, task: u64, mut frames: Vec<Frame>, mut fp: u64) -> Result<Trace> {
     let trampolines = trampoline::Trampolines::new(session, task);
-    let mut frames = vec![first];
     let mut guard = Guard::default();
-    let mut before = first.sp;
+    let mut before = frames.last().map_or(0, |frame| frame.sp);
     let end = loop {
         if fp == 0 {
             break End::Bottom;
@@ -92,8 +103,10 @@ fn meta(session: &Session, fp: u64, frames: &mut Vec<Frame>) -> Result<Option<u6
     }
     let regs = fp.wrapping_sub(record);
     let get = |path| session.u64(regs.wrapping_add(session.offset("pt_regs", path)?));
-    frames.push(Frame { pc: session.target.untagged(get("pc")?), sp: get("sp")?, how: How::Saved, exact: true });
-    get("regs[29]").map(Some)
+    let (pc, sp, fp) = (session.target.untagged(get("pc")?), get("sp")?, get("regs[29]")?);
+    frames.push(Frame { pc, sp, how: How::Saved, exact: true });
+    frames.extend(leafs_caller(session, pc, get("regs[30]")?, sp, fp, How::Saved));
+    Ok(Some(fp))
 }
 
 /// At the last record: it lies in the `struct pt_regs` of user code, if any of that was ever run.
