@@ -13,8 +13,10 @@ pub mod context;
 pub mod dentry;
 pub mod dis;
 pub mod dump;
+pub mod dumpcheck;
 pub mod filter;
 pub mod help;
+pub mod kernels;
 pub mod kgrep;
 pub mod kmem;
 pub mod kmem_log;
@@ -50,8 +52,10 @@ pub static DCMDS: &[&[DcmdEntry]] = &[
     dis::DCMDS,
     dump::DCMDS,
     filter::DCMDS,
+    dumpcheck::DCMDS,
     help::DCMDS,
     kgrep::DCMDS,
+    kernels::DCMDS,
     kmem::DCMDS,
     kmem_log::DCMDS,
     kmem_verify::DCMDS,

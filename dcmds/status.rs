@@ -35,7 +35,7 @@ use engine::{
     cprint::scalar::date,
     lang::printf::human_size,
     prelude::*,
-    targets::{Evidence, Info},
+    targets::{Evidence, Info, LiveSource},
 };
 use std::time::SystemTime;
 use walkers::{
@@ -102,6 +102,9 @@ impl Facts {
         self.add("format", format!("{}, {}", info.format, info.arch.name()));
         if let Some(why) = &live.instead {
             self.add("why_so", why);
+        }
+        if live.source == LiveSource::Guest {
+            return;
         }
         let lockdown = live.lockdown.as_deref().unwrap_or("not known: no /sys/kernel/security/lockdown");
         self.add("lockdown", lockdown);
@@ -199,7 +202,12 @@ impl Facts {
                 };
                 self.add("found", format!("{by}{moved}, {} levels of page tables", layout.levels));
                 if layout.others > 0 {
-                    self.add("doubt", format!("{} other kernels are in memory", layout.others));
+                    self.add("doubt", format!("{} other kernels are in memory: see ::kernels", layout.others));
+                }
+                let strangers: Vec<String> = cx.target.strangers().iter().map(u32::to_string).collect();
+                if !strangers.is_empty() {
+                    let cpus = strangers.join(", ");
+                    self.add("doubt", format!("another kernel runs on CPU {cpus}: see ::kernels"));
                 }
                 for doubt in layout.doubts {
                     self.add("doubt", doubt);

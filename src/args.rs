@@ -33,7 +33,7 @@ pub struct Cli {
     /// the dump: an ELF or kdump-compressed vmcore, or a LiME or AVML image, as it is or packed with zstd, gzip or xz;
     /// FILE@ADDR, a file of raw physical memory that was loaded at ADDR, of which there may be several; or a vmlinux or
     /// vmlinuz alone, for types, symbols, code, and data as it was linked
-    #[arg(required_unless_present = "live")]
+    #[arg(required_unless_present_any = ["live", "qmp"])]
     pub dump: Option<PathBuf>,
 
     /// the kernel's vmlinux with debug information, and debug files of modules (NAME.ko, NAME.ko.debug); without them
@@ -69,6 +69,18 @@ pub struct Cli {
     /// address; ADDR+LENGTH,ADDR if its pieces were at several
     #[arg(long, value_name = "ADDR", conflicts_with = "live")]
     pub load_address: Option<String>,
+
+    /// look at a guest under QEMU by its QMP socket, a path or HOST:PORT; every file named is then a debug file
+    #[arg(long, value_name = "SOCKET", conflicts_with_all = ["live", "load_address"])]
+    pub qmp: Option<String>,
+
+    /// stop the guest while it is looked at; it goes on when kmdb ends, however it ends
+    #[arg(long, requires = "qmp")]
+    pub stop: bool,
+
+    /// of several kernels in memory take this one: its number in `::kernels`, or `crash` for the one that crashed
+    #[arg(long = "which-kernel", value_name = "N|crash", conflicts_with = "live")]
+    pub which_kernel: Option<String>,
 
     /// do not use the VMCOREINFO note: find everything in memory
     #[arg(long)]

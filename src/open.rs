@@ -10,7 +10,7 @@ use engine::{
     Session,
     debuginfo::find::module_name,
     open::{self, Sources},
-    targets::{LiveSource, Load, OpenOptions, Target},
+    targets::{FoundKernel, LiveSource, Load, OpenOptions, Target},
 };
 use std::{
     fs::File,
@@ -23,7 +23,8 @@ use std::{
 pub fn session(cli: &Cli, program: &Program) -> anyhow::Result<Session> {
     let (raw, others) = raw_memory(cli)?;
     // `kmdb -k vmlinux`: the first file is no dump
-    let named = cli.dump.iter().filter(|_| cli.live).chain(&others);
+    let no_dump = cli.live || cli.qmp.is_some();
+    let named = cli.dump.iter().filter(|_| no_dump).chain(&others);
     // only modules' files are called `.ko…`
     let (modules, vmlinux): (Vec<_>, Vec<_>) = named.partition(|path| module_name(path).is_some());
     if let [_, other, ..] = vmlinux[..] {
@@ -46,17 +47,30 @@ pub fn session(cli: &Cli, program: &Program) -> anyhow::Result<Session> {
     }
     let opened = |target| open::open(Arc::new(target), &sources, &REGISTRY);
     let (session, warnings) = match &dump {
-        Some(dump) if !cli.live && raw.is_empty() && is_kernel(dump) => {
+        Some(dump) if !no_dump && raw.is_empty() && is_kernel(dump) => {
             if let Some(other) = &sources.vmlinux {
                 anyhow::bail!("{}: a kernel's file, and no dump: {} is one too many", dump.display(), other.display());
             }
             open::open_file(dump, &sources, &REGISTRY).map_err(anyhow::Error::msg)?
         }
-        Some(dump) if !cli.live => opened(Target::open(dump, &options)?),
-        _ => opened(Target::live(way(cli.live_source), &options)?),
+        Some(dump) if !no_dump => opened(chosen(cli, &mut options, &|options| Ok(Target::open(dump, options)?))?),
+        _ => match &cli.qmp {
+            Some(socket) => {
+                opened(chosen(cli, &mut options, &|options| Ok(Target::guest(socket, cli.stop, options)?))?)
+            }
+            None => opened(Target::live(way(cli.live_source), &options)?),
+        },
     };
     if session.is_live() {
         program.say("kmdb: the kernel runs on while it is read: an answer may mix two moments of it\n");
+    }
+    let strangers = session.target.strangers();
+    if !strangers.is_empty() && cli.which_kernel.is_none() {
+        let cpus: Vec<String> = strangers.iter().map(u32::to_string).collect();
+        program.say(&format!(
+            "kmdb: another kernel than this one runs on CPU {}: see ::kernels, and choose with --which-kernel\n",
+            cpus.join(", ")
+        ));
     }
     for warning in warnings {
         program.say(&format!("kmdb: {warning}\n"));
@@ -70,6 +84,35 @@ pub fn session(cli: &Cli, program: &Program) -> anyhow::Result<Session> {
         program.failed.set(true);
     }
     Ok(session)
+}
+
+/// Opens a target, and once more if the user wants another of its kernels than the one that it takes by itself.
+fn chosen(
+    cli: &Cli,
+    options: &mut OpenOptions,
+    open: &dyn Fn(&OpenOptions) -> anyhow::Result<Target>,
+) -> anyhow::Result<Target> {
+    let target = open(options)?;
+    let Some(wanted) = &cli.which_kernel else { return Ok(target) };
+    let kernels = target.kernels();
+    let crashed = |kernel: &FoundKernel| kernel.vmcoreinfo.as_ref().is_some_and(|info| info.crash_time().is_some());
+    let number = match wanted.as_str() {
+        // where none says that it crashed, it is the one that had all memory
+        "crash" => kernels.iter().position(crashed).or_else(|| (0..kernels.len()).max_by_key(|i| kernels[*i].reach)),
+        number => number.parse::<usize>().ok().and_then(|n| n.checked_sub(1)).filter(|n| *n < kernels.len()),
+    };
+    let Some(kernel) = number.and_then(|n| kernels.get(n)) else {
+        anyhow::bail!("--which-kernel {wanted}: there are {} in memory; ::kernels lists them", kernels.len());
+    };
+    if number == Some(0) {
+        return Ok(target);
+    }
+    let Some(at) = kernel.at else {
+        anyhow::bail!("--which-kernel {wanted}: it is known from the dump's headers only")
+    };
+    drop(target);
+    options.kernel_at = Some(at);
+    open(options)
 }
 
 /// Whether a file is a kernel, as it was linked or as it is booted, and no dump of one.
@@ -97,7 +140,7 @@ type RawMemory = (Vec<(PathBuf, Vec<Load>)>, Vec<PathBuf>);
 fn raw_memory(cli: &Cli) -> anyhow::Result<RawMemory> {
     let load = |text: &str| Load::parse(text).map_err(anyhow::Error::msg);
     let (mut raw, mut others) = (Vec::new(), Vec::new());
-    match (&cli.load_address, cli.dump.as_ref().filter(|_| !cli.live)) {
+    match (&cli.load_address, cli.dump.as_ref().filter(|_| !cli.live && cli.qmp.is_none())) {
         (Some(text), Some(dump)) => raw.push((dump.clone(), load(text)?)),
         (None, Some(dump)) => {
             if let Some((path, text)) = at_address(dump) {

@@ -97,6 +97,14 @@ pub enum OpenError {
         /// what is missing, and what to do
         why: String,
     },
+    /// A guest cannot be reached.
+    #[error("{socket}: {why}")]
+    Guest {
+        /// its socket
+        socket: String,
+        /// what is missing, and what to do
+        why: String,
+    },
     /// The file is of no format that kmdb knows.
     #[error("{path}: not a dump kmdb can read: {why}", path = path.display())]
     Format {

@@ -33,6 +33,7 @@ mod mmu;
 mod notes;
 mod open;
 mod order;
+mod qmp;
 mod raw;
 mod read;
 mod regs;
@@ -43,7 +44,7 @@ mod vmcoreinfo;
 
 pub use error::{OpenError, ReadError, Reason, Result, Space};
 pub use info::Info;
-pub use kernel::{Evidence, KernelLayout};
+pub use kernel::{Evidence, FoundKernel, KernelLayout};
 pub use live::{Live, LiveSource};
 pub use loaded::KernelFile;
 pub use mmu::{Arch, Flags, Mapping, Outcome, Translation};

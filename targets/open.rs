@@ -27,7 +27,7 @@ pub struct OpenOptions {
     /// Believe no VMCOREINFO at all, wherever it is; find the kernel by its page tables.
     pub ignore_vmcoreinfo: bool,
     /// Of several kernels in memory (a crash kernel lies beside the one that crashed) take the one whose VMCOREINFO
-    /// note is at this physical address; [`Target::kernels`](crate::Target::kernels) lists them.
+    /// note, or table by which it was known, is at this physical address; [`Target::kernels`](crate::Target::kernels) lists them.
     pub kernel_at: Option<u64>,
     /// The other files of a dump that `makedumpfile --split` spread over several.
     pub parts: Vec<PathBuf>,

@@ -162,6 +162,73 @@ fn is_qemus(cpus: &[CpuRegs]) -> bool {
     (1u32..).zip(cpus).all(|(number, cpu)| cpu.pid == Some(number))
 }
 
+/// The CPUs' registers as QEMU's monitor prints them (`info registers -a`): `CPU#0`, then `RAX=0123… `, on arm64 `X00=…`,
+/// and for segments `CS =0010 base limit flags`.
+pub(crate) fn from_monitor(arch: Arch, text: &str) -> Vec<CpuRegs> {
+    /// More than any machine has.
+    const CPUS: usize = 4096;
+    let mut cpus = Vec::new();
+    for part in text.split("CPU#").skip(1).take(CPUS) {
+        let (number, body) = part.split_once(['\r', '\n', ' ']).unwrap_or((part, ""));
+        let Ok(cpu) = number.trim().parse() else { continue };
+        let regs = printed(arch, body);
+        if !regs.is_empty() {
+            cpus.push(CpuRegs { cpu, pid: None, source: RegSource::Qemu, regs });
+        }
+    }
+    cpus
+}
+
+fn printed(arch: Arch, body: &str) -> Regs {
+    let hex = |text: Option<&str>| u64::from_str_radix(text?, 16).ok();
+    let mut regs = Regs::new();
+    let mut put = |name: String, value: Option<u64>| {
+        let known = match arch {
+            Arch::Aarch64 => AARCH64.iter().find(|known| **known == name),
+            _ => ORDER.iter().find(|known| **known == name),
+        };
+        if let (Some(known), Some(value)) = (known, value)
+            && !regs.iter().any(|(name, _)| name == known)
+        {
+            regs.push((known, value));
+        }
+    };
+    for line in body.lines() {
+        // names of two letters have a blank before the sign
+        let words = line.replace(" =", "=").replace("= ", "=");
+        let words: Vec<&str> = words.split_whitespace().collect();
+        let Some((name, value)) = words.first().and_then(|word| word.split_once('=')) else { continue };
+        let name = name.to_lowercase();
+        match (name.as_str(), arch) {
+            ("cs" | "ss" | "ds" | "es" | "fs" | "gs", Arch::X86_64) => {
+                put(name.clone(), hex(Some(value)));
+                if matches!(name.as_str(), "fs" | "gs") {
+                    put(format!("{name}_base"), hex(words.get(1).copied()));
+                }
+            }
+            ("tr" | "ldt", Arch::X86_64) => put(format!("{name}_base"), hex(words.get(1).copied())),
+            ("gdt" | "idt", Arch::X86_64) => put(format!("{name}_base"), hex(Some(value))),
+            _ => {
+                for (name, value) in words.iter().filter_map(|word| word.split_once('=')) {
+                    let name = name.to_lowercase();
+                    let name = match (name.as_str(), name.strip_prefix('x')) {
+                        ("rfl", _) => "rflags".to_owned(),
+                        // X00, X29
+                        (_, Some(digits)) => format!("x{}", digits.trim_start_matches('0').parse().unwrap_or(0u8)),
+                        (name, None) => name.to_owned(),
+                    };
+                    put(name, hex(Some(value)));
+                }
+            }
+        }
+    }
+    match arch {
+        Arch::Aarch64 => regs.sort_by_key(|(name, _)| AARCH64.iter().position(|o| o == name)),
+        _ => regs.sort_by_key(|(name, _)| ORDER.iter().position(|o| o == name)),
+    }
+    regs
+}
+
 type Regs = Vec<(&'static str, u64)>;
 
 fn prstatus(arch: Arch, order: Order, desc: &Bytes) -> Option<(Option<u32>, Regs)> {

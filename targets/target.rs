@@ -8,12 +8,13 @@ use std::time::{Duration, SystemTime};
 use crate::error::{OpenError, Reason, Space};
 use crate::image::Image;
 use crate::info::Info;
-use crate::kernel::{self, Evidence, Kernel, KernelLayout};
+use crate::kernel::{self, Evidence, FoundKernel, Kernel, KernelLayout};
 use crate::live::{self, Live, LiveSource};
 use crate::loaded::{KernelFile, Loaded};
 use crate::mmu::{Arch, Mapping, Outcome, Paging, Translation};
 use crate::open::{self, OpenOptions, Opened};
 use crate::order::Order;
+use crate::qmp;
 use crate::regs::{self, CpuRegs};
 use crate::vmcoreinfo::VmCoreInfo;
 
@@ -45,6 +46,18 @@ impl Target {
         let mut target = Target::new(opened, options, |info| Info { live: Some(live), cpus: 0, ..info });
         // /proc/kcore has a note for one, full of zeros: the registers are in the CPUs, and change
         target.cpus.clear();
+        Ok(target)
+    }
+
+    /// Opens a guest under QEMU by its QMP socket, a path or `HOST:PORT`. `stop` stops it until the target is dropped;
+    /// otherwise it runs on, like the running kernel.
+    pub fn guest(socket: &str, stop: bool, options: &OpenOptions) -> Result<Target, OpenError> {
+        let guest = qmp::open(socket, stop)?;
+        let live = guest.runs.then(|| Live { source: LiveSource::Guest, instead: None, lockdown: None });
+        let cpus = guest.cpus.len();
+        let mut target =
+            Target::new(guest.opened, options, |info| Info { live, cpus, paths: vec![socket.into()], ..info });
+        target.cpus = guest.cpus;
         Ok(target)
     }
 
@@ -93,12 +106,16 @@ impl Target {
     /// Forgets what was read of memory that may have changed since, and returns a number that is another one if other
     /// modules are loaded than before. `None` of a dump: it does not change.
     pub fn refresh(&self) -> Option<u64> {
-        self.info.live.as_ref()?;
+        let live = self.info.live.as_ref()?;
         self.image.forget();
         if let Some(Ok(kernel)) = self.kernel.get() {
             kernel.forget();
         }
-        Some(live::modules())
+        Some(match live.source {
+            // whose modules may be others each time
+            LiveSource::Guest => SystemTime::UNIX_EPOCH.elapsed().map_or(0, |since| since.as_nanos() as u64),
+            _ => live::modules(),
+        })
     }
 
     /// A kernel that does not run: what its file says, at the addresses where it was linked. There is no physical
@@ -216,6 +233,11 @@ impl Target {
         !self.is_file() && self.image.state(pa).0.is_none()
     }
 
+    /// Why the byte at a physical address is not in the dump, `None` if it is; and for how many bytes that stays so.
+    pub fn state(&self, pa: u64) -> (Option<Reason>, u64) {
+        self.image.state(pa)
+    }
+
     /// Where the kernel is, and how that was found out. Fails if there is none.
     pub fn kernel_layout(&self) -> Result<KernelLayout, Reason> {
         if let Some(image) = self.linked.clone() {
@@ -237,9 +259,21 @@ impl Target {
         self.kernel().map(|kernel| kernel.layout(&*self.image))
     }
 
-    /// Every kernel's VMCOREINFO that lies in memory. Reads the first bytes of every page.
-    pub fn kernels(&self) -> Vec<VmCoreInfo> {
-        kernel::notes_in_memory(&*self.image)
+    /// Every kernel that lies in memory: described by its VMCOREINFO, or known by its page tables. The one that this
+    /// target is about comes first. Reads all of memory.
+    pub fn kernels(&self) -> Vec<FoundKernel> {
+        let mut found = kernel::all(&*self.image, self.arch(), self.note.as_ref(), &self.cpus);
+        let ours = self.kernel().ok().map(|kernel| kernel.paging.root);
+        found.sort_by_key(|kernel| (Some(kernel.layout.pgd) != ours, kernel.at));
+        found
+    }
+
+    /// CPUs whose page tables are not those of this target's kernel, where registers tell: they run another kernel, such
+    /// as the one that was loaded for a crash.
+    pub fn strangers(&self) -> Vec<u32> {
+        let Ok(kernel) = self.kernel() else { return Vec::new() };
+        let strange = |cpu: &&CpuRegs| kernel.is_run_by(&*self.image, cpu) == Some(false);
+        self.cpus.iter().filter(strange).map(|cpu| cpu.cpu).collect()
     }
 
     /// Tells the target where the direct map starts (`page_offset_base`), which it otherwise finds out from the page

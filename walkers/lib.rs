@@ -9,6 +9,7 @@ pub mod clock;
 pub mod cpu;
 pub mod dentry;
 pub mod dmesg;
+pub mod frame;
 pub mod ftrace;
 pub mod image;
 pub mod kfence;

@@ -192,6 +192,11 @@ impl Areas {
         Ok(Areas(areas))
     }
 
+    /// Their addresses.
+    pub fn ranges(&self) -> Vec<Range<u64>> {
+        self.0.iter().map(|area| area.range.clone()).collect()
+    }
+
     /// The area that an address lies in.
     pub fn at(&self, addr: u64) -> Option<&Area> {
         let next = self.0.partition_point(|area| area.range.start <= addr);

@@ -76,6 +76,11 @@ impl Stacks {
         Ok(Stacks(stacks))
     }
 
+    /// Their addresses.
+    pub fn ranges(&self) -> impl Iterator<Item = Range<u64>> + '_ {
+        self.0.iter().map(|stack| stack.range.clone())
+    }
+
     /// The stack that an address lies in.
     pub fn at(&self, addr: u64) -> Option<&Stack> {
         let next = self.0.partition_point(|s| s.range.start <= addr);

@@ -70,12 +70,10 @@ impl Kernel {
             let lost: Vec<Candidate> = lost.filter(|c| c.verdict(image) == Verdict::Lost).collect();
             spare = spare.or(lost.into_iter().next());
         }
-        if found.is_empty() && options.kernel_at.is_none() {
-            found = match arch {
-                Arch::X86_64 => x86_64::by_shape(image),
-                Arch::Aarch64 => aarch64::by_shape(image),
-                Arch::Other(_) => Vec::new(),
-            };
+        if found.is_empty() {
+            found = by_shape(image, arch);
+            let wanted = |at| options.kernel_at.is_none_or(|wanted| wanted == at);
+            found.retain(|c| matches!(c.evidence, Evidence::PageTables(at) if wanted(at)));
         }
         let others = found.len().saturating_sub(1);
         // Where there is but one, how much it maps need not be measured.
@@ -96,9 +94,18 @@ impl Kernel {
     }
 }
 
+/// Kernels without VMCOREINFO.
+pub(super) fn by_shape(image: &dyn Image, arch: Arch) -> Vec<Candidate> {
+    match arch {
+        Arch::X86_64 => x86_64::by_shape(image),
+        Arch::Aarch64 => aarch64::by_shape(image),
+        Arch::Other(_) => Vec::new(),
+    }
+}
+
 impl Candidate {
     /// What VMCOREINFO says.
-    fn described(arch: Arch, info: &VmCoreInfo, evidence: Evidence) -> Option<Candidate> {
+    pub fn described(arch: Arch, info: &VmCoreInfo, evidence: Evidence) -> Option<Candidate> {
         let (paging, place) = match arch {
             Arch::X86_64 => x86_64::described(info)?,
             Arch::Aarch64 => aarch64::described(info)?,
@@ -120,7 +127,7 @@ impl Candidate {
         }
     }
 
-    fn accept(self, image: &dyn Image, others: usize, doubts: Vec<String>) -> Kernel {
+    pub fn accept(self, image: &dyn Image, others: usize, doubts: Vec<String>) -> Kernel {
         Kernel {
             runs: runs(image, self.paging, &self.place),
             paging: self.paging,

@@ -7,6 +7,7 @@
 
 mod aarch64;
 mod find;
+mod list;
 mod x86_64;
 
 use std::collections::HashMap;
@@ -15,6 +16,8 @@ use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 pub(crate) use find::{arch_of_memory, fits, notes_in_memory};
+pub use list::FoundKernel;
+pub(crate) use list::all;
 
 use crate::error::Reason;
 use crate::image::Image;

@@ -37,6 +37,8 @@ pub enum LiveSource {
     Kcore,
     /// BPF and nothing else.
     Bpf,
+    /// A guest's, from outside: see [`Target::guest`](crate::Target::guest).
+    Guest,
 }
 
 /// How the running kernel is read.
@@ -51,7 +53,7 @@ pub struct Live {
 }
 
 /// Reads RAM at a physical address: the whole of `buf`, or nothing. A piece never leaves its range of RAM.
-trait Ram: Send + Sync {
+pub(crate) trait Ram: Send + Sync {
     fn read(&self, pa: u64, buf: &mut [u8]) -> Result<(), Reason>;
 }
 
@@ -62,6 +64,7 @@ pub(crate) fn open(wanted: LiveSource) -> Result<(Opened, Live), OpenError> {
     let live = |source, instead| Live { source, instead, lockdown: missing::lockdown() };
     let fail = |why| OpenError::Live { why };
     match wanted {
+        LiveSource::Guest => Err(fail("a guest is reached by its socket".into())),
         LiveSource::Kcore => kcore().map(|(opened, source)| (opened, live(source, None))).map_err(fail),
         LiveSource::Bpf => bpf().map(|(opened, source)| (opened, live(source, None))).map_err(fail),
         LiveSource::Auto => match kcore() {
@@ -81,7 +84,7 @@ const CACHED: usize = 16 << 10;
 const SCAN: usize = 16 << 10;
 
 /// Live memory as an image.
-struct Memory {
+pub(crate) struct Memory {
     ram: Box<dyn Ram>,
     /// sorted, disjoint, of whole pages
     ranges: Vec<Range<u64>>,
@@ -89,7 +92,7 @@ struct Memory {
 }
 
 impl Memory {
-    fn new(ram: Box<dyn Ram>, ranges: Vec<Range<u64>>) -> Memory {
+    pub fn new(ram: Box<dyn Ram>, ranges: Vec<Range<u64>>) -> Memory {
         Memory { ram, ranges, cache: Cache::new(CACHED) }
     }
 
@@ -173,7 +176,7 @@ impl Image for Memory {
 }
 
 /// Whole pages of the ranges, sorted, joined where they touch.
-fn whole_pages(mut ranges: Vec<Range<u64>>) -> Vec<Range<u64>> {
+pub(crate) fn whole_pages(mut ranges: Vec<Range<u64>>) -> Vec<Range<u64>> {
     ranges.sort_by_key(|r| r.start);
     let mut out: Vec<Range<u64>> = Vec::new();
     for range in ranges {
