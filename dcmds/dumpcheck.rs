@@ -5,13 +5,19 @@
 //! and what a cut-off file lost, is a finding, and the exit status is 1.
 //!
 //! ```console
-//! > ::dumpcheck
+//! > ::dumpcheck ! grep -A3 -E 'WHAT|slab |user'
 //! WHAT           PAGES  THERE LEFT_OUT MISSING WHY
-//! kernel text     3584   3584        0       0
-//! slab            2561   2406        0     155 excluded by the dump filter
-//!                      dentry 24
-//!                      kernfs_node_cache 27
-//! free           96000      0    96000       0
+//! kernel text     4096   4096        0       0
+//! kernel rodata   2728   2728        0       0
+//! kernel data     2797   2797        0       0
+//! --
+//! slab            6597   6391        0     206 excluded by the dump filter
+//!                  dentry 37
+//!                  kernfs_node_cache 33
+//!                  lsm_inode_cache 12
+//! --
+//! user             997      0      997       0
+//! free          101550      0   101550       0
 //! ```
 //!
 //! makedumpfile 1.7.2 on a kernel of 6.12 or 7.2 loses slab pages without a word: these kernels do not mark slabs by the
@@ -215,8 +221,11 @@ enum Judgement {
 fn judge(kind: Kind, state: Option<&Reason>, level: Option<u32>) -> Judgement {
     match (state, level) {
         (None, _) => Judgement::There,
-        // what the firmware has, or a kernel for crashes; or a hole between RAM
-        (Some(Reason::NotInDump | Reason::NotRam), _) if kind == Kind::Reserved => Judgement::Nothing,
+        // what the firmware has, or a kernel for crashes; or a hole between RAM. The last CPU's share of the per-CPU areas
+        // is given back in part
+        (Some(Reason::NotInDump | Reason::NotRam), _) if matches!(kind, Kind::Reserved | Kind::Percpu) => {
+            Judgement::Nothing
+        }
         (Some(Reason::Excluded), Some(level)) if level & kind.levels() != 0 => Judgement::LeftOut,
         (Some(Reason::Excluded | Reason::NotInDump), None) if kind.levels() != 0 => Judgement::LeftOut,
         // ELF: makedumpfile leaves out pages of zeros like those that it filters, and nothing tells them apart

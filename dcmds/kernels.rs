@@ -5,9 +5,9 @@
 //!
 //! ```console
 //! > ::kernels
-//! N ROLE    RELEASE                       MAPS CPUS MOVED    EVIDENCE
-//! 1 crashed 6.12.117+deb12-cloud-amd64    512M 1    2ea00000 VMCOREINFO in memory at 0x12002000
-//! 2 crash   6.12.117+deb12-cloud-amd64    192M 0    1b000000 VMCOREINFO in memory at 0x1bc05000
+//! N ROLE    RELEASE                    MAPS CPUS    MOVED EVIDENCE
+//! 1 crashed 6.12.117+deb12-cloud-amd64 512M 0    2ea00000 VMCOREINFO in memory at 0x19cc000
+//! 2 crash   6.12.117+deb12-cloud-amd64 192M 1    26a00000 VMCOREINFO in memory at 0xd726000
 //! ```
 
 use engine::{

@@ -194,8 +194,11 @@ fn printed(arch: Arch, body: &str) -> Regs {
         }
     };
     for line in body.lines() {
-        // names of two letters have a blank before the sign
-        let words = line.replace(" =", "=").replace("= ", "=");
+        // names of two letters have a blank before the sign, tables without a selector some behind it
+        let mut words = line.replace(" =", "=");
+        while words.contains("= ") {
+            words = words.replace("= ", "=");
+        }
         let words: Vec<&str> = words.split_whitespace().collect();
         let Some((name, value)) = words.first().and_then(|word| word.split_once('=')) else { continue };
         let name = name.to_lowercase();

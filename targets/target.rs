@@ -53,7 +53,7 @@ impl Target {
     /// otherwise it runs on, like the running kernel.
     pub fn guest(socket: &str, stop: bool, options: &OpenOptions) -> Result<Target, OpenError> {
         let guest = qmp::open(socket, stop)?;
-        let live = guest.runs.then(|| Live { source: LiveSource::Guest, instead: None, lockdown: None });
+        let live = guest.runs.then_some(Live { source: LiveSource::Guest, instead: None, lockdown: None });
         let cpus = guest.cpus.len();
         let mut target =
             Target::new(guest.opened, options, |info| Info { live, cpus, paths: vec![socket.into()], ..info });

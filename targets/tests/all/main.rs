@@ -5,5 +5,6 @@ mod formats;
 mod hostile;
 mod kernel;
 mod lab;
+mod qmp;
 mod raw;
 mod synth;
