@@ -22,10 +22,12 @@ use rayon::prelude::*;
 
 use crate::error::Reason;
 use crate::image::{Fault, Image, Missing, copied};
+use crate::mmu::Arch;
 use crate::notes;
 use crate::open::{self, Opened};
 use crate::order::Order;
 use crate::source::Source;
+use crate::vmcoreinfo::VmCoreInfo;
 use ahead::Ahead;
 use bitmap::{Bitmap, Ranks};
 pub(crate) use header::MAGIC;
@@ -97,7 +99,7 @@ pub(crate) fn open(files: Vec<(String, Source)>) -> Result<Opened, String> {
     let incomplete = members.iter().any(|m| m.header.status & INCOMPLETE != 0);
     let mut opened = Opened::new(
         format_name(header),
-        header.arch,
+        arch(header, &about),
         Box::new(Kdump {
             parts,
             order: header.order,
@@ -121,6 +123,22 @@ pub(crate) fn open(files: Vec<(String, Source)>) -> Result<Opened, String> {
     opened.incomplete = incomplete;
     opened.damage = damage;
     Ok(opened)
+}
+
+/// QEMU names only a PC's machine; others are "Unknown". Then what only arm64's VMCOREINFO has tells, or the size of
+/// `struct elf_prstatus`. (Its blocks have 64 KiB on arm64, whatever pages the kernel has.)
+fn arch(header: &Header, about: &About) -> Arch {
+    if header.arch != Arch::UNKNOWN {
+        return header.arch;
+    }
+    let vmcoreinfo = about.vmcoreinfo.as_ref().map(|text| VmCoreInfo::parse(text, None));
+    let prstatus = about.notes.iter().find(|note| note.kind == 1 && &note.name[..] == b"CORE");
+    match prstatus.map(|note| note.desc.len()) {
+        _ if vmcoreinfo.is_some_and(|info| info.number("kimage_voffset").is_some()) => Arch::Aarch64,
+        Some(392) => Arch::Aarch64,
+        Some(336) => Arch::X86_64,
+        _ => header.arch,
+    }
 }
 
 /// Blocks are pages; anything else is damage, and nothing behind it could be found.

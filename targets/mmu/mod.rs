@@ -30,6 +30,9 @@ pub enum Arch {
 }
 
 impl Arch {
+    /// One that nothing names.
+    pub(crate) const UNKNOWN: Arch = Arch::Other("unknown machine");
+
     /// By `e_machine` of an ELF header (include/uapi/linux/elf-em.h), its class and byte order.
     pub(crate) fn from_elf(machine: u16, order: Order) -> Arch {
         match (machine, order.wide, order.big_endian) {
@@ -48,7 +51,7 @@ impl Arch {
             (243, true, _) => Arch::Other("riscv64"),
             (243, false, _) => Arch::Other("riscv32"),
             (258, ..) => Arch::Other("loongarch64"),
-            _ => Arch::Other("unknown machine"),
+            _ => Arch::UNKNOWN,
         }
     }
 
@@ -84,7 +87,7 @@ impl Arch {
             b"ia64" => Arch::Other("ia64"),
             b"sparc64" => Arch::Other("sparc64"),
             arm if arm.starts_with(b"armv") => Arch::Other("arm"),
-            _ => Arch::Other("unknown machine"),
+            _ => Arch::UNKNOWN,
         }
     }
 

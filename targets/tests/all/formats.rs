@@ -269,3 +269,13 @@ fn a_target_may_be_shared_by_threads() {
     fn shared<T: Send + Sync>() {}
     shared::<Target>();
 }
+
+/// QEMU's header names no machine but a PC's.
+#[test]
+fn a_machine_without_a_name_is_known_by_its_notes() {
+    let mut file = synth::kdump(&Memory::new(4), 1, &[]);
+    file[272..280].copy_from_slice(b"Unknown\0");
+    let target = open(&file);
+    assert_eq!(target.arch(), targets::Arch::X86_64);
+    assert!(target.kernel_layout().is_ok());
+}
