@@ -13,6 +13,7 @@
 
 mod scan;
 mod tables;
+pub mod text;
 
 use std::cmp::Ordering;
 use std::ops::Range;

@@ -20,7 +20,7 @@ use debuginfo::{
     elf::DebugFile,
     find,
     holes::Patchy,
-    kallsyms::{Addresses, Kallsyms},
+    kallsyms::{Addresses, Kallsyms, text::Listing},
 };
 use std::{
     ops::Range,
@@ -172,8 +172,27 @@ fn symbols(
         warnings.push(format!("{why}: symbols come from {}", path.display()));
         return Some(table);
     }
+    if let (None, Some(listed)) = (&own, listing(target)) {
+        let (table, what) = match listed {
+            Ok(table) => (Some(Arc::new(table) as Arc<dyn SymbolSource>), "symbols come from it".to_owned()),
+            Err(why) => (None, why),
+        };
+        warnings.push(format!("{why}; {LISTING}: {what}"));
+        return table;
+    }
     warnings.push(why);
     own.map(|table| Arc::new(table) as Arc<dyn SymbolSource>)
+}
+
+/// What a running kernel also says of itself, should its memory not be understood.
+const LISTING: &str = "/proc/kallsyms";
+const LIVE_BTF: &str = "/sys/kernel/btf/vmlinux";
+
+/// The running kernel's own list of its symbols; `None` of a dump.
+fn listing(target: &Target) -> Option<Result<Listing, String>> {
+    target.is_live()?;
+    let text = std::fs::read_to_string(LISTING).map_err(|e| e.to_string());
+    Some(text.and_then(|text| Listing::parse(&text)))
 }
 
 fn kallsyms(target: &Target, memory: &Memory) -> Result<Kallsyms, String> {
@@ -195,7 +214,10 @@ fn add_btf(
     types: &Types,
     warnings: &mut Vec<String>,
 ) {
-    let own = own_btf(target, memory, kernel);
+    let own = own_btf(target, memory, kernel).or_else(|why| match std::fs::read(LIVE_BTF) {
+        Ok(bytes) if target.is_live().is_some() => Ok(Patchy::from(bytes::Bytes::from(bytes))),
+        _ => Err(why),
+    });
     let whole = own.as_ref().is_ok_and(|blob| blob.holes.is_empty());
     let other = if whole { None } else { files.btf() };
     let blob = match (own, other) {
