@@ -151,7 +151,11 @@ fn damage(target: &Target) -> Vec<String> {
 
 /// What holds the kernel, for messages.
 fn place(target: &Target) -> &'static str {
-    if target.is_file() { "file" } else { "dump" }
+    match target.is_live() {
+        Some(_) => "kernel's memory",
+        None if target.is_file() => "file",
+        None => "dump",
+    }
 }
 
 /// The kernel's symbol table: its own, or where that is damaged or missing that of its file.
