@@ -79,7 +79,7 @@ impl Dcmd for Typedef {
         }
         if let Some(file) = &self.write {
             let text: String = own.texts().into_iter().map(|line| line + "\n").collect();
-            return Ok(fs::write(file, text).doing(|| format!("writing {file}"))?);
+            return fs::write(file, text).doing(|| format!("writing {file}"));
         }
         if let Some(file) = &self.read {
             let text = fs::read_to_string(file).doing(|| format!("reading {file}"))?;
