@@ -19,6 +19,7 @@ use std::ops::Range;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::{FileExt, FileTypeExt};
 use std::os::unix::net::UnixStream;
+use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -246,7 +247,11 @@ impl Pause {
         };
         let mut helper = Command::new("sh");
         helper.args(["-c", HELPER]).stdin(Stdio::piped()).stdout(Stdio::from(fd)).stderr(Stdio::null());
-        let helper = helper.spawn().map_err(|e| format!("no process to let the guest go on afterwards: {e}"))?;
+        // a signal to this process's group is none to it
+        let helper = helper
+            .process_group(0)
+            .spawn()
+            .map_err(|e| format!("no process to let the guest go on afterwards: {e}"))?;
         let pause = Pause { monitor: Arc::clone(monitor), helper };
         monitor.command("stop", json!({}))?;
         Ok(pause)
