@@ -65,6 +65,7 @@ pub struct DentryRow {
 impl Dcmd for ShowDentry {
     const NAME: &'static str = "dentry";
     const ROWS: &'static [&'static engine::Schema] = &[DentryRow::SCHEMA];
+    const PASSES: &'static str = "struct dentry";
 
     fn run(&self, cx: &Cx<'_>, at: Option<Object>, out: &mut Out<'_>) -> Result<()> {
         match at {

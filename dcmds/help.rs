@@ -8,6 +8,7 @@
 //!     ::sizeof TYPE...
 //! ARGUMENTS
 //!     TYPE          the type
+//! > ::help -k sizeof
 //! > ::walkers -n '^k.*slab'
 //! NAME              DESCRIPTION
 //! kmem_slab         walk all slabs of a cache, or of all caches
@@ -18,13 +19,37 @@
 
 use crate::types::regex;
 use clap::Arg;
-use engine::{lang::format::formats, macros::Macro, names, prelude::*};
+use engine::{Registry, lang::format::formats, macros::Macro, names, prelude::*};
 
-/// Explain a dcmd or a walker; without a name, the language.
+/// Explain a dcmd, a macro or a walker; without a name, the language.
 #[derive(Args)]
 pub struct Help {
-    /// name of a dcmd or walker
+    /// list the pages that have this word in them, as `::apropos` does
+    #[arg(short = 'k', value_name = "WORD", conflicts_with = "name")]
+    search: Option<String>,
+    /// name of a dcmd, macro or walker
     name: Option<String>,
+}
+
+/// The sessions of a dcmd: what stands under its heading.
+pub fn example(registry: &Registry, name: &str) -> Option<&'static str> {
+    let heading = format!("\n## {}\n", call(name));
+    let (_, section) = registry.examples.split_once(&heading)?;
+    let section = section.split("\n## ").next().unwrap_or(section);
+    let (_, text) = section.split_once("```console\n").or_else(|| section.split_once("```text\n"))?;
+    text.split("```").next()
+}
+
+/// A dcmd's page as it stands in the reference: 100 columns wide.
+pub fn page(registry: &Registry, dcmd: &DcmdEntry) -> Vec<String> {
+    let mut page = Page { width: 100, lines: Vec::new() };
+    page.dcmd(registry, dcmd);
+    page.lines
+}
+
+/// The text of `::help`.
+pub fn introduction() -> &'static str {
+    INTRODUCTION
 }
 
 const INTRODUCTION: &str = "\
@@ -45,10 +70,12 @@ registers (<rip), dot, and from the loosest to the tightest
 where % divides, %% is the remainder, # rounds up to a multiple, and * in front
 is the word at an address.
 
-    ::help NAME         one command or walker
+    ::help NAME         one command, macro or walker
+    ::help -k WORD      the pages that have a word in them
     ::dcmds [WORD]      the commands
     ::walkers [WORD]    the walkers: ::walk NAME finds every object of a kind
     ::formats           the letters of the verbs / = \\ ?
+    ::macro             pipelines with names of your own
 
     ::walk task | ::print comm                      a member of every process
     ::walk dentry | ::where d_lockref.count == 0    objects chosen in C
@@ -59,8 +86,12 @@ is the word at an address.
 impl Dcmd for Help {
     const NAME: &'static str = "help";
     const ADDRESS: Address = Address::None;
+    const ROWS: &'static [&'static engine::Schema] = &[<NameRow as engine::IntoRow>::SCHEMA];
 
     fn run(&self, cx: &Cx<'_>, _: Option<Object>, out: &mut Out<'_>) -> Result<()> {
+        if let Some(word) = &self.search {
+            return search(cx, word, out);
+        }
         let Some(name) = &self.name else {
             return INTRODUCTION.lines().try_for_each(|line| out.line(line));
         };
@@ -69,7 +100,7 @@ impl Dcmd for Help {
         let walker = cx.registry.walker(name);
         let mut page = Page { width: cx.env.width.get().clamp(40, 100), lines: Vec::new() };
         if let Some(dcmd) = dcmd {
-            page.dcmd(dcmd);
+            page.dcmd(cx.registry, dcmd);
         }
         let found = cx.env.macros.borrow().get(name).cloned();
         if let Some(found) = &found {
@@ -131,7 +162,7 @@ impl Page {
         self.lines.push(line);
     }
 
-    fn dcmd(&mut self, dcmd: &DcmdEntry) {
+    fn dcmd(&mut self, registry: &Registry, dcmd: &DcmdEntry) {
         let command = (dcmd.command)();
         let about = command.get_about().map(ToString::to_string).unwrap_or_default();
         let long = command.get_long_about().map(ToString::to_string);
@@ -164,8 +195,22 @@ impl Page {
                     (_, true) => " (in JSON and CSV)",
                     _ => "",
                 };
-                self.term(column.heading, &format!("{}{place}", column.doc));
+                let heading = if column.heading.is_empty() { column.name } else { column.heading };
+                self.term(heading, &format!("{}{place}", column.doc));
             }
+        }
+        if !dcmd.passes.is_empty() {
+            self.head("PASSES ON");
+            self.term("", dcmd.passes);
+        }
+        if let Some(text) = example(registry, dcmd.name) {
+            self.head("EXAMPLE");
+            self.lines.extend(text.lines().map(|line| format!("    {line}").trim_end().to_owned()));
+        }
+        let related = related(registry, dcmd, long.as_deref().unwrap_or_default());
+        if !related.is_empty() {
+            self.head("SEE ALSO");
+            self.term("", &related.join(" "));
         }
     }
 
@@ -198,9 +243,77 @@ impl Page {
             }
         }
         let dcmds = cx.registry.all_dcmds().flat_map(|d| std::iter::once(d.name).chain(d.aliases.iter().copied()));
-        let hint = names::did_you_mean(name, dcmds.chain(cx.registry.all_walkers().map(|w| w.name)));
-        let error = Error::Usage(format!("no dcmd and no walker is named `{name}`"));
-        Err(error.hint(hint.unwrap_or_else(|| "`::dcmds` and `::walkers` list them".into())))
+        let macros = cx.env.macros.borrow();
+        let known = dcmds.chain(cx.registry.all_walkers().map(|w| w.name)).chain(macros.keys().map(String::as_str));
+        let hint = names::did_you_mean(name, known);
+        let error = Error::Usage(format!("no dcmd, macro or walker is named `{name}`"));
+        Err(error
+            .hint(hint.unwrap_or_else(|| format!("`::dcmds` and `::walkers` list them, `::help -k {name}` searches"))))
+    }
+}
+
+/// Its family, what its page names, and the walker of its name.
+fn related(registry: &Registry, dcmd: &DcmdEntry, page: &str) -> Vec<String> {
+    let family = registry.dcmds.iter().find(|family| family.iter().any(|d| d.name == dcmd.name));
+    let family = family.into_iter().flat_map(|family| family.iter().map(|d| d.name));
+    let named = page.split("::").skip(1).filter_map(|rest| {
+        registry.dcmd(rest.split(|c: char| !(c.is_ascii_alphanumeric() || c == '_')).next().unwrap_or_default())
+    });
+    let mut all: Vec<String> =
+        family.chain(named.map(|d| d.name)).filter(|name| *name != dcmd.name).map(call).collect();
+    all.sort();
+    all.dedup();
+    all.extend(registry.walker(dcmd.name).map(|w| format!("::walk {}", w.name)));
+    all
+}
+
+/// Everything whose page has a word in it.
+fn search(cx: &Cx<'_>, word: &str, out: &mut Out<'_>) -> Result<()> {
+    let pattern = regex(&format!("(?i){word}"))?;
+    let mut found: Vec<NameRow> = Vec::new();
+    for dcmd in cx.registry.all_dcmds() {
+        // an example is about other things, too
+        let mut page = Page { width: usize::MAX, lines: Vec::new() };
+        page.dcmd(cx.registry, dcmd);
+        let own = page.lines.iter().take_while(|line| !matches!(line.as_str(), "EXAMPLE" | "SEE ALSO"));
+        if own.into_iter().any(|line| pattern.is_match(line)) {
+            let about = (dcmd.command)().get_about().map(ToString::to_string).unwrap_or_default();
+            found.push(NameRow { name: call(dcmd.name), description: about.trim_end_matches('.').to_owned() });
+        }
+    }
+    let named = |name: &str, about: &str| pattern.is_match(name) || pattern.is_match(about);
+    for m in cx.env.macros.borrow().values().filter(|m| named(&m.name, &m.help) || pattern.is_match(&m.text)) {
+        found.push(NameRow { name: call(&m.name), description: about(m).to_owned() });
+    }
+    for w in cx.registry.all_walkers().filter(|w| named(w.name, w.doc) || pattern.is_match(w.item)) {
+        found.push(NameRow { name: format!("::walk {}", w.name), description: w.doc.to_owned() });
+    }
+    found.extend(
+        formats()
+            .filter(|(_, what)| pattern.is_match(what))
+            .map(|(letter, what)| NameRow { name: format!("/{letter}"), description: what }),
+    );
+    if found.is_empty() {
+        let error = Error::Usage(format!("no page has `{word}` in it"));
+        return Err(error.hint("it is a regular expression, in which case does not matter"));
+    }
+    found.into_iter().try_for_each(|row| out.row(row))
+}
+
+/// Search the help: every dcmd, macro, walker and format letter whose page has a word in it.
+#[derive(Args)]
+pub struct Apropos {
+    /// a word, or a regular expression
+    word: String,
+}
+
+impl Dcmd for Apropos {
+    const NAME: &'static str = "apropos";
+    const ADDRESS: Address = Address::None;
+    const ROWS: &'static [&'static engine::Schema] = &[<NameRow as engine::IntoRow>::SCHEMA];
+
+    fn run(&self, cx: &Cx<'_>, _: Option<Object>, out: &mut Out<'_>) -> Result<()> {
+        search(cx, &self.word, out)
     }
 }
 
@@ -224,7 +337,7 @@ fn before(address: Address) -> &'static str {
 }
 
 /// `[ addr ] ::print [-adt] [-l LIMIT] [TYPE MEMBER]...`
-fn synopsis(dcmd: &DcmdEntry, command: &clap::Command) -> String {
+pub fn synopsis(dcmd: &DcmdEntry, command: &clap::Command) -> String {
     let mut text = format!("{}{}", before(dcmd.address), call(dcmd.name));
     let flags: String =
         command.get_arguments().filter(|a| !a.get_action().takes_values()).filter_map(Arg::get_short).collect();
@@ -351,5 +464,10 @@ impl Dcmd for Formats {
 }
 
 /// The dcmds of this file.
-pub static DCMDS: &[DcmdEntry] =
-    &[DcmdEntry::of::<Help>(), DcmdEntry::of::<Dcmds>(), DcmdEntry::of::<Walkers>(), DcmdEntry::of::<Formats>()];
+pub static DCMDS: &[DcmdEntry] = &[
+    DcmdEntry::of::<Help>(),
+    DcmdEntry::of::<Apropos>(),
+    DcmdEntry::of::<Dcmds>(),
+    DcmdEntry::of::<Walkers>(),
+    DcmdEntry::of::<Formats>(),
+];

@@ -50,7 +50,7 @@ fn check_counters(cx: &Cx<'_>, slabs: &Slabs, number: usize, cache: &Cache) -> R
 #[derive(Args)]
 pub struct KmemCache {
     /// only caches whose name, or that of a cache merged into them, contains this
-    #[arg(short = 'n', value_name = "NAME")]
+    #[arg(short = 'n', value_name = "CACHE")]
     name: Option<String>,
 }
 
@@ -96,6 +96,7 @@ pub struct CacheRow {
 impl Dcmd for KmemCache {
     const NAME: &'static str = "kmem_cache";
     const ROWS: &'static [&'static Schema] = &[CacheRow::SCHEMA];
+    const PASSES: &'static str = "struct kmem_cache";
 
     fn run(&self, cx: &Cx<'_>, at: Option<Object>, out: &mut Out<'_>) -> Result<()> {
         let slabs = Slabs::of(cx)?;
@@ -223,6 +224,7 @@ impl Dcmd for Kmastat {
     const NAME: &'static str = "kmastat";
     const ADDRESS: Address = Address::None;
     const ROWS: &'static [&'static Schema] = &[StatRow::SCHEMA];
+    const PASSES: &'static str = "struct kmem_cache";
 
     fn run(&self, cx: &Cx<'_>, _: Option<Object>, out: &mut Out<'_>) -> Result<()> {
         let slabs = Slabs::of(cx)?;
@@ -271,10 +273,10 @@ pub struct KmemSlabs {
     #[arg(short = 'v')]
     verbose: bool,
     /// only caches whose name contains this
-    #[arg(short = 'n', value_name = "NAME", conflicts_with = "exact")]
+    #[arg(short = 'n', value_name = "CACHE", conflicts_with = "exact")]
     name: Option<String>,
     /// only the cache of this name
-    #[arg(short = 'N', value_name = "NAME")]
+    #[arg(short = 'N', value_name = "CACHE")]
     exact: Option<String>,
 }
 
@@ -323,6 +325,7 @@ impl KmemSlabs {
 impl Dcmd for KmemSlabs {
     const NAME: &'static str = "kmem_slabs";
     const ROWS: &'static [&'static Schema] = &[SlabsRow::SCHEMA];
+    const PASSES: &'static str = "struct kmem_cache";
 
     fn run(&self, cx: &Cx<'_>, at: Option<Object>, out: &mut Out<'_>) -> Result<()> {
         let slabs = Slabs::of(cx)?;

@@ -64,6 +64,7 @@ impl Dcmd for Modules {
     const NAME: &'static str = "modules";
     const ALIASES: &'static [&'static str] = &["lsmod"];
     const ROWS: &'static [&'static engine::Schema] = &[ModuleRow::SCHEMA];
+    const PASSES: &'static str = "struct module";
 
     fn run(&self, cx: &Cx<'_>, at: Option<Object>, out: &mut Out<'_>) -> Result<()> {
         let mut shown = false;

@@ -62,6 +62,7 @@ impl Dcmd for Mounts {
     const NAME: &'static str = "mounts";
     const ALIASES: &'static [&'static str] = &["fsinfo"];
     const ROWS: &'static [&'static engine::Schema] = &[MountRow::SCHEMA];
+    const PASSES: &'static str = "struct mount";
 
     fn run(&self, cx: &Cx<'_>, at: Option<Object>, out: &mut Out<'_>) -> Result<()> {
         let is = |name| at.is_some_and(|o| o.ctype.is_some() && o.ctype == cx.struct_type(name));

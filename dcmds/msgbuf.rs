@@ -108,6 +108,7 @@ impl Dcmd for Msgbuf {
     const ALIASES: &'static [&'static str] = &["dmesg"];
     const ADDRESS: Address = Address::None;
     const ROWS: &'static [&'static engine::Schema] = &[MsgbufRow::SCHEMA, MsgbufVerboseRow::SCHEMA];
+    const PASSES: &'static str = "struct printk_info";
 
     fn run(&self, cx: &Cx<'_>, _: Option<Object>, out: &mut Out<'_>) -> Result<()> {
         let limit = self.level.unwrap_or(u8::MAX);

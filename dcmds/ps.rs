@@ -113,6 +113,7 @@ impl Ps {
 impl Dcmd for Ps {
     const NAME: &'static str = "ps";
     const ROWS: &'static [&'static engine::Schema] = &[PsRow::SCHEMA, ThreadRow::SCHEMA];
+    const PASSES: &'static str = "struct task_struct";
 
     fn run(&self, cx: &Cx<'_>, at: Option<Object>, out: &mut Out<'_>) -> Result<()> {
         match at {
@@ -138,6 +139,7 @@ pub struct Pid2task {
 impl Dcmd for Pid2task {
     const NAME: &'static str = "pid2task";
     const ALIASES: &'static [&'static str] = &["pid2proc"];
+    const PASSES: &'static str = "struct task_struct";
 
     fn run(&self, cx: &Cx<'_>, at: Option<Object>, out: &mut Out<'_>) -> Result<()> {
         let pid = match (&self.pid, at) {

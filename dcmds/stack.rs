@@ -144,6 +144,7 @@ impl Dcmd for Findstack {
     const NAME: &'static str = "findstack";
     const ADDRESS: Address = Address::Required;
     const ROWS: &'static [&'static engine::Schema] = &[FindstackRow::SCHEMA];
+    const PASSES: &'static str = "struct task_struct";
 
     fn run(&self, cx: &Cx<'_>, at: Option<Object>, out: &mut Out<'_>) -> Result<()> {
         let addr = at.map_or(0, |at| at.addr);

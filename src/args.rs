@@ -33,7 +33,7 @@ pub struct Cli {
     /// the dump: an ELF or kdump-compressed vmcore, or a LiME or AVML image, as it is or packed with zstd, gzip or xz;
     /// FILE@ADDR, a file of raw physical memory that was loaded at ADDR, of which there may be several; or a vmlinux or
     /// vmlinuz alone, for types, symbols, code, and data as it was linked
-    #[arg(required_unless_present_any = ["live", "qmp"])]
+    #[arg(required_unless_present_any = ["live", "qmp", "generate"])]
     pub dump: Option<PathBuf>,
 
     /// the kernel's vmlinux with debug information, and debug files of modules (NAME.ko, NAME.ko.debug); without them
@@ -90,7 +90,16 @@ pub struct Cli {
     #[arg(short = 'S', long = "no-rc", visible_alias = "norc")]
     pub no_rc: bool,
 
+    /// write each command before its answer and, if it is not 0, the exit status it would have alone behind it: a record
+    /// of the session
+    #[arg(long)]
+    pub echo: bool,
+
     /// never use a pager
     #[arg(long)]
     pub no_pager: bool,
+
+    /// write the man page, a shell's completions or a page of the reference to standard output
+    #[arg(long, value_enum, value_name = "WHAT", hide_possible_values = true)]
+    pub generate: Option<crate::generate::What>,
 }

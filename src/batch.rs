@@ -1,6 +1,6 @@
 //! Commands from somewhere else than the prompt: `-e`, `-f`, standard input, `~/.kmdbrc`.
 
-use crate::{face::Program, render::escape};
+use crate::{face::Program, foreign, render::escape};
 use engine::{Cx, Error, lang};
 use std::{
     io::{self, BufRead, IsTerminal},
@@ -23,8 +23,26 @@ pub enum End {
 /// Runs one line and shows its notes and its error, if any, below what it printed. `place` is the file that it stands in
 /// and its number there.
 pub fn run_line(cx: &Cx<'_>, program: &Program, line: &str, place: Option<(&str, usize)>) -> End {
+    program.record(&format!("> {line}"));
+    let failed = program.failed.replace(false);
+    let findings = cx.env.findings.get();
+    let end = run_alone(cx, program, line, place);
+    match end {
+        End::Quit(0) => {}
+        End::Quit(status) => program.record(&format!("[exit status {status}]")),
+        End::Interrupted => program.record("[exit status 130]"),
+        _ if program.failed.get() => program.record("[exit status 2]"),
+        _ if cx.env.findings.get() > findings => program.record("[exit status 1]"),
+        _ => {}
+    }
+    program.failed.set(failed || program.failed.get());
+    end
+}
+
+fn run_alone(cx: &Cx<'_>, program: &Program, line: &str, place: Option<(&str, usize)>) -> End {
     program.closed.set(false);
-    let result = engine::pipeline::run(cx, line);
+    let own = foreign::own(line).filter(|_| cx.symbols.address(cx, line.trim()).is_none());
+    let result = engine::pipeline::run(cx, own.as_deref().unwrap_or(line));
     for note in cx.notes.take() {
         program.say(&format!("note: {}\n", escape::escape(&note)));
     }

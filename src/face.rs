@@ -1,9 +1,14 @@
 //! The face: what the engine asks of the program around it.
 
-use crate::render::{
-    self, Format, Output, escape,
-    live::Live,
-    pager::{self, Pager, Piped},
+use crate::{
+    foreign,
+    registry::REGISTRY,
+    render::{
+        self, Format, Output, escape,
+        guest::{self, Piped},
+        live::Live,
+        pager,
+    },
 };
 use engine::{Cx, Error, Face, Item, Result, Sink};
 use std::{
@@ -19,6 +24,8 @@ pub struct Program {
     pub color: bool,
     /// whether long answers go through a pager
     pub paged: bool,
+    /// commands are written before their answers
+    pub echo: bool,
     /// whether any command failed
     pub failed: Cell<bool>,
     /// a command found damage that it looked for
@@ -44,10 +51,20 @@ impl Program {
                 text.push('\n');
             }
         }
-        if let Some(hint) = error.advice() {
+        // a line that is not in the language may be in another
+        let foreign = error.span().and_then(|_| foreign::advice(&REGISTRY, line));
+        if let Some(hint) = foreign.as_deref().or(error.advice()) {
             text.push_str(&format!("      {}\n", escape::layout(hint)));
         }
         self.say(&text);
+    }
+
+    /// Writes a line to standard output, if the session is to be recorded there.
+    pub fn record(&self, line: &str) {
+        if self.echo {
+            // whoever does not read the record reads no answer either, and that is noticed
+            let _ = writeln!(pager::stdout(), "{line}");
+        }
     }
 
     /// Writes to standard error. If even that fails there is nobody to tell.
@@ -58,9 +75,9 @@ impl Program {
 
 impl Face for Program {
     fn open<'a>(&'a self, cx: &Cx<'a>, shell: Option<&str>) -> Result<Box<dyn Sink + 'a>> {
-        let out: Box<dyn Output> = match (shell, self.paged.then(Pager::new).flatten()) {
+        let out: Box<dyn Output> = match (shell, self.paged.then(|| pager::pager(&cx.interrupt)).flatten()) {
             (Some(command), _) => Box::new(Piped::shell(command)?),
-            (None, Some(pager)) => Box::new(pager),
+            (None, Some(pager)) => pager,
             (None, None) => Box::new(pager::stdout()),
         };
         let renderer = render::renderer(self.format, out, self.color && shell.is_none());
@@ -69,11 +86,11 @@ impl Face for Program {
 
     fn filter(&self, cx: &Cx<'_>, command: &str, items: Vec<Item>) -> Result<String> {
         let input = render::render_all(Format::Table, &cx.session.types, items)?;
-        Ok(pager::filter(command, input)?)
+        Ok(guest::filter(command, input)?)
     }
 
     fn shell(&self, command: &str) -> Result<()> {
-        Ok(pager::run(command)?)
+        Ok(guest::run(command)?)
     }
 
     fn complain(&self, error: &Error, file: &str, number: usize, command: &str) {

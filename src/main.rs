@@ -8,6 +8,8 @@ mod args;
 mod batch;
 mod face;
 mod fetch;
+mod foreign;
+mod generate;
 mod open;
 mod registry;
 mod render;
@@ -21,9 +23,10 @@ use face::Program;
 use signal_hook::{consts::SIGINT, iterator::Signals, low_level};
 use std::{
     cell::Cell,
-    io::{self, IsTerminal},
+    io::{self, IsTerminal, Write},
     path::PathBuf,
     process::ExitCode,
+    time::{Duration, Instant},
 };
 
 fn main() -> ExitCode {
@@ -36,12 +39,17 @@ fn main() -> ExitCode {
             return ExitCode::from(status);
         }
     };
+    if let Some(what) = cli.generate {
+        let written = generate::document(what).and_then(|text| render::pager::stdout().write_all(&text));
+        return if written.is_ok() { ExitCode::SUCCESS } else { ExitCode::from(2) };
+    }
     let interactive =
         cli.execute.is_empty() && cli.file.is_empty() && io::stdin().is_terminal() && io::stdout().is_terminal();
     let program = Program {
         format: cli.output,
-        color: io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|v| v.is_empty()),
+        color: io::stdout().is_terminal() && !render::is_dumb() && !no_color(),
         paged: interactive && !cli.no_pager,
+        echo: cli.echo,
         failed: Cell::new(false),
         findings: Cell::new(false),
         closed: Cell::new(false),
@@ -97,20 +105,25 @@ fn answer(cli: &Cli, program: &Program, interactive: bool, session: &Session, en
         }
     }
     match (cli.execute.is_empty() && cli.file.is_empty(), interactive) {
-        (true, true) => repl::run(&cx, program),
+        (true, true) => repl::run(&cx, program, cli.dump.as_deref().filter(|_| !cli.live)),
         (true, false) => Ok(batch::run_lines(&cx, program, None, io::stdin().lock())?),
         (false, _) => Ok(End::Done),
     }
 }
 
-/// The first Ctrl-C stops the command that runs; a second one, if the command does not come back, ends the program.
-/// While a pager or a shell command has the terminal, it is the one to be stopped.
+/// The first Ctrl-C stops the command that runs. If the command does not come back, another one a second later ends the
+/// program; fingers that press it twice are not meant. While a pager or a shell command has the terminal, it is the one to
+/// be stopped.
 fn catch_interrupts(interrupt: Interrupt) -> io::Result<()> {
+    const PATIENCE: Duration = Duration::from_secs(1);
     let mut signals = Signals::new([SIGINT])?;
     fetch::stop_with(interrupt.clone());
     std::thread::spawn(move || {
+        let mut first = Instant::now();
         for _ in signals.forever() {
-            if interrupt.is_set() && !render::pager::has_terminal() {
+            if !interrupt.is_set() {
+                first = Instant::now();
+            } else if first.elapsed() > PATIENCE && !render::guest::has_terminal() {
                 low_level::exit(130);
             }
             interrupt.set();
@@ -119,10 +132,15 @@ fn catch_interrupts(interrupt: Interrupt) -> io::Result<()> {
     Ok(())
 }
 
+/// <https://no-color.org>
+fn no_color() -> bool {
+    std::env::var_os("NO_COLOR").is_some_and(|v| !v.is_empty())
+}
+
 /// Tells formats that wrap how wide the terminal is.
 fn fit_terminal(cx: &Cx<'_>) {
-    if let Some((width, _)) = terminal_size::terminal_size() {
-        cx.env.width.set(usize::from(width.0));
+    if let Some((width, _)) = render::pager::screen() {
+        cx.env.width.set(width);
     }
 }
 

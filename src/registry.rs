@@ -12,5 +12,6 @@ pub static REGISTRY: Registry = Registry {
     crash_cpu: walkers::cpu::crashed,
     anchors: walkers::anchors::find,
     thread: walkers::cpu::thread,
+    examples: include_str!("../docs/examples.md"),
     disassemble: dcmds::dis::disassemble,
 };

@@ -1,7 +1,7 @@
 //! Commands × dumps: what the program prints, kept in one readable file per dump.
 //!
-//! `corpus/NAME/expected.md` holds sections of a command (`> ::status`) and its output. The test runs each command in
-//! a fresh process, as a user would with `-e`, and compares. `UPDATE=1 cargo test --test golden` rewrites the outputs,
+//! `corpus/NAME/expected.md` holds sections of a command (`> ::status`) and its output. The test runs the
+//! commands of a file in one session, as a user would at a prompt, and compares. `UPDATE=1 cargo test --test golden` rewrites the outputs,
 //! which are then to be read, and held against the oracles in `corpus/NAME/truth`, before they are committed:
 //! `tests/oracle.rs` does that for whatever an oracle exists for. The sessions in `docs/` and `README.md` that name their
 //! dump (`<!-- dump: k612-uaf -->`) are held to the same.
@@ -36,25 +36,57 @@ fn texts() -> Vec<(PathBuf, String)> {
     found
 }
 
-fn run(dump: &str, command: &str) -> String {
-    let output = Command::new(env!("CARGO_BIN_EXE_kmdb"))
-        .current_dir(env!("CARGO_MANIFEST_DIR"))
-        .args(["-S", "--no-debuginfo", &format!("corpus/{dump}/vmcore.zst"), "-e", command])
-        .env("NO_COLOR", "1")
-        .env("TZ", "UTC")
-        .output()
-        .unwrap();
-    let mut text = String::from_utf8(output.stdout).unwrap();
-    text.push_str(&String::from_utf8(output.stderr).unwrap());
-    let status = output.status.code();
-    if status != Some(0) {
-        writeln!(text, "[exit status {}]", status.map_or("signal".into(), |s| s.to_string())).unwrap();
+/// Runs commands in one session, as a user would at a prompt, and gives the answer to each. `::quit` and whatever else ends
+/// the program ends a session; the commands behind it have one of their own.
+fn run(dump: &str, commands: &[&str]) -> Vec<String> {
+    let mut answers: Vec<String> = Vec::new();
+    while let Some(left) = commands.get(answers.len()..).filter(|left| !left.is_empty()) {
+        let script = tempfile::NamedTempFile::new().unwrap();
+        fs::write(script.path(), left.join("\n") + "\n").unwrap();
+        let record = tempfile::NamedTempFile::new().unwrap();
+        let mut command = Command::new(env!("CARGO_BIN_EXE_kmdb"));
+        command.current_dir(env!("CARGO_MANIFEST_DIR"));
+        command.args(["-S", "--no-debuginfo", "--echo", &format!("corpus/{dump}/vmcore.zst")]);
+        command.stdin(script.reopen().unwrap());
+        // complaints come where they came up
+        let end_of = |path| fs::OpenOptions::new().append(true).open(path).unwrap();
+        command.stdout(end_of(record.path())).stderr(end_of(record.path()));
+        command.env("NO_COLOR", "1").env("TZ", "UTC").env("TERM", "dumb");
+        let status = command.status().unwrap();
+        let text = fs::read_to_string(record.path()).unwrap();
+        let given = answers_in(&text, left);
+        assert!(!given.is_empty(), "{dump}: no answer to {:?}, status {status}", left[0]);
+        answers.extend(given);
     }
-    text
+    answers
+}
+
+/// What stands in a record behind each command.
+fn answers_in(record: &str, commands: &[&str]) -> Vec<String> {
+    let mut rest = record;
+    let mut answers = Vec::new();
+    for (i, command) in commands.iter().enumerate() {
+        let Some((_, behind)) = rest.split_once(&format!("> {command}\n")) else { break };
+        let next = commands.get(i + 1).and_then(|next| behind.find(&format!("\n> {next}\n")).map(|at| at + 1));
+        let at_once = commands.get(i + 1).is_some_and(|next| behind.starts_with(&format!("> {next}\n")));
+        let end = if at_once { 0 } else { next.unwrap_or(behind.len()) };
+        answers.push(behind[..end].to_owned());
+        rest = &behind[end..];
+    }
+    answers
 }
 
 /// Splits an expected file into text and `(command, output)` blocks, and joins it again with new outputs.
 fn replay(dump: &str, expected: &str) -> String {
+    let mut inside = false;
+    let commands: Vec<&str> = expected
+        .lines()
+        .filter_map(|line| {
+            inside = if inside { line != "```" } else { line == "```console" };
+            line.strip_prefix("> ").filter(|_| inside)
+        })
+        .collect();
+    let mut answers = run(dump, &commands).into_iter();
     let mut fresh = String::new();
     let mut lines = expected.lines();
     while let Some(line) = lines.next() {
@@ -67,8 +99,8 @@ fn replay(dump: &str, expected: &str) -> String {
         // a block may hold several commands; what is no kmdb session (`$ …`) stays as it is
         for line in lines.by_ref() {
             match line.strip_prefix("> ") {
-                Some(command) => {
-                    fresh.push_str(&format!("{line}\n{}", run(dump, command)));
+                Some(_) => {
+                    fresh.push_str(&format!("{line}\n{}", answers.next().unwrap()));
                     ours = true;
                 }
                 None if line == "```" => break,

@@ -22,6 +22,7 @@ static REGISTRY: Registry = Registry {
     crash_cpu: walkers::cpu::crashed,
     anchors: |_| Vec::new(),
     thread: walkers::cpu::thread,
+    examples: "",
     disassemble: |_, _| None,
 };
 

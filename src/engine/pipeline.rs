@@ -40,7 +40,11 @@ pub fn run(cx: &Cx<'_>, text: &str) -> Result<()> {
         if cx.env.depth.get() == 0 {
             cx.session.begin();
         }
-        run_statement(cx, &statement, None, None)?;
+        match run_statement(cx, &statement, None, None) {
+            // its reader has seen enough; the next one has a reader of its own
+            Err(Error::Stop) => {}
+            result => result?,
+        }
     }
     Ok(())
 }

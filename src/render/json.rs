@@ -16,44 +16,64 @@ use engine::{
     cprint::{integer, signed_integer, string},
     debuginfo::Types,
 };
-use serde_json::{Map, Value, json};
-use std::io::Write;
+use serde_json::{Value, json};
+use std::{fmt::Write as _, io::Write};
 
 /// A JSON writer.
 pub struct Json<'a> {
     out: Box<dyn Output + 'a>,
     /// the type of the latest object, with its spelling: most walks yield one type
     latest: Option<(TypeId, String)>,
+    /// the line being made
+    line: String,
 }
 
 impl<'a> Json<'a> {
     /// JSON lines on `out`.
     pub fn new(out: Box<dyn Output + 'a>) -> Self {
-        Json { out, latest: None }
+        Json { out, latest: None, line: String::new() }
     }
 
-    fn object(&mut self, types: &Types, object: Object) -> Value {
-        let addr = format!("{:#x}", object.addr);
-        let Some(ctype) = object.ctype else { return json!({ "addr": addr }) };
-        if self.latest.as_ref().is_none_or(|(id, _)| *id != ctype) {
-            self.latest = Some((ctype, types.spell(ctype)));
+    fn object(&mut self, types: &Types, object: Object) {
+        // writing to a String cannot fail
+        let _ = write!(self.line, "{{\"addr\":\"{:#x}\"", object.addr);
+        if let Some(ctype) = object.ctype {
+            if self.latest.as_ref().is_none_or(|(id, _)| *id != ctype) {
+                self.latest = Some((ctype, types.spell(ctype)));
+            }
+            self.line.push_str(",\"type\":");
+            text(&mut self.line, self.latest.as_ref().map_or("", |(_, spelled)| spelled));
         }
-        json!({ "addr": addr, "type": self.latest.as_ref().map(|(_, spelled)| spelled) })
+        self.line.push('}');
+    }
+
+    /// The columns in their order. Their names are those of Rust fields: nothing in them needs an escape.
+    fn row(&mut self, row: &Row) {
+        self.line.push('{');
+        for (i, (column, cell)) in row.schema.columns.iter().zip(&row.cells).enumerate() {
+            self.line.push_str(if i > 0 { ",\"" } else { "\"" });
+            self.line.push_str(column.name);
+            self.line.push_str("\":");
+            put(&mut self.line, cell);
+        }
+        self.line.push('}');
     }
 }
 
 impl Renderer for Json<'_> {
     fn item(&mut self, types: &Types, item: Item) -> Result<()> {
-        let value = match item {
-            Item::Row(row) => row_value(row),
+        self.line.clear();
+        match item {
+            Item::Row(row) => self.row(&row),
             Item::Object(object) => self.object(types, object),
-            Item::Line(text) => match string(&text) {
-                Value::Object(both) => Value::Object(both),
-                text => json!({ "text": text }),
+            Item::Line(line) => match string(&line) {
+                Value::Object(both) => value(&mut self.line, &Value::Object(both)),
+                text => value(&mut self.line, &json!({ "text": text })),
             },
-            Item::Tree(tree) => tree.to_json(),
-        };
-        written(writeln!(self.out, "{}", escape::json(&value.to_string())))
+            Item::Tree(tree) => value(&mut self.line, &tree.to_json()),
+        }
+        self.line.push('\n');
+        written(self.out.write_all(self.line.as_bytes()))
     }
 
     fn flush(&mut self) -> Result<()> {
@@ -65,20 +85,40 @@ impl Renderer for Json<'_> {
     }
 }
 
-fn row_value(row: Row) -> Value {
-    let fields = row.schema.columns.iter().zip(row.cells);
-    Value::Object(fields.map(|(c, cell)| (c.name.to_owned(), cell_value(cell))).collect::<Map<_, _>>())
-}
-
-fn cell_value(cell: Cell) -> Value {
+fn put(line: &mut String, cell: &Cell) {
     match cell {
-        Cell::Null => Value::Null,
-        Cell::Addr(v) | Cell::Hex(v) => Value::String(format!("{v:#x}")),
-        Cell::Uint(v) => integer(v),
-        Cell::Int(v) => signed_integer(v),
-        Cell::Bool(v) => Value::Bool(v),
-        Cell::Str(s) => string(&s),
-        Cell::Unreadable(why) => json!({ "unreadable": why }),
-        Cell::List(cells) => cells.into_iter().map(cell_value).collect(),
+        Cell::Null => line.push_str("null"),
+        Cell::Addr(v) | Cell::Hex(v) => drop_error(write!(line, "\"{v:#x}\"")),
+        Cell::Uint(v) => value(line, &integer(*v)),
+        Cell::Int(v) => value(line, &signed_integer(*v)),
+        Cell::Bool(v) => line.push_str(if *v { "true" } else { "false" }),
+        Cell::Str(s) => text(line, s),
+        Cell::Unreadable(why) => value(line, &json!({ "unreadable": why })),
+        Cell::List(cells) => {
+            line.push('[');
+            for (i, cell) in cells.iter().enumerate() {
+                line.push_str(if i > 0 { "," } else { "" });
+                put(line, cell);
+            }
+            line.push(']');
+        }
     }
 }
+
+/// A string; nearly all are plain, and that is soon seen.
+fn text(line: &mut String, s: &str) {
+    match s.bytes().all(|b| matches!(b, b' '..=b'~') && b != b'"' && b != b'\\') {
+        true => line.extend(["\"", s, "\""]),
+        false => value(line, &string(s)),
+    }
+}
+
+fn value(line: &mut String, value: &Value) {
+    match value {
+        Value::Number(n) => drop_error(write!(line, "{n}")),
+        other => line.push_str(&escape::json(&other.to_string())),
+    }
+}
+
+/// Writing to a String cannot fail.
+fn drop_error(_: std::fmt::Result) {}

@@ -7,7 +7,7 @@
 //!
 //! Both only happen where a person watches. What goes to a file or a pipe is the same however slow the machine is.
 
-use super::{Renderer, pager};
+use super::{Renderer, guest, is_dumb};
 use engine::{Error, Interrupt, Item, Result, Session, Sink, debuginfo::Types};
 use std::{
     cell::Cell,
@@ -35,7 +35,7 @@ impl<'a> Live<'a> {
     /// standard output is where it writes.
     pub fn new(session: &'a Session, renderer: Box<dyn Renderer>, watched: bool, closed: &'a Cell<bool>) -> Live<'a> {
         let terminal = watched && io::stdout().is_terminal();
-        let progress = watched && io::stderr().is_terminal();
+        let progress = watched && io::stderr().is_terminal() && !is_dumb();
         let interrupt = session.interrupt.clone();
         let status = Status { interrupt, started: Instant::now(), shown: false, wanted: progress };
         let screen = Arc::new(Mutex::new(Screen { renderer, status, terminal, left: false }));
@@ -125,7 +125,7 @@ struct Status {
 impl Status {
     fn show(&mut self) {
         let time = self.started.elapsed();
-        if !self.wanted || time < PATIENCE || pager::has_terminal() {
+        if !self.wanted || time < PATIENCE || guest::has_terminal() {
             return;
         }
         let text = match self.interrupt.passed() {

@@ -5,8 +5,10 @@
 
 pub mod csv;
 pub mod escape;
+pub mod guest;
 pub mod json;
 pub mod live;
+pub mod more;
 pub mod pager;
 pub mod table;
 
@@ -41,6 +43,11 @@ pub fn renderer<'a>(format: Format, out: Box<dyn Output + 'a>, color: bool) -> B
         Format::Json => Box::new(json::Json::new(out)),
         Format::Csv => Box::new(csv::Csv::new(out)),
     }
+}
+
+/// A terminal that can neither move its cursor nor show colours.
+pub fn is_dumb() -> bool {
+    std::env::var_os("TERM").is_none_or(|term| term == "dumb" || term.is_empty())
 }
 
 /// Where text goes: a terminal through a pager, a file, a shell command's input.

@@ -1,15 +1,23 @@
-//! Completion: dcmds and their flags, walkers, symbols, types, columns, and members along paths, by what stands before
-//! the cursor.
+//! Completion: dcmds, macros and their flags, walkers, caches, symbols, types, columns, members along paths, variables,
+//! files, by what stands before the cursor.
 //!
 //! ```text
 //! > ::wal                                ::walk
 //! > ::walk kmalloc-6                     kmalloc-64
 //! > ::print struct dentry d_name.l       d_name.len
 //! > ::walk dentry | ::print d_sb->s_     the members of struct super_block
+//! > ::ps | ::print mm->m                 those of struct mm_struct
 //! > ::ps | ::sort na                     name
+//! > !<~/tri                              ~/triage.kmdb
 //! ```
 
-use engine::{Cx, DcmdEntry, Tag, Type, TypeId, lang::is_incomplete};
+use super::{
+    context::{self, Role, along, pointee},
+    scan::{Command, Stage, is_name, scan},
+};
+use crate::render::escape::escape;
+use engine::{Cx, Tag, TypeId};
+use std::borrow::Cow;
 
 /// More candidates than this help nobody.
 const LIMIT: usize = 500;
@@ -19,11 +27,11 @@ pub struct Completer<'a> {
     cx: &'a Cx<'a>,
 }
 
-/// What is known of the items that a stage is given.
-#[derive(Default)]
-struct Input {
-    ctype: Option<TypeId>,
-    columns: Vec<&'static str>,
+/// What a word may become.
+struct Found {
+    names: Vec<String>,
+    /// what follows the name, if there is but one: a blank where another word is next
+    end: &'static str,
 }
 
 impl<'a> Completer<'a> {
@@ -34,136 +42,202 @@ impl<'a> Completer<'a> {
 
     /// Where the word under the cursor starts in `line` (the text before the cursor), and what it may become.
     pub fn complete(&self, line: &str) -> (usize, Vec<String>) {
-        let stages = stages(line);
-        let Some((&stage, before)) = stages.split_last() else { return (0, Vec::new()) };
-        let word_at = |separators: &[char]| line.rfind(separators).map_or(0, |i| i + 1);
-        let name_at = word_at(&[' ', '\t', '\n', '|', ';', '!', '(', '=', '+', '-', '*', '&', '\'', '"', ',']);
-        let Some((address, command)) = stage.split_once("::") else {
-            return (name_at, self.symbols(&line[name_at..]));
-        };
-        if !command.contains(char::is_whitespace) {
-            return (line.len() - command.len(), self.dcmds(command));
+        let (start, found) = self.find(line);
+        // nobody could type what has to be escaped
+        let typeable = |name: &String| matches!(escape(name), Cow::Borrowed(_));
+        let mut names: Vec<String> = found.names.into_iter().filter(typeable).collect();
+        names.sort();
+        names.dedup();
+        names.truncate(LIMIT);
+        if let [one] = &mut names[..]
+            && !one.ends_with(' ')
+        {
+            one.push_str(found.end);
         }
-        let start = word_at(&[' ', '\t', '\n', '\'', '"']);
-        let word = &line[start..];
-        let mut words: Vec<&str> = command.split_whitespace().collect();
-        if word.is_empty() {
-            words.push("");
-        }
-        let Some((&dcmd, arguments)) = words.split_first() else { return (start, Vec::new()) };
-        if word.starts_with('-') {
-            return (start, self.flags(dcmd, word));
-        }
-        let arguments: Vec<&str> = arguments.iter().filter(|w| !w.starts_with('-')).copied().collect();
-        let found = match dcmd {
-            "walk" if arguments.len() == 1 => self.walkers(word),
-            "help" | "dcmds" | "walkers" => [self.dcmds(word), self.walkers(word)].concat(),
-            "print" | "printf" | "sizeof" | "offsetof" | "list" | "array" | "enum" => {
-                let input = self.input(address, before);
-                self.paths(&arguments, &input, word)
-            }
-            "where" | "sort" | "uniq" | "sum" | "quantize" => {
-                let input = self.input(address, before);
-                let columns = input.columns.iter().filter(|c| c.starts_with(word)).map(|c| (*c).to_owned());
-                columns.chain(self.members(input.ctype, word)).collect()
-            }
-            _ => return (name_at, self.symbols(&line[name_at..])),
-        };
-        (start, sorted(found))
+        (start, names)
     }
 
-    /// What a stage is given: by its own address, or else by the stages before it.
-    fn input(&self, address: &str, before: &[&str]) -> Input {
-        if !address.trim().is_empty() {
-            return Input { ctype: self.cx.type_of_global(address.trim()), ..Input::default() };
+    fn find(&self, line: &str) -> (usize, Found) {
+        let nothing = (line.len(), found(Vec::new()));
+        let Some(statement) = scan(line).pop() else { return nothing };
+        let at = statement.stages.len() - 1;
+        let stages = &statement.stages[..];
+        let Some(stage) = stages.last() else { return nothing };
+        match &stage.command {
+            Command::None => self.expression(line, stage.address.start),
+            Command::Dcmd { name, words } if words.is_empty() && name.end == line.len() => {
+                let prefix = &line[name.clone()];
+                let wanted = if prefix.starts_with(['$', ':']) { Vec::new() } else { self.dcmds(prefix) };
+                (name.start, words_of(wanted))
+            }
+            Command::Dcmd { words, .. } => {
+                let under = words.iter().position(|word| word.span.end == line.len());
+                let index = under.unwrap_or(words.len());
+                // the text before the cursor again, as if there were a word: roles count words
+                let role = match under {
+                    Some(index) => context::role(self.cx, line, stages, at, index),
+                    None => self.role_of_next(line),
+                };
+                let start = under.and_then(|i| words.get(i)).map_or(line.len(), |word| word.span.start);
+                self.word(line, stages, at, index, start, role)
+            }
+            Command::Assign { name } => (name.start, found(self.variables(&line[name.clone()]))),
+            Command::File { name } => {
+                let prefix = &line[name.clone()];
+                let macros = self.macros(prefix);
+                (name.start, found([files(prefix), macros, self.types(prefix)].concat()))
+            }
+            Command::Shell { text } => {
+                let start = line.rfind([' ', '\t', '\'', '"', '=', '<', '>', '|']).map_or(0, |i| i + 1).max(text.start);
+                (start, found(files(&line[start..])))
+            }
+            Command::Verb { .. } => nothing,
         }
-        for stage in before.iter().rev() {
-            let mut words = stage.split_once("::").map_or("", |(_, command)| command).split_whitespace();
-            match words.next() {
-                Some("walk") => return Input { ctype: words.next().and_then(|w| self.item(w)), ..Input::default() },
-                // these pass on what they are given
-                Some("head" | "tail" | "where" | "grep" | "sort") => {}
-                Some(dcmd) => {
-                    let rows = self.cx.registry.dcmd(dcmd).map(|d| d.rows).unwrap_or_default();
-                    let columns = rows.iter().flat_map(|schema| schema.columns).map(|c| c.name).collect();
-                    return Input { columns, ..Input::default() };
+    }
+
+    /// The role of the word that would begin at the end of the line.
+    fn role_of_next(&self, line: &str) -> Role {
+        let text = format!("{line}x");
+        let Some(statement) = scan(&text).pop() else { return Role::Text };
+        let Some(Stage { command: Command::Dcmd { words, .. }, .. }) = statement.stages.last() else {
+            return Role::Text;
+        };
+        context::role(self.cx, &text, &statement.stages, statement.stages.len() - 1, words.len().saturating_sub(1))
+    }
+
+    fn word(&self, line: &str, stages: &[Stage], at: usize, index: usize, start: usize, role: Role) -> (usize, Found) {
+        // within quotes, the last word of several
+        let inner = line[start..].rfind([' ', '\'', '"']).map_or(start, |i| start + i + 1);
+        let word = &line[inner..];
+        let names = match role {
+            Role::Flag => return (start, words_of(self.flags(line, stages, at, word))),
+            Role::Walker => return (inner, words_of(self.walkers(word))),
+            Role::Topic => [self.dcmds(word), self.walkers(word)].concat(),
+            Role::Cache => self.caches(word),
+            Role::Module => self.modules(word),
+            Role::File => files(word),
+            Role::Macro => self.macros(word),
+            Role::Variable => self.variables(word),
+            Role::OneOf(values) => values.into_iter().filter(|v| v.starts_with(word)).collect(),
+            Role::Member(ctype) => self.members(ctype, word),
+            Role::Type { tagged, input } => {
+                let quoted_tag = line[start..inner].contains("struct ") || line[start..inner].contains("union ");
+                let mut names = self.members(input.filter(|_| !quoted_tag), word);
+                if !word.is_empty() || input.is_none() || tagged {
+                    names.extend(self.types(word));
                 }
-                None => break,
+                names
             }
-        }
-        Input::default()
+            Role::Expression => {
+                let start = line[start..]
+                    .rfind(|c: char| !(is_name(c) || "->[]".contains(c)))
+                    .map_or(start, |i| start + i + line[start + i..].chars().next().map_or(1, char::len_utf8));
+                let word = &line[start..];
+                let input = context::input(self.cx, line, stages, at);
+                let columns = input.columns.iter().filter(|c| c.starts_with(word)).map(|c| (*c).to_owned());
+                return (start, found(columns.chain(self.members(input.ctype, word)).collect()));
+            }
+            Role::Address => return self.expression(line, start),
+            Role::Text if index == 0 && word.is_empty() => Vec::new(),
+            Role::Text => return self.expression(line, start),
+        };
+        (inner, found(names))
     }
 
-    /// The type of what a walker yields.
-    fn item(&self, walker: &str) -> Option<TypeId> {
-        if let Some(walker) = self.cx.registry.walker(walker) {
-            return self.cx.types.parse(walker.item).ok();
+    /// A symbol or variable at the end of an expression.
+    fn expression(&self, line: &str, from: usize) -> (usize, Found) {
+        let start = line[from..]
+            .rfind(|c: char| !is_name(c))
+            .map_or(from, |i| from + i + line[from + i..].chars().next().map_or(1, char::len_utf8));
+        let word = &line[start..];
+        if line[..start].ends_with('<') && !line[..start].ends_with("<<") {
+            return (start, found(self.variables(word)));
         }
-        let mut families = self.cx.registry.dynamic.iter();
-        families.find_map(|family| (family.find)(self.cx.session, walker).ok()??.ctype)
-    }
-
-    /// The first word may be a type or, if the type is known, a member; later ones are members.
-    fn paths(&self, arguments: &[&str], input: &Input, word: &str) -> Vec<String> {
-        let tagged = arguments.first().is_some_and(|w| matches!(*w, "struct" | "union" | "enum"));
-        let spelled = arguments.get(..1 + usize::from(tagged)).unwrap_or_default();
-        if arguments.len() > spelled.len() && !spelled.is_empty() {
-            let named = self.cx.types.parse(&spelled.join(" ")).ok();
-            return self.members(named.or(input.ctype), word);
-        }
-        let mut found = self.members(input.ctype.filter(|_| !tagged), word);
-        if !word.is_empty() || input.ctype.is_none() {
-            found.extend(self.types(word));
-        }
-        found
+        (start, found(self.symbols(word)))
     }
 
     fn dcmds(&self, prefix: &str) -> Vec<String> {
-        let names = |d: &'static DcmdEntry| std::iter::once(d.name).chain(d.aliases.iter().copied());
-        let all = self.cx.registry.all_dcmds().flat_map(names);
-        sorted(all.filter(|n| n.starts_with(prefix) && !n.starts_with('$')).map(str::to_owned).collect())
+        let names = self.cx.registry.all_dcmds().flat_map(|d| std::iter::once(d.name).chain(d.aliases.iter().copied()));
+        let known = names.filter(|n| n.starts_with(prefix) && !n.starts_with(['$', ':'])).map(str::to_owned);
+        known.chain(self.macros(prefix)).collect()
     }
 
-    fn flags(&self, dcmd: &str, prefix: &str) -> Vec<String> {
-        let Some(entry) = self.cx.registry.dcmd(dcmd) else { return Vec::new() };
+    fn macros(&self, prefix: &str) -> Vec<String> {
+        self.cx.env.macros.borrow().keys().filter(|n| n.starts_with(prefix)).cloned().collect()
+    }
+
+    fn variables(&self, prefix: &str) -> Vec<String> {
+        let mut names: Vec<String> = self.cx.env.vars.borrow().keys().cloned().collect();
+        names.extend(self.cx.registers().into_iter().flat_map(|regs| regs.iter().map(|(name, _)| name.to_owned())));
+        names.retain(|n| n.starts_with(prefix));
+        names
+    }
+
+    fn flags(&self, line: &str, stages: &[Stage], at: usize, prefix: &str) -> Vec<String> {
+        let Some(Stage { command: Command::Dcmd { name, .. }, .. }) = stages.get(at) else { return Vec::new() };
+        let Some(entry) = context::dcmd(self.cx, &line[name.clone()]) else { return Vec::new() };
         let command = (entry.command)();
         let flags = command.get_arguments().filter_map(|a| {
             let short = a.get_short().map(|c| format!("-{c}"));
             short.or_else(|| a.get_long().map(|name| format!("--{name}")))
         });
-        sorted(flags.filter(|f| f.starts_with(prefix)).collect())
+        flags.filter(|f| f.starts_with(prefix)).collect()
     }
 
     fn walkers(&self, prefix: &str) -> Vec<String> {
-        let mut names: Vec<String> = self.cx.registry.all_walkers().map(|w| w.name.to_owned()).collect();
-        for family in self.cx.registry.dynamic {
-            // a dump whose caches cannot be listed completes fewer names
-            names.extend((family.all)(self.cx.session).unwrap_or_default().into_iter().map(|w| w.name));
-        }
-        names.retain(|n| n.starts_with(prefix));
-        sorted(names)
+        let names = self.cx.registry.all_walkers().map(|w| w.name).filter(|n| n.starts_with(prefix)).map(str::to_owned);
+        names.chain(self.caches(prefix)).collect()
+    }
+
+    /// Names that the dump brings along: of its slab caches.
+    fn caches(&self, prefix: &str) -> Vec<String> {
+        // a dump whose caches cannot be listed completes fewer names
+        let all = self.cx.registry.dynamic.iter().flat_map(|family| (family.all)(self.cx.session).unwrap_or_default());
+        all.map(|w| w.name).filter(|n| n.starts_with(prefix)).collect()
+    }
+
+    fn modules(&self, prefix: &str) -> Vec<String> {
+        let loaded = self.cx.symbols.modules(self.cx.session).iter().map(|m| m.name.to_string());
+        std::iter::once("vmlinux".to_owned()).chain(loaded).filter(|n| n.starts_with(prefix)).collect()
     }
 
     fn symbols(&self, prefix: &str) -> Vec<String> {
         if prefix.is_empty() {
             return Vec::new();
         }
-        let mut names = self.cx.symbols.kernel().map(|k| k.by_prefix(prefix, LIMIT)).unwrap_or_default();
-        for module in self.cx.symbols.modules(self.cx.session) {
+        let modules = self.cx.symbols.modules(self.cx.session);
+        if let Some((module, name)) = prefix.split_once('`') {
+            let table = match module {
+                "vmlinux" | "kernel" => self.cx.symbols.kernel().map(|k| k.by_prefix(name, LIMIT)),
+                _ => modules
+                    .iter()
+                    .find(|m| &*m.name == module)
+                    .and_then(|m| Some(m.symbols.as_ref()?.by_prefix(name, LIMIT))),
+            };
+            return table.into_iter().flatten().map(|name| format!("{module}`{name}")).collect();
+        }
+        let mut names: Vec<String> = self.cx.symbols.private().into_iter().map(|s| s.name).collect();
+        names.retain(|n| n.starts_with(prefix));
+        names.extend(self.cx.symbols.kernel().map(|k| k.by_prefix(prefix, LIMIT)).unwrap_or_default());
+        for module in modules {
+            if module.name.starts_with(prefix) {
+                names.push(format!("{}`", module.name));
+            }
             if names.len() < LIMIT
                 && let Some(table) = &module.symbols
             {
                 names.extend(table.by_prefix(prefix, LIMIT - names.len()));
             }
         }
-        sorted(names)
+        names
     }
 
     fn types(&self, prefix: &str) -> Vec<String> {
+        let mut names: Vec<String> = ["struct ", "union ", "enum "].map(str::to_owned).to_vec();
         if prefix.is_empty() {
-            return vec!["struct ".into(), "union ".into(), "enum ".into()];
+            return names;
         }
-        let mut names = Vec::new();
+        names.retain(|n| n.starts_with(prefix));
         self.cx.types.each_name(&mut |_: Tag, name| {
             if name.starts_with(prefix) {
                 names.push(name.to_owned());
@@ -175,69 +249,38 @@ impl<'a> Completer<'a> {
 
     /// Members along a path: `d_parent->d_na` completes members of what `d_parent` points at.
     fn members(&self, ctype: Option<TypeId>, word: &str) -> Vec<String> {
-        let Some(mut ctype) = ctype else { return Vec::new() };
+        let Some(ctype) = ctype else { return Vec::new() };
         let cut = word.rfind(['.', '>']).map_or(0, |i| i + 1);
         let (path, last) = word.split_at(cut);
-        for hop in path.split(['.', '>']).map(|hop| hop.trim_end_matches('-')).filter(|hop| !hop.is_empty()) {
-            let name = hop.split('[').next().unwrap_or(hop);
-            let Some(place) = self.cx.types.member(self.pointee(ctype), name) else { return Vec::new() };
-            ctype = place.ty;
-        }
-        let members = self.cx.types.members(self.pointee(ctype));
+        let Some(ctype) = along(self.cx, ctype, path) else { return Vec::new() };
+        let members = self.cx.types.members(pointee(self.cx, ctype));
         let names = members.iter().filter(|(name, _)| !name.is_empty() && name.starts_with(last));
         names.map(|(name, _)| format!("{path}{name}")).collect()
     }
-
-    fn pointee(&self, ctype: TypeId) -> TypeId {
-        match self.cx.shape(ctype).as_deref() {
-            Some(Type::Pointer { to } | Type::Array { elem: to, .. }) => *to,
-            _ => ctype,
-        }
-    }
 }
 
-/// The stages of the last statement, the one under the cursor last. Quoted text is none.
-fn stages(line: &str) -> Vec<&str> {
-    let mut stages = Vec::new();
-    let (mut start, mut quote) = (0, None);
-    for (i, c) in line.char_indices() {
-        match (quote, c) {
-            (None, '\'' | '"') => quote = Some(c),
-            (Some(open), c) if open == c => quote = None,
-            (None, '|') => stages.push(&line[std::mem::replace(&mut start, i + 1)..i]),
-            (None, ';' | '\n') => {
-                // a line that ends in a pipe goes on in the next
-                let open = c == '\n' && is_incomplete(line.get(..i).unwrap_or_default());
-                if !open {
-                    stages.clear();
-                }
-                start = i + 1;
-            }
-            _ => {}
-        }
-    }
-    stages.push(&line[start..]);
-    stages
+fn found(names: Vec<String>) -> Found {
+    Found { names, end: "" }
 }
 
-fn sorted(mut names: Vec<String>) -> Vec<String> {
-    names.sort();
-    names.dedup();
-    names.truncate(LIMIT);
-    names
+fn words_of(names: Vec<String>) -> Found {
+    Found { names, end: " " }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::stages;
-
-    #[test]
-    fn stages_are_those_of_the_statement_under_the_cursor() {
-        assert_eq!(stages("::walk dentry | ::pr"), ["::walk dentry ", " ::pr"]);
-        assert_eq!(stages("a/X; ::ps | ::sort na"), [" ::ps ", " ::sort na"]);
-        assert_eq!(
-            stages("::walk task |\n::where comm == \"a|b;c\" |"),
-            ["::walk task ", "::where comm == \"a|b;c\" ", ""]
-        );
-    }
+/// Files and directories that begin so.
+fn files(prefix: &str) -> Vec<String> {
+    let (folder, last) = prefix.split_at(prefix.rfind('/').map_or(0, |i| i + 1));
+    let place = match (folder.strip_prefix("~/"), std::env::home_dir()) {
+        (Some(rest), Some(home)) => home.join(rest),
+        _ if folder.is_empty() => ".".into(),
+        _ => folder.into(),
+    };
+    let entries = std::fs::read_dir(place).into_iter().flatten().flatten();
+    let names = entries.filter_map(|entry| {
+        let name = entry.file_name().into_string().ok()?;
+        let shown = name.starts_with(last) && (last.starts_with('.') || !name.starts_with('.'));
+        let slash = if entry.path().is_dir() { "/" } else { "" };
+        shown.then(|| format!("{folder}{name}{slash}"))
+    });
+    names.take(LIMIT).collect()
 }

@@ -1,7 +1,22 @@
 //! The prompt.
+//!
+//! | file | knows |
+//! |---|---|
+//! | `scan` | what an unfinished line consists of |
+//! | `context` | what a word of it is about |
+//! | `complete` | what it may become |
+//! | `highlight` | what of it exists |
+//! | `hint` | what it still takes |
+//! | `history` | where lines are kept |
 
 mod complete;
+mod context;
 mod highlight;
+mod hint;
+mod history;
+mod scan;
+#[cfg(test)]
+mod tests;
 
 use crate::{
     batch::{self, End},
@@ -13,11 +28,11 @@ use rustyline::{
     Cmd, CompletionType, Config, Context, Editor, Event, EventHandler, Helper, KeyCode, KeyEvent, Modifiers,
     error::ReadlineError,
     highlight::{CmdKind, Highlighter},
-    hint::Hinter,
+    hint::{Hint, Hinter},
     history::DefaultHistory,
     validate::{ValidationContext, ValidationResult, Validator},
 };
-use std::{borrow::Cow, path::PathBuf};
+use std::{borrow::Cow, path::Path};
 
 /// What the line editor asks while a line is being typed.
 struct Assistant<'a> {
@@ -26,27 +41,42 @@ struct Assistant<'a> {
     color: bool,
 }
 
+/// A hint that explains and is no text to be taken over.
+struct Remark(String);
+
+impl Hint for Remark {
+    fn display(&self) -> &str {
+        &self.0
+    }
+    fn completion(&self) -> Option<&str> {
+        None
+    }
+}
+
 impl Helper for Assistant<'_> {}
 
 impl rustyline::completion::Completer for Assistant<'_> {
     type Candidate = String;
     fn complete(&self, line: &str, pos: usize, _: &Context<'_>) -> rustyline::Result<(usize, Vec<String>)> {
-        Ok(self.completer.complete(line.get(..pos).unwrap_or_default()))
+        let found = self.completer.complete(line.get(..pos).unwrap_or_default());
+        // what was looked up for this must not be told of as if it had been asked for
+        self.cx.notes.take();
+        Ok(found)
     }
 }
 
 impl Hinter for Assistant<'_> {
-    type Hint = String;
-    /// The rest of the usage of the dcmd that was just named.
-    fn hint(&self, line: &str, pos: usize, _: &Context<'_>) -> Option<String> {
-        if pos != line.len() || !line.ends_with(' ') {
+    type Hint = Remark;
+    fn hint(&self, line: &str, pos: usize, _: &Context<'_>) -> Option<Remark> {
+        // it stands behind the cursor, on the line's own row
+        if !self.color || pos != line.len() || line.contains('\n') || line.is_empty() {
             return None;
         }
-        let stage = line.rsplit('|').next()?;
-        let name = stage.rsplit("::").next()?.trim_end();
-        let entry = self.cx.registry.dcmd(name).filter(|_| stage.contains("::"))?;
-        let usage = (entry.command)().render_usage().to_string();
-        Some(usage.strip_prefix(&format!("Usage: {}", entry.name))?.trim().to_owned())
+        let (width, _) = crate::render::pager::screen()?;
+        let room = width.checked_sub(line.chars().count() + PROMPT.len() + 1)?;
+        let hint = hint::hint(self.cx, line, room);
+        self.cx.notes.take();
+        hint.map(Remark)
     }
 }
 
@@ -71,16 +101,13 @@ impl Validator for Assistant<'_> {
     }
 }
 
+const PROMPT: &str = "> ";
+
 /// Lines of history.
 const HISTORY: usize = 10_000;
 
-/// Where the history is kept between sessions.
-fn history_file() -> Option<PathBuf> {
-    std::env::home_dir().map(|home| home.join(".kmdb_history"))
-}
-
-/// Reads and runs commands until the user leaves.
-pub fn run(cx: &Cx<'_>, program: &Program) -> anyhow::Result<End> {
+/// Reads and runs commands until the user leaves. `dump` is what the history belongs to.
+pub fn run(cx: &Cx<'_>, program: &Program, dump: Option<&Path>) -> anyhow::Result<End> {
     let config = Config::builder()
         .completion_type(CompletionType::List)
         .max_history_size(HISTORY)?
@@ -93,35 +120,45 @@ pub fn run(cx: &Cx<'_>, program: &Program) -> anyhow::Result<End> {
         Event::from(KeyEvent(KeyCode::Char('r'), Modifiers::CTRL)),
         EventHandler::Simple(Cmd::ReverseSearchHistory),
     );
-    let history = history_file();
+    let history = history::file(dump);
     if let Some(file) = &history {
-        // the first session has no history
+        // the first session with a dump has no history
         let _ = editor.load_history(file);
     }
-    let keep = |editor: &mut Editor<Assistant<'_>, DefaultHistory>| {
-        // at once, since a second Ctrl-C ends the program; a history that cannot be written is not worth a complaint
-        let _ = history.as_ref().map(|file| editor.append_history(file));
-    };
-    let end = loop {
+    loop {
         // a Ctrl-C that came as its command ended is not one for the next
         cx.interrupt.clear();
-        match editor.readline("> ") {
-            Ok(line) => {
-                if !line.trim().is_empty() {
-                    editor.add_history_entry(line.as_str())?;
-                    keep(&mut editor);
+        match editor.readline(PROMPT) {
+            Ok(text) => {
+                if !text.trim().is_empty() {
+                    editor.add_history_entry(text.as_str())?;
+                    // at once, since a second Ctrl-C ends the program; a history that cannot be written is not worth a
+                    // complaint
+                    let _ = history.as_ref().map(|file| editor.append_history(file));
                 }
-                crate::fit_terminal(cx);
-                match batch::run_line(cx, program, &line, None) {
-                    End::Done | End::Interrupted | End::Unread => {}
-                    end => break end,
+                if let Some(end) = answer(cx, program, &text) {
+                    return Ok(end);
                 }
             }
             // Ctrl-C at the prompt drops the line, as in every shell
             Err(ReadlineError::Interrupted) => {}
-            Err(ReadlineError::Eof) => break End::Done,
+            Err(ReadlineError::Eof) => return Ok(End::Done),
             Err(e) => return Err(e.into()),
         }
-    };
-    Ok(end)
+    }
+}
+
+/// Runs what was typed or pasted, command by command; an end if it is one.
+fn answer(cx: &Cx<'_>, program: &Program, text: &str) -> Option<End> {
+    crate::fit_terminal(cx);
+    for (_, command) in lang::commands(text) {
+        match batch::run_line(cx, program, command, None) {
+            // Ctrl-C, and leaving the pager for good, also mean what was pasted behind
+            End::Interrupted => break,
+            End::Done | End::Unread if cx.interrupt.is_set() => break,
+            End::Done | End::Unread => {}
+            end => return Some(end),
+        }
+    }
+    None
 }
