@@ -53,7 +53,7 @@ pub struct Status {}
 #[derive(Row)]
 pub struct StatusRow {
     /// file, format (of the running kernel also: why_so, lockdown), host, kernel, version, build_id, cpus, memory, crashed, written, clock, uptime, tainted, panic,
-    /// panic_task, oops, found, symbols, types, debuginfo; missing, damage and doubt may come several times or not at all
+    /// panic_task, oops, found, symbols, types, debuginfo; missing, erased, damage and doubt may come several times or not at all
     what: &'static str,
     /// the fact, in words
     value: Result<String>,
@@ -254,6 +254,9 @@ impl Facts {
             }
             [] => self.add("missing", "registers"),
             _ => {}
+        }
+        for line in info.erased.iter().flat_map(|text| text.lines()) {
+            self.add("erased", line);
         }
         for damage in &info.damage {
             self.add("damage", damage);

@@ -33,7 +33,9 @@ pub struct Cli {
     /// the dump: an ELF or kdump-compressed vmcore, or a LiME or AVML image, as it is or packed with zstd, gzip or xz;
     /// FILE@ADDR, a file of raw physical memory that was loaded at ADDR, of which there may be several; or a vmlinux or
     /// vmlinuz alone, for types, symbols, code, and data as it was linked
-    #[arg(required_unless_present_any = ["live", "qmp", "generate"])]
+    ///
+    /// `-` is standard input, which is also taken if it is a file or a pipe and no dump is named. All files of a split
+    /// dump are given, in any order
     pub dump: Option<PathBuf>,
 
     /// the kernel's vmlinux with debug information, and debug files of modules (NAME.ko, NAME.ko.debug); without them

@@ -46,6 +46,7 @@ fn run_alone(cx: &Cx<'_>, program: &Program, line: &str, place: Option<(&str, us
     for note in cx.notes.take() {
         program.say(&format!("note: {}\n", escape::escape(&note)));
     }
+    program.show_trouble(cx);
     match result {
         // a reader that leaves is a reason to stop, too
         Ok(()) | Err(Error::Stop | Error::Interrupted) if program.closed.get() => End::Unread,

@@ -12,7 +12,7 @@ use crate::{
 };
 use engine::{Cx, Error, Face, Item, Result, Sink};
 use std::{
-    cell::Cell,
+    cell::{Cell, RefCell},
     io::{self, Write},
 };
 
@@ -32,6 +32,8 @@ pub struct Program {
     pub findings: Cell<bool>,
     /// whether the reader of the latest command's output has left
     pub closed: Cell<bool>,
+    /// what happened to the dump's files, as far as it was told
+    pub trouble: RefCell<Option<String>>,
 }
 
 impl Program {
@@ -64,6 +66,17 @@ impl Program {
         if self.echo {
             // whoever does not read the record reads no answer either, and that is noticed
             let _ = writeln!(pager::stdout(), "{line}");
+        }
+    }
+
+    /// Tells once what has happened to the dump's files since they were opened.
+    pub fn show_trouble(&self, cx: &Cx<'_>) {
+        let now = cx.target.trouble();
+        if now.is_some() && *self.trouble.borrow() != now {
+            let what = now.as_deref().unwrap_or_default();
+            self.say(&format!("kmdb: {what}; the answer may be wrong: open the dump again\n"));
+            self.failed.set(true);
+            self.trouble.replace(now);
         }
     }
 

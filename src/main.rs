@@ -22,7 +22,7 @@ use engine::{Cx, Env, Interrupt, Session};
 use face::Program;
 use signal_hook::{consts::SIGINT, iterator::Signals, low_level};
 use std::{
-    cell::Cell,
+    cell::{Cell, RefCell},
     io::{self, IsTerminal, Write},
     path::PathBuf,
     process::ExitCode,
@@ -43,8 +43,8 @@ fn main() -> ExitCode {
         let written = generate::document(what).and_then(|text| render::pager::stdout().write_all(&text));
         return if written.is_ok() { ExitCode::SUCCESS } else { ExitCode::from(2) };
     }
-    let interactive =
-        cli.execute.is_empty() && cli.file.is_empty() && io::stdin().is_terminal() && io::stdout().is_terminal();
+    let terminal = io::stdout().is_terminal() && (io::stdin().is_terminal() || open::is_stdin(&cli));
+    let interactive = cli.execute.is_empty() && cli.file.is_empty() && terminal;
     let program = Program {
         format: cli.output,
         color: io::stdout().is_terminal() && !render::is_dumb() && !no_color(),
@@ -53,6 +53,7 @@ fn main() -> ExitCode {
         failed: Cell::new(false),
         findings: Cell::new(false),
         closed: Cell::new(false),
+        trouble: RefCell::default(),
     };
     match run(&cli, &program, interactive) {
         Ok(End::Quit(status)) => ExitCode::from(status),
@@ -106,6 +107,9 @@ fn answer(cli: &Cli, program: &Program, interactive: bool, session: &Session, en
     }
     match (cli.execute.is_empty() && cli.file.is_empty(), interactive) {
         (true, true) => repl::run(&cx, program, cli.dump.as_deref().filter(|_| !cli.live)),
+        (true, false) if open::is_stdin(cli) => {
+            anyhow::bail!("the dump is standard input: give commands with -e, or in a file with -f")
+        }
         (true, false) => Ok(batch::run_lines(&cx, program, None, io::stdin().lock())?),
         (false, _) => Ok(End::Done),
     }

@@ -14,7 +14,8 @@ use engine::{
 };
 use std::{
     fs::File,
-    io::Read,
+    io::{self, Read},
+    os::{fd::AsFd, unix::fs::FileTypeExt},
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -24,6 +25,8 @@ pub fn session(cli: &Cli, program: &Program) -> anyhow::Result<Session> {
     let (raw, others) = raw_memory(cli)?;
     // `kmdb -k vmlinux`: the first file is no dump
     let no_dump = cli.live || cli.qmp.is_some();
+    let (dump, parts, others) =
+        if no_dump || !raw.is_empty() { (cli.dump.clone(), vec![], others) } else { dumps(cli)? };
     let named = cli.dump.iter().filter(|_| no_dump).chain(&others);
     // only modules' files are called `.ko…`
     let (modules, vmlinux): (Vec<_>, Vec<_>) = named.partition(|path| module_name(path).is_some());
@@ -38,8 +41,8 @@ pub fn session(cli: &Cli, program: &Program) -> anyhow::Result<Session> {
         search: !cli.no_debuginfo,
         progress: Some(fetch::progress),
     };
-    let mut options = OpenOptions { ignore_vmcoreinfo: cli.ignore_vmcoreinfo, ..OpenOptions::default() };
-    let mut dump = cli.dump.clone();
+    let mut options = OpenOptions { ignore_vmcoreinfo: cli.ignore_vmcoreinfo, parts, ..OpenOptions::default() };
+    let mut dump = dump;
     if let Some((first, rest)) = raw.split_first() {
         dump = Some(first.0.clone());
         options.parts = rest.iter().map(|(path, _)| path.clone()).collect();
@@ -132,6 +135,43 @@ fn way(way: Way) -> LiveSource {
         Way::Kcore => LiveSource::Kcore,
         Way::Bpf => LiveSource::Bpf,
     }
+}
+
+/// Whether the dump comes through standard input, so that nothing else can.
+pub fn is_stdin(cli: &Cli) -> bool {
+    match &cli.dump {
+        Some(dump) => dump.as_os_str() == STDIN,
+        None => !cli.live && cli.qmp.is_none() && has_stdin(),
+    }
+}
+
+/// The name of standard input.
+const STDIN: &str = "-";
+
+/// Whether there is something to be read from standard input.
+fn has_stdin() -> bool {
+    let kind = |fd: std::os::fd::OwnedFd| File::from(fd).metadata().map(|meta| meta.file_type());
+    let kind = io::stdin().as_fd().try_clone_to_owned().and_then(kind);
+    kind.is_ok_and(|kind| kind.is_file() || kind.is_fifo() || kind.is_socket())
+}
+
+/// The dump, its other parts, and the files that are no dumps. They may be named in any order: `vmlinux vmcore` is how
+/// crash is called.
+fn dumps(cli: &Cli) -> anyhow::Result<(Option<PathBuf>, Vec<PathBuf>, Vec<PathBuf>)> {
+    let Some(first) = &cli.dump else {
+        if has_stdin() {
+            return Ok((Some(STDIN.into()), Vec::new(), Vec::new()));
+        }
+        anyhow::bail!("no dump is named: kmdb DUMP [VMLINUX], or kmdb -k for the running kernel; see kmdb --help");
+    };
+    let named = std::iter::once(first).chain(&cli.debug_files).cloned();
+    let (mut dumps, mut others): (Vec<_>, Vec<_>) = named.partition(|path| Target::is_dump(path));
+    if dumps.is_empty() {
+        // what it is instead is told when it is opened
+        dumps.push(others.remove(0));
+    }
+    let parts = dumps.split_off(1);
+    Ok((dumps.pop(), parts, others))
 }
 
 /// Files of raw memory with where their pieces were, if the command line has such; and the other files behind the first.

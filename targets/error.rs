@@ -105,6 +105,12 @@ pub enum OpenError {
         /// what is missing, and what to do
         why: String,
     },
+    /// Files that are no dump together.
+    #[error("{why}")]
+    Set {
+        /// which of them does not fit, and what to do
+        why: String,
+    },
     /// The file is of no format that kmdb knows.
     #[error("{path}: not a dump kmdb can read: {why}", path = path.display())]
     Format {

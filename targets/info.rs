@@ -7,6 +7,19 @@ use crate::live::Live;
 use crate::mmu::Arch;
 use crate::order::Order;
 
+/// What `uname -a` prints (`struct utsname`), as the header of a kdump-compressed file has it. A hypervisor that wrote
+/// the file may have left parts of it empty.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[expect(missing_docs, reason = "the names are the system's own")]
+pub struct Uts {
+    pub sysname: String,
+    pub nodename: String,
+    pub release: String,
+    pub version: String,
+    pub machine: String,
+    pub domainname: String,
+}
+
 /// A description of a target.
 #[derive(Clone, Debug)]
 pub struct Info {
@@ -24,6 +37,8 @@ pub struct Info {
     pub page_size: u64,
     /// CPUs whose registers are in the dump.
     pub cpus: usize,
+    /// The kernel's names, if the dump's header has them.
+    pub uts: Option<Uts>,
     /// `OSRELEASE` of VMCOREINFO: what `uname -r` said.
     pub release: Option<String>,
     /// `BUILD-ID` of VMCOREINFO: names the vmlinux that fits.

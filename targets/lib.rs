@@ -43,7 +43,7 @@ mod unpack;
 mod vmcoreinfo;
 
 pub use error::{OpenError, ReadError, Reason, Result, Space};
-pub use info::Info;
+pub use info::{Info, Uts};
 pub use kernel::{Evidence, FoundKernel, KernelLayout};
 pub use live::{Live, LiveSource};
 pub use loaded::KernelFile;

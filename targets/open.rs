@@ -1,6 +1,9 @@
 //! From a path to a target: which format is it, and what is wrapped around it?
 
+use std::fs::File;
+use std::io::Read;
 use std::ops::Range;
+use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -10,13 +13,14 @@ use crate::elf;
 use crate::error::OpenError;
 use crate::flat::{self, Flat};
 use crate::image::Image;
+use crate::info::Uts;
 use crate::kdump;
 use crate::lime;
 use crate::mmu::Arch;
 use crate::notes::Note;
 use crate::order::Order;
 use crate::raw::{self, Load};
-use crate::source::Source;
+use crate::source::{STDIN, Source};
 use crate::unpack::{self, Packing};
 
 /// How to open a target. The default is right unless the user said otherwise.
@@ -46,6 +50,8 @@ pub(crate) struct Opened {
     pub order: Order,
     /// where the headers say that physical ranges are mapped: virtual addresses, and the physical one of the first
     pub virt: Vec<(Range<u64>, u64)>,
+    /// what the dump's header says of the kernel
+    pub uts: Option<Uts>,
     /// what makedumpfile erased from the dump, in its words
     pub erased: Option<String>,
     pub dump_time: Option<u64>,
@@ -66,6 +72,7 @@ impl Opened {
             vmcoreinfo,
             order: Order::LITTLE_64,
             virt: Vec::new(),
+            uts: None,
             erased,
             dump_time: None,
             dump_level: None,
@@ -93,28 +100,72 @@ struct Unwrapped {
 
 /// Opens the file, or the parts of a split dump, as whatever they are.
 pub(crate) fn open(path: &Path, options: &OpenOptions) -> Result<(Opened, Vec<PathBuf>, u64), OpenError> {
-    let paths: Vec<PathBuf> =
-        std::iter::once(path).chain(options.parts.iter().map(PathBuf::as_path)).map(Path::to_owned).collect();
-    let mut size = 0u64;
-    let mut files = Vec::new();
-    for path in &paths {
+    let paths = std::iter::once(path).chain(options.parts.iter().map(PathBuf::as_path));
+    let mut sources = Vec::new();
+    for path in paths {
         let source = Source::open(path)?;
-        size = size.saturating_add(source.len());
-        files.push(
-            unwrap(path.display().to_string(), source).map_err(|why| OpenError::Format { path: path.clone(), why })?,
-        );
+        sources.push((if path == Path::new(STDIN) { "standard input".into() } else { path.to_owned() }, source));
     }
-    let mut opened = sniff(&files, options).map_err(|why| OpenError::Format { path: path.into(), why })?;
-    if files.iter().any(|file| file.source.trouble().is_some()) {
-        return Err(OpenError::Format {
-            path: path.into(),
-            why: "the file gets shorter while it is being opened".into(),
-        });
+    open_sources(sources, options)
+}
+
+/// The same of files in memory.
+pub(crate) fn open_bytes(files: Vec<Bytes>, options: &OpenOptions) -> Result<(Opened, Vec<PathBuf>, u64), OpenError> {
+    let sources = files.into_iter().enumerate().map(|(i, bytes)| (format!("memory {i}").into(), Source::Whole(bytes)));
+    open_sources(sources.collect(), options)
+}
+
+fn open_sources(
+    sources: Vec<(PathBuf, Source)>,
+    options: &OpenOptions,
+) -> Result<(Opened, Vec<PathBuf>, u64), OpenError> {
+    let (mut paths, mut files, mut size) = (Vec::new(), Vec::new(), 0u64);
+    for (path, source) in sources {
+        size = size.saturating_add(source.len());
+        let file = unwrap(path.display().to_string(), source);
+        files.push(file.map_err(|why| OpenError::Format { path: path.clone(), why })?);
+        paths.push(path);
+    }
+    let refuse = |why| match &paths[..] {
+        [path] => OpenError::Format { path: path.clone(), why },
+        _ => OpenError::Set { why },
+    };
+    let mut opened = sniff(&files, options).map_err(refuse)?;
+    if let Some(trouble) = files.iter().find_map(|file| file.source.trouble()) {
+        return Err(refuse(trouble));
     }
     for file in files {
         opened.damage.extend(file.damage);
     }
     Ok((opened, paths, size))
+}
+
+/// Whether the file is a dump, or a part of one, by its first bytes. A pipe, which can be read but once, is taken for
+/// one.
+pub(crate) fn is_dump(path: &Path) -> bool {
+    /// Of a compressed file, enough for its first few bytes.
+    const HEAD: u64 = 128 << 10;
+    if path == Path::new(STDIN) {
+        return true;
+    }
+    let Ok(meta) = std::fs::metadata(path) else { return false };
+    if meta.file_type().is_fifo() {
+        return true;
+    }
+    let mut head = Vec::new();
+    let read = File::open(path).and_then(|file| file.take(HEAD).read_to_end(&mut head));
+    read.is_ok() && meta.is_file() && is_dump_head(&unpack::head(&head))
+}
+
+/// Whether a dump of a format that says what it is begins like this.
+pub(crate) fn is_dump_head(head: &[u8]) -> bool {
+    match head {
+        [0x7f, b'E', b'L', b'F', _, order, ..] => {
+            let core = [0, 4];
+            head.get(16..18).is_some_and(|kind| if *order == 1 { kind.iter().rev().eq(&core) } else { kind == core })
+        }
+        head => head.starts_with(kdump::MAGIC) || head.starts_with(flat::MAGIC) || lime::is_image(head),
+    }
 }
 
 /// The format, by the first bytes.
@@ -130,7 +181,10 @@ fn sniff(files: &[Unwrapped], options: &OpenOptions) -> Result<Opened, String> {
     let head = head(&first.source);
     let mut opened = match &head[..] {
         [0x7f, b'E', b'L', b'F', ..] if files.len() > 1 => {
-            return Err("an ELF file and others: only kdump-compressed dumps have parts".into());
+            return Err(format!(
+                "{} is an ELF core: only kdump-compressed dumps have parts; give it alone",
+                first.name
+            ));
         }
         [0x7f, b'E', b'L', b'F', ..] => elf::open(&first.source)?,
         bytes if bytes.starts_with(kdump::MAGIC) => {

@@ -16,6 +16,7 @@ use bytes::Bytes;
 use crate::error::{OpenError, Reason};
 use crate::flat::Flat;
 use crate::mapped::{Mapped, window};
+use crate::open;
 use crate::unpack;
 
 /// The name by which standard input is opened.
@@ -37,11 +38,13 @@ pub(crate) enum Source {
 impl Source {
     /// Maps the file, or takes in what comes through a pipe.
     pub fn open(path: &Path) -> Result<Source, OpenError> {
+        let is_stdin = path == Path::new(STDIN);
+        let path = if is_stdin { Path::new("standard input") } else { path };
         let io = |source| OpenError::Io { path: path.into(), source };
         let bad = |why: &str| OpenError::Format { path: path.into(), why: why.into() };
-        let mut file = match path.to_str() {
-            Some(STDIN) => io::stdin().as_fd().try_clone_to_owned().map(File::from).map_err(io)?,
-            _ => File::open(path).map_err(io)?,
+        let mut file = match is_stdin {
+            true => io::stdin().as_fd().try_clone_to_owned().map(File::from).map_err(io)?,
+            false => File::open(path).map_err(io)?,
         };
         let meta = file.metadata().map_err(io)?;
         let kind = meta.file_type();
@@ -161,12 +164,16 @@ fn find(parts: &[Source], mut off: u64) -> Option<(&Source, u64)> {
     None
 }
 
-/// All that comes through a pipe, if it begins like a dump.
+/// All that comes through a pipe, if it begins like a dump: whatever else there may be has no end.
 fn spool(mut pipe: File) -> Result<Source, String> {
+    const HEAD: u64 = 128 << 10;
     let mut head = Vec::new();
-    pipe.by_ref().take(16).read_to_end(&mut head).map_err(|e| e.to_string())?;
+    pipe.by_ref().take(HEAD).read_to_end(&mut head).map_err(|e| e.to_string())?;
     if head.is_empty() {
         return Err("nothing came through the pipe".into());
+    }
+    if !open::is_dump_head(&unpack::head(&head)) {
+        return Err("what comes through the pipe does not begin like a dump".into());
     }
     let bytes = unpack::take_in(&mut io::Cursor::new(head).chain(pipe))?;
     Ok(Source::Whole(bytes))

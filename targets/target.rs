@@ -5,6 +5,8 @@ use std::path::Path;
 use std::sync::OnceLock;
 use std::time::{Duration, SystemTime};
 
+use bytes::Bytes;
+
 use crate::error::{OpenError, Reason, Space};
 use crate::image::Image;
 use crate::info::Info;
@@ -37,6 +39,17 @@ impl Target {
     /// Opens a dump of any format that kmdb knows. Reads headers only: the kernel is looked for when first needed.
     pub fn open(path: impl AsRef<Path>, options: &OpenOptions) -> Result<Target, OpenError> {
         let (opened, paths, file_size) = open::open(path.as_ref(), options)?;
+        Ok(Target::new(opened, options, |info| Info { paths, file_size, ..info }))
+    }
+
+    /// Whether the file is a dump, or a part of one, by its first bytes. A pipe is taken for one unread.
+    pub fn is_dump(path: impl AsRef<Path>) -> bool {
+        open::is_dump(path.as_ref())
+    }
+
+    /// Opens a dump that is in memory, or the parts of a split one.
+    pub fn of_bytes(files: Vec<Bytes>, options: &OpenOptions) -> Result<Target, OpenError> {
+        let (opened, paths, file_size) = open::open_bytes(files, options)?;
         Ok(Target::new(opened, options, |info| Info { paths, file_size, ..info }))
     }
 
@@ -78,6 +91,7 @@ impl Target {
             crash_time: None,
             dump_time: opened.dump_time.and_then(time),
             dump_level: opened.dump_level,
+            uts: opened.uts,
             erased: opened.erased,
             incomplete: opened.incomplete,
             truncated: 0,
@@ -137,6 +151,7 @@ impl Target {
             crash_time: None,
             dump_time: None,
             dump_level: None,
+            uts: None,
             erased: None,
             incomplete: false,
             truncated: 0,
@@ -195,9 +210,10 @@ impl Target {
     pub fn info(&self) -> Info {
         let missing = self.image.missing();
         let told = |key| self.vmcoreinfo().and_then(|v| v.get(key)).map(str::to_owned);
+        let in_header = || self.info.uts.as_ref().map(|uts| uts.release.clone()).filter(|release| !release.is_empty());
         let crashed = self.vmcoreinfo().and_then(VmCoreInfo::crash_time).map(Duration::from_secs);
         Info {
-            release: told("OSRELEASE").or_else(|| self.info.release.clone()),
+            release: told("OSRELEASE").or_else(|| self.info.release.clone()).or_else(in_header),
             build_id: told("BUILD-ID").or_else(|| self.info.build_id.clone()),
             crash_time: crashed.and_then(|time| SystemTime::UNIX_EPOCH.checked_add(time)),
             present: self.image.present(),

@@ -88,6 +88,19 @@ pub(crate) fn unpack(packing: Packing, packed: &[u8]) -> Result<(Bytes, Option<S
     }
 }
 
+/// The first few bytes of the file that begins so, decompressed if it is compressed.
+pub(crate) fn head(packed: &[u8]) -> Vec<u8> {
+    let mut head = vec![0; 32];
+    let reader = Packing::of(packed).map(|packing| packing.reader(packed));
+    let len = match reader {
+        None => return packed.get(..packed.len().min(head.len())).unwrap_or_default().to_vec(),
+        Some(Ok(mut reader)) => fill(&mut *reader, &mut head).0,
+        Some(Err(_)) => 0,
+    };
+    head.truncate(len);
+    head
+}
+
 /// All that comes out of `stream`, such as a pipe.
 pub(crate) fn take_in(stream: &mut dyn Read) -> Result<Bytes, String> {
     let mut out = Sink::Memory(Vec::new());

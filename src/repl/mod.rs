@@ -25,7 +25,7 @@ use crate::{
 use complete::Completer;
 use engine::{Cx, lang};
 use rustyline::{
-    Cmd, CompletionType, Config, Context, Editor, Event, EventHandler, Helper, KeyCode, KeyEvent, Modifiers,
+    Behavior, Cmd, CompletionType, Config, Context, Editor, Event, EventHandler, Helper, KeyCode, KeyEvent, Modifiers,
     error::ReadlineError,
     highlight::{CmdKind, Highlighter},
     hint::{Hint, Hinter},
@@ -113,6 +113,8 @@ pub fn run(cx: &Cx<'_>, program: &Program, dump: Option<&Path>) -> anyhow::Resul
         .max_history_size(HISTORY)?
         .history_ignore_dups(true)?
         .history_ignore_space(true)
+        // the dump may be standard input
+        .behavior(Behavior::PreferTerm)
         .build();
     let mut editor: Editor<Assistant<'_>, DefaultHistory> = Editor::with_config(config)?;
     editor.set_helper(Some(Assistant { cx, completer: Completer::new(cx), color: program.color }));

@@ -21,6 +21,7 @@ fn with_dump(ask: impl FnOnce(&Cx<'_>)) {
         failed: Cell::new(false),
         findings: Cell::new(false),
         closed: Cell::new(false),
+        trouble: Default::default(),
     };
     let session = open::session(&cli, &program).unwrap();
     let env = Env::default();

@@ -3,7 +3,9 @@
 
 use bytes::Bytes;
 
+use crate::info::Uts;
 use crate::mmu::Arch;
+use crate::open;
 use crate::order::{Fields, Order};
 use crate::source::Source;
 
@@ -46,6 +48,19 @@ impl Header {
     /// How the pages are compressed, by name.
     pub fn codec(&self) -> Option<&'static str> {
         CODECS.iter().find(|(bit, _)| self.status & bit != 0).map(|&(_, name)| name)
+    }
+
+    /// The kernel's names.
+    pub fn names(&self) -> Uts {
+        let name = |i: usize| open::text(&self.uts.slice(i * 65..(i + 1) * 65));
+        Uts {
+            sysname: name(0),
+            nodename: name(1),
+            release: name(2),
+            version: name(3),
+            machine: name(4),
+            domainname: name(5),
+        }
     }
 
     pub fn read(source: &Source) -> Result<Header, String> {

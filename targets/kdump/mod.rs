@@ -118,6 +118,7 @@ pub(crate) fn open(files: Vec<(String, Source)>) -> Result<Opened, String> {
     opened.vmcoreinfo = about.vmcoreinfo.or(opened.vmcoreinfo);
     opened.erased = about.erased.or(opened.erased);
     opened.order = header.order;
+    opened.uts = Some(header.names());
     opened.dump_time = header.written;
     opened.dump_level = header.dump_level;
     opened.incomplete = incomplete;

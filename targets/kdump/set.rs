@@ -28,7 +28,9 @@ pub(super) fn check(members: &[Member]) -> Result<(), String> {
             return Err(format!("{a} and {b} are parts of different dumps: {what}; leave one of them out"));
         }
     }
-    let mut sorted: Vec<&Member> = members.iter().collect();
+    // makedumpfile may leave the last parts without any page
+    let has_pages = |m: &&Member| m.header.part.is_some_and(|(start, end)| start < end);
+    let mut sorted: Vec<&Member> = members.iter().filter(has_pages).collect();
     sorted.sort_by_key(|m| m.header.part);
     for pair in sorted.windows(2) {
         let &[a, b] = pair else { continue };

@@ -73,7 +73,7 @@ fn several_raw_files_are_one_memory() {
     let target = Target::open(files[0].path(), &OpenOptions { parts, raw, ..Default::default() }).unwrap();
     is_whole(&target, &memory, "raw memory");
     let lacking = OpenOptions { parts: vec![files[1].path().to_owned()], raw: vec![Vec::new()], ..Default::default() };
-    assert!(matches!(Target::open(files[0].path(), &lacking), Err(OpenError::Format { .. })));
+    assert!(matches!(Target::open(files[0].path(), &lacking), Err(OpenError::Set { .. })));
 }
 
 #[test]
