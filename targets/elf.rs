@@ -79,7 +79,8 @@ pub(crate) fn open(source: &Source) -> Result<Opened, String> {
         damage.push("there is no memory in the dump: all its ranges are empty".into());
     }
     let mut opened = Opened::new("ELF core".into(), arch, Box::new(Pieces::padded(source.clone(), claims)), notes);
-    opened.order = order;
+    // The kernel writes dumps of 32-bit machines with much memory in the 64-bit class.
+    opened.order = Order { wide: order.wide && !matches!(arch.name(), "i386" | "arm" | "ppc"), ..order };
     opened.virt = segments.iter().filter_map(virtual_range).collect();
     opened.incomplete = arch.is_known() && header.flags & INCOMPLETE != 0;
     opened.damage = damage;
@@ -166,7 +167,8 @@ fn segments(source: &Source, header: &Header, damage: &mut Vec<String>) -> Resul
     if header.phentsize < least && count > 0 {
         return Err(format!("an ELF core with program headers of {} bytes (at offset 54)", header.phentsize));
     }
-    let each = u64::from(header.phentsize.max(least));
+    // Some writers give the 64-bit size in a 32-bit file.
+    let each = if header.phentsize == 56 { u64::from(least) } else { u64::from(header.phentsize.max(least)) };
     let room = source.len().saturating_sub(header.phoff) / each;
     if count > 0 && room == 0 {
         let (at, len) = (header.phoff, source.len());

@@ -245,7 +245,7 @@ fn prstatus(arch: Arch, order: Order, desc: &Bytes) -> Option<(Option<u32>, Regs
     let pid = from(pid_at)?.u32()?;
     let mut values = from(regs_at)?;
     let regs = names.iter().map_while(|&name| Some((name, values.word()?))).collect::<Regs>();
-    (regs.len() == names.len()).then_some((Some(pid), regs))
+    (regs.len() == names.len() || !arch.is_known()).then_some((Some(pid), regs))
 }
 
 /// `QEMUCPUState`: version, size, 18 general registers, 10 segments, five control registers, kernel_gs_base.

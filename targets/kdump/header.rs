@@ -73,10 +73,15 @@ impl Header {
         let main = source.slice(0, 464).map_err(|_| cut("header", 0, 464))?;
         let order = order(&main)?;
         let mut header = main_header(&main, order).ok_or_else(|| cut("header", 0, 464))?;
-        let len = sub_header_len(header.version, order);
+        let len = sub_header_len(header.version, order, header.is_aligned());
         let sub = source.slice(header.block_size, len).map_err(|_| cut("second header", header.block_size, len))?;
         header.sub_header(sub).ok_or_else(|| cut("second header", header.block_size, len))?;
         Ok(header)
+    }
+
+    /// Whether 64-bit numbers have gaps before them: compilers put them at multiples of eight, but not on i386.
+    fn is_aligned(&self) -> bool {
+        !self.order.wide && self.arch != Arch::Other("i386")
     }
 
     /// Each version added fields at the end.
@@ -94,8 +99,7 @@ impl Header {
         if version < 3 {
             return Some(());
         }
-        // Compilers put 64-bit numbers at multiples of eight; on i386 they do not.
-        let aligned = !order.wide && self.arch != Arch::Other("i386");
+        let aligned = self.is_aligned();
         if aligned {
             f.skip(4)?;
         }
@@ -123,15 +127,19 @@ impl Header {
 }
 
 /// Bytes of the second header that a version has.
-fn sub_header_len(version: u64, order: Order) -> u64 {
-    let until = |wide, narrow| if order.wide { wide } else { narrow };
+fn sub_header_len(version: u64, order: Order, aligned: bool) -> u64 {
+    let until = |wide, narrow, packed| match (order.wide, aligned) {
+        (true, _) => wide,
+        (false, true) => narrow,
+        (false, false) => packed,
+    };
     match version {
-        0 | 1 => until(16, 12),
-        2 => until(32, 20),
-        3 => until(48, 40),
-        4 => until(64, 56),
-        5 => until(80, 72),
-        _ => until(104, 92),
+        0 | 1 => until(16, 12, 12),
+        2 => until(32, 20, 20),
+        3 => until(48, 40, 32),
+        4 => until(64, 56, 44),
+        5 => until(80, 72, 56),
+        _ => until(104, 96, 80),
     }
 }
 
