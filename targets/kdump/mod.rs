@@ -447,19 +447,22 @@ impl Image for Kdump {
 }
 
 impl Kdump {
-    /// Bytes of pages whose data is past the end of the file, or never came. Where the last page's data is there, so
+    /// Bytes of pages whose data is past the end of the file, or never came. Where the last pages' data is there, so
     /// is all, since makedumpfile writes them in order.
     fn truncated(&self) -> u64 {
         let lost = |source: &Source, at| match self.desc(source, at) {
             Ok(desc) => desc.off.saturating_add(u64::from(desc.size)) > source.len(),
             Err(reason) => reason == Reason::Truncated,
         };
+        // The last page alone does not tell: one of zeros has its data where the first one has it.
+        const LAST: u64 = 1 << 16;
         let ranks = self.ranks.get_or_init(|| self.dumped.ranks());
         let mut pages = 0;
         for part in &self.parts {
             let count = ranks.below(&self.dumped, part.pfns.end) - ranks.below(&self.dumped, part.pfns.start);
             let at = |number: u64| part.descs.saturating_add(number * DESC);
-            if count > 0 && (self.incomplete || lost(&part.source, at(count - 1))) {
+            let last = count.saturating_sub(LAST)..count;
+            if self.incomplete || last.into_iter().any(|number| lost(&part.source, at(number))) {
                 pages += (0..count).filter(|&number| lost(&part.source, at(number))).count() as u64;
             }
         }
