@@ -5,14 +5,22 @@
 //! ```console
 //! > ::walk task | ::avg prio
 //! AVG COUNT
-//! 119    99
+//! 106    55
 //! > ::walk task | ::max se.sum_exec_runtime | ::print comm
 //! comm = [ "init" ]
-//! > ::walk task | ::group -s signal->nr_threads __state | ::head -2
+//! > ::walk task | ::group -s signal->nr_threads __state
 //! COUNT SUM __STATE
-//!    46  46       1
-//!    40  40    1026
+//!    36  36    1026
+//!    14  14       1
+//!     4   4    8193
+//!     1   1       2
 //! > ::walk dentry | ::lquantize -l 0 -h 20 -s 5 d_name.len
+//! VALUE DISTRIBUTION           COUNT
+//! 0     @@@@@@@@                1468
+//! 5     @@@@@@@@@@@@@@@@@@@@@@  4462
+//! 10    @@@@@@@@@@              2036
+//! 15    @@                       302
+//! >= 20 @                         48
 //! ```
 //!
 //! `::min` and `::max` pass the item on that has the value; `::group` counts the items whose keys are equal, the most

@@ -1,10 +1,12 @@
 //! Stages that choose what an item shows: `::fields` makes rows of expressions, `::member` passes members on.
 //!
 //! ```console
-//! > ::walk task | ::fields pid comm pages='mm->total_vm' | ::where pages > 100 | ::head -2
+//! > ::walk task | ::where mm != NULL | ::fields pid comm pages='mm->total_vm'
 //! PID COMM PAGES
-//!   1 init   613
-//! > ::walk task | ::member real_parent | ::member comm
+//!   1 init   565
+//! > ::walk task | ::head -2 | ::member real_parent | ::print pid
+//! pid = 0
+//! pid = 0
 //! ```
 
 use engine::{

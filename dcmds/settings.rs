@@ -2,15 +2,16 @@
 //!
 //! ```console
 //! > ::set
-//! symbol matching distance: 0 (smart mode)
-//! array member print limit: 32
+//!  symbol matching distance: 0 (smart mode)
+//!  array member print limit: 32
 //!  array string print limit: 1024
-//!           command prompt: "> "
-//!        debugger options: pager
-//!          target options: read-only
-//! > ::set -o autowrap,array_mem_limit=4 -s 0t100
-//! > $s
-//! symbol matching distance = 64 (absolute mode)
+//!            command prompt: "> "
+//!          debugger options: pager
+//!            target options: read-only
+//! > 0t100$w
+//! output page width = 100
+//! > ::set -s 100; $s
+//! symbol matching distance = 100 (absolute mode)
 //! ```
 
 use engine::{lang::number::digits, prelude::*};

@@ -39,10 +39,21 @@ pub fn run_line(cx: &Cx<'_>, program: &Program, line: &str, place: Option<(&str,
     end
 }
 
+/// An empty line at the prompt that means the last command again.
+pub fn repeat_last(cx: &Cx<'_>, program: &Program) {
+    program.closed.set(false);
+    show(cx, program, engine::pipeline::repeat_last(cx), "", None);
+}
+
 fn run_alone(cx: &Cx<'_>, program: &Program, line: &str, place: Option<(&str, usize)>) -> End {
     program.closed.set(false);
     let own = foreign::own(line).filter(|_| cx.symbols.address(cx, line.trim()).is_none());
     let result = engine::pipeline::run(cx, own.as_deref().unwrap_or(line));
+    show(cx, program, result, line, place)
+}
+
+/// Shows what a command left: its notes, and its error if it failed.
+fn show(cx: &Cx<'_>, program: &Program, result: engine::Result<()>, line: &str, place: Option<(&str, usize)>) -> End {
     for note in cx.notes.take() {
         program.say(&format!("note: {}\n", escape::escape(&note)));
     }

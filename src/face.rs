@@ -34,6 +34,8 @@ pub struct Program {
     pub closed: Cell<bool>,
     /// what happened to the dump's files, as far as it was told
     pub trouble: RefCell<Option<String>>,
+    /// what `::log` keeps a copy in
+    pub log: crate::log::Log,
 }
 
 impl Program {
@@ -82,19 +84,22 @@ impl Program {
 
     /// Writes to standard error. If even that fails there is nobody to tell.
     pub fn say(&self, text: &str) {
+        self.log.keep(text);
         let _ = io::stderr().write_all(text.as_bytes());
     }
 }
 
 impl Face for Program {
     fn open<'a>(&'a self, cx: &Cx<'a>, shell: Option<&str>) -> Result<Box<dyn Sink + 'a>> {
-        let out: Box<dyn Output> = match (shell, self.paged.then(|| pager::pager(&cx.interrupt)).flatten()) {
-            (Some(command), _) => Box::new(Piped::shell(command)?),
-            (None, Some(pager)) => pager,
-            (None, None) => Box::new(pager::stdout()),
-        };
+        let out: Box<dyn Output> =
+            match (shell, (self.paged && cx.env.options.pager.get()).then(|| pager::pager(&cx.interrupt)).flatten()) {
+                (Some(command), _) => Box::new(Piped::shell(command)?),
+                (None, Some(pager)) => pager,
+                (None, None) => Box::new(pager::stdout()),
+            };
         let renderer = render::renderer(self.format, out, self.color && shell.is_none());
-        Ok(Box::new(Live::new(cx.session, renderer, shell.is_none(), &self.closed)))
+        let shown = Box::new(Live::new(cx.session, renderer, shell.is_none(), &self.closed));
+        Ok(if shell.is_none() { self.log.copied(cx, self.format, shown) } else { shown })
     }
 
     fn filter(&self, cx: &Cx<'_>, command: &str, items: Vec<Item>) -> Result<String> {
@@ -104,6 +109,15 @@ impl Face for Program {
 
     fn shell(&self, command: &str) -> Result<()> {
         Ok(guest::run(command)?)
+    }
+
+    fn typed(&self, line: &str) {
+        self.log.keep(&format!("> {line}\n"));
+    }
+
+    fn log(&self, file: Option<std::fs::File>) -> Result<()> {
+        self.log.set(file);
+        Ok(())
     }
 
     fn complain(&self, error: &Error, file: &str, number: usize, command: &str) {

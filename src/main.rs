@@ -10,6 +10,7 @@ mod face;
 mod fetch;
 mod foreign;
 mod generate;
+mod log;
 mod open;
 mod registry;
 mod render;
@@ -54,6 +55,7 @@ fn main() -> ExitCode {
         findings: Cell::new(false),
         closed: Cell::new(false),
         trouble: RefCell::default(),
+        log: log::Log::default(),
     };
     match run(&cli, &program, interactive) {
         Ok(End::Quit(status)) => ExitCode::from(status),

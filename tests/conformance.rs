@@ -373,3 +373,24 @@ fn head_ends_the_walk() {
     let (_, out, _) = execute("0>n; ::walk task | ::map '<n+1>n' | ::head -3; <n=K");
     assert_eq!(out, "0x1\n0x2\n0x3\n                3               \n");
 }
+
+#[test]
+fn a_log_keeps_what_is_typed_and_shown() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("log");
+    let name = file.display();
+    let (status, out, _) =
+        feed(&format!("::log\n::log {name}\n1=X\nnosuch=X\n::log\n$>\n2=X\n::log -e\n::log -d\n::log -d\n"));
+    assert_eq!(status, 2);
+    let value = |v: u32| format!("                {v}               \n");
+    let logging = format!("kmdb: logging to \"{name}\"");
+    let expected = format!(
+        "kmdb: no log is active\n{logging}\n{}{logging} is currently enabled\n{}{logging}\n",
+        value(1),
+        value(2)
+    );
+    assert_eq!(out, expected);
+    let kept = std::fs::read_to_string(&file).unwrap();
+    assert!(kept.contains(&format!("> 1=X\n{}> nosuch=X\nkmdb: ", value(1))), "{kept}");
+    assert!(kept.ends_with("> $>\n> ::log -d\n") || !kept.contains("> 2=X"), "{kept}");
+}

@@ -34,6 +34,9 @@ pub fn repeat_last(cx: &Cx<'_>) -> Result<()> {
 
 /// Runs every statement of `text`; what the last stages emit goes to the face.
 pub fn run(cx: &Cx<'_>, text: &str) -> Result<()> {
+    if cx.env.depth.get() == 0 {
+        cx.face.typed(text);
+    }
     let mut statements = lang::Statements::new(text);
     // one at a time: `$d` changes how the rest of the line is read
     while let Some(statement) = statements.next(cx.env.radix.get())? {

@@ -73,7 +73,7 @@ impl Hinter for Assistant<'_> {
             return None;
         }
         let (width, _) = crate::render::pager::screen()?;
-        let room = width.checked_sub(line.chars().count() + PROMPT.len() + 1)?;
+        let room = width.checked_sub(line.chars().count() + self.cx.env.options.prompt.borrow().chars().count() + 1)?;
         let hint = hint::hint(self.cx, line, room);
         self.cx.notes.take();
         hint.map(Remark)
@@ -100,8 +100,6 @@ impl Validator for Assistant<'_> {
         Ok(if lang::is_incomplete(ctx.input()) { ValidationResult::Incomplete } else { ValidationResult::Valid(None) })
     }
 }
-
-const PROMPT: &str = "> ";
 
 /// Lines of history.
 const HISTORY: usize = 10_000;
@@ -130,7 +128,10 @@ pub fn run(cx: &Cx<'_>, program: &Program, dump: Option<&Path>) -> anyhow::Resul
     loop {
         // a Ctrl-C that came as its command ended is not one for the next
         cx.interrupt.clear();
-        match editor.readline(PROMPT) {
+        let prompt = cx.env.options.prompt.borrow().clone();
+        match editor.readline(&prompt) {
+            // an empty line may mean the last command again
+            Ok(text) if text.trim().is_empty() && cx.env.options.repeatlast.get() => batch::repeat_last(cx, program),
             Ok(text) => {
                 if !text.trim().is_empty() {
                     editor.add_history_entry(text.as_str())?;
@@ -144,6 +145,9 @@ pub fn run(cx: &Cx<'_>, program: &Program, dump: Option<&Path>) -> anyhow::Resul
             }
             // Ctrl-C at the prompt drops the line, as in every shell
             Err(ReadlineError::Interrupted) => {}
+            Err(ReadlineError::Eof) if cx.env.options.ignoreeof.get() => {
+                program.say("use `::quit` to leave\n");
+            }
             Err(ReadlineError::Eof) => return Ok(End::Done),
             Err(e) => return Err(e.into()),
         }

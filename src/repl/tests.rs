@@ -22,6 +22,7 @@ fn with_dump(ask: impl FnOnce(&Cx<'_>)) {
         findings: Cell::new(false),
         closed: Cell::new(false),
         trouble: Default::default(),
+        log: crate::log::Log::default(),
     };
     let session = open::session(&cli, &program).unwrap();
     let env = Env::default();
