@@ -200,8 +200,8 @@ const SESSIONS: &[(&str, &str)] = &[
 ];
 
 fn man(out: &mut Vec<u8>) -> io::Result<()> {
-    // the build's day is no property of the text
-    let man = Man::new(Cli::command()).date("").manual("User Commands");
+    // the day of the text, not of the build
+    let man = Man::new(Cli::command()).date("2026-11-25").manual("User Commands");
     man.render_title(out)?;
     man.render_name_section(out)?;
     man.render_synopsis_section(out)?;

@@ -116,15 +116,13 @@ fn rows_are_as_the_schema_says() {
         let value: Value = serde_json::from_str(line).unwrap();
         let object = value.as_object().unwrap();
         if let Some(asked) = value["text"].as_str().and_then(|text| text.strip_prefix("ask ")) {
-            name = asked.to_owned();
+            name = asked.trim().to_owned();
             continue;
         }
         let keys: Vec<&String> = object.keys().collect();
-        let kinds = schema["rows"][&name]
-            .as_array()
-            .unwrap()
-            .iter()
-            .find(|columns| columns.as_object().unwrap().keys().collect::<Vec<_>>() == keys);
+        let known = schema["rows"].get(&name).and_then(Value::as_array).into_iter().flatten();
+        let mut known = known.map(|columns| columns.as_object().unwrap());
+        let kinds = known.find(|columns| columns.keys().collect::<Vec<_>>() == keys);
         // an example has other stages, too
         let Some(kinds) = kinds else { continue };
         seen.insert(name.clone());
@@ -144,9 +142,9 @@ fn help_is_the_reference() {
     let page = kmdb(&["-S", "--no-debuginfo", "corpus/k612-uaf/vmcore.zst", "-e", "::help ps"]);
     let page = String::from_utf8(page).unwrap();
     let (_, section) = reference.split_once("\n## ::ps\n").unwrap();
-    for line in page.lines().filter(|line| line.len() < 70) {
-        assert!(section.contains(line.trim_end()), "not in the reference: {line}");
-    }
+    // they are wrapped at different widths
+    let words = |text: &str| text.split_whitespace().collect::<Vec<_>>().join(" ");
+    assert!(page.len() > 500 && words(section).contains(&words(&page)), "not the reference's: {page}");
     for head in ["NAME", "SYNOPSIS", "ARGUMENTS", "COLUMNS", "EXAMPLE", "SEE ALSO"] {
         assert!(page.lines().any(|line| line == head), "{head}: {page}");
     }
