@@ -173,13 +173,15 @@ impl Scanner<'_> {
             Some('/' | '\\' | '@' | '?' | '=') => {
                 self.bump();
                 let start = self.pos;
-                while !self.at_end() && !matches!(self.peek(), Some('|' | '!')) {
+                while !self.at_end() && !matches!(self.peek(), Some('|' | '!')) && !self.rest().starts_with("//") {
                     match self.peek() {
                         Some('"') => drop(self.quoted()),
                         _ => drop(self.bump()),
                     }
                 }
-                Command::Verb { format: start..self.pos }
+                let format = start..self.pos;
+                self.comment();
+                Command::Verb { format }
             }
             _ => Command::None,
         }
@@ -208,10 +210,18 @@ impl Scanner<'_> {
         let mut words = Vec::new();
         loop {
             self.skip(|c| c == ' ' || c == '\t');
+            self.comment();
             if self.at_end() || self.at_pipe() {
                 return words;
             }
             words.push(self.word());
+        }
+    }
+
+    /// Past a comment, which goes on to the end of the line.
+    fn comment(&mut self) {
+        if self.rest().starts_with("//") {
+            self.skip(|c| c != '\n');
         }
     }
 
@@ -308,7 +318,7 @@ mod tests {
             stages("::walk task |\n::where comm == \"a|b;c\" |"),
             ["|::walk|task", "|::where|comm|==|a|b;c", ""]
         );
-        assert_eq!(stages("::where a != 1 || b !~ x | ::count"), ["|::where|a|!=|1|||b|!~|x", "|::count"]);
+        assert_eq!(stages("::where a != 1 || b !~ x | ::count"), ["|::where|a|!=|1||||b|!~|x", "|::count"]);
     }
 
     #[test]
@@ -322,7 +332,7 @@ mod tests {
         assert_eq!(stages("$c"), ["|::$c"]);
         assert_eq!(stages("::print 'struct fo"), ["|::print|struct fo"]);
         assert_eq!(stages("1::echo $[a|b] c"), ["1|::echo|$[a|b]|c"]);
-        assert_eq!(stages("'a;b'=K // a; ::x"), ["'a;b'|/K // a"]);
+        assert_eq!(stages("'a;b'=K // a; ::x"), ["'a;b'|/K "]);
         assert_eq!(stages(""), [""]);
     }
 }

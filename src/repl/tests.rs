@@ -65,7 +65,7 @@ fn every_kind_of_name_is_completed() {
             ("::print dentry d_parent->d_name.le", "::print dentry d_parent->d_name.len"),
             ("::print -t struct dentry d_iname d_name.le", "::print -t struct dentry d_iname d_name.len"),
             ("init_task::print se.avg.load_a", "init_task::print se.avg.load_avg"),
-            ("init_task::print thread_pid->numbers[0].n", "init_task::print thread_pid->numbers[0].n"),
+            ("init_task::print thread_pid->numbers[0].n", "init_task::print thread_pid->numbers[0].ns"),
             ("::walk task | ::print mm->pg", "::walk task | ::print mm->pgd"),
             ("::walk task | ::print mm | ::print pg", "::walk task | ::print mm | ::print pgd"),
             (
