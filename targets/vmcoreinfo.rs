@@ -18,8 +18,8 @@ impl VmCoreInfo {
     /// Longest text that is taken: the kernel's own is one page, and `vmcoreinfo_max_size` allows for one only.
     pub(crate) const MAX: usize = 1 << 16;
 
-    /// Takes the text up to its first NUL.
-    pub(crate) fn parse(text: &Bytes, at: Option<u64>) -> VmCoreInfo {
+    /// Takes the text up to its first NUL. `at` is the physical address, if it was found in memory.
+    pub fn parse(text: &Bytes, at: Option<u64>) -> VmCoreInfo {
         let text = text.get(..Self::MAX).unwrap_or(text);
         let text = text.split(|&b| b == 0).next().unwrap_or_default();
         VmCoreInfo { text: String::from_utf8_lossy(text).into_owned(), at }

@@ -13,6 +13,7 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("src/engine", &["targets", "debuginfo", "derive"]),
     ("walkers", &["engine"]),
     ("dcmds", &["engine", "walkers"]),
+    ("fuzz", &["targets", "debuginfo", "engine", "walkers"]),
     (".", &["targets", "debuginfo", "engine", "walkers", "dcmds"]),
 ];
 

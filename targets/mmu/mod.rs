@@ -4,12 +4,14 @@
 //! the address. What an entry *says* is the architecture's business: one file each, such as `x86_64`.
 
 mod aarch64;
+mod bare;
 #[cfg(test)]
 mod tests;
 mod tlb;
 mod visit;
 mod x86_64;
 
+pub use bare::BareTables;
 pub(crate) use tlb::Tlb;
 pub use visit::{Mapping, Outcome};
 

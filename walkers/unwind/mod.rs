@@ -11,6 +11,9 @@ pub mod sobj;
 mod trampoline;
 mod x86;
 
+#[doc(hidden)]
+pub use orc::look_up as look_up_orc;
+
 use crate::{cpu, percpu::Percpu, task::Task};
 use engine::{
     ViewEntry,

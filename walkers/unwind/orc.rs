@@ -337,27 +337,44 @@ fn module_table(session: &Session, module: u64, code: Vec<Range<u64>>, format: &
     Table::read(session, code, ips, entries, len.into(), format).map(Some)
 }
 
+const fn part(shift: u32, bits: u32) -> Part {
+    Part { shift, bits }
+}
+
+/// As Linux 6.4 and later have it.
+const FORMAT: Format = Format {
+    size: 6,
+    sp_offset: part(0, 16),
+    bp_offset: part(16, 16),
+    sp_reg: part(32, 4),
+    bp_reg: part(36, 4),
+    kind: part(40, 3),
+    signal: Some(part(43, 1)),
+    end: None,
+    bases: &BASES,
+};
+
+/// As those before have it.
+const OLD_FORMAT: Format = Format { kind: part(40, 2), signal: None, end: Some(part(42, 1)), ..FORMAT };
+
+/// Of some addresses, how many a table at hand tells something about: what fuzzing feeds, without a session. The table of
+/// addresses stands at `at`; `style` chooses among the ways in which kernels wrote entries.
+pub fn look_up(at: u64, ips: bytes::Bytes, entries: bytes::Bytes, style: u8, addrs: &[u64]) -> usize {
+    let format = match style % 3 {
+        0 => OLD_FORMAT,
+        1 => FORMAT,
+        _ => Format { bases: &NEW_BASES, ..FORMAT },
+    };
+    let len = (ips.len() / 4).min(entries.len() / format.size);
+    let code = std::iter::once(0..u64::MAX).collect();
+    let table = Table { code, at, ips: ips.into(), entries: entries.into(), len };
+    addrs.iter().filter(|ip| matches!(table.find(**ip, &format), Ok(Some(_)))).count()
+}
+
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
-
-    const fn part(shift: u32, bits: u32) -> Part {
-        Part { shift, bits }
-    }
-
-    /// As Linux 6.4 and later have it.
-    const FORMAT: Format = Format {
-        size: 6,
-        sp_offset: part(0, 16),
-        bp_offset: part(16, 16),
-        sp_reg: part(32, 4),
-        bp_reg: part(36, 4),
-        kind: part(40, 3),
-        signal: Some(part(43, 1)),
-        end: None,
-        bases: &BASES,
-    };
 
     fn table(ips: &[i32], entries: &[[u8; 6]]) -> Table {
         let at = 0xffff_ffff_8200_0000;
@@ -379,7 +396,7 @@ mod tests {
         assert_eq!((call.sp, call.sp_offset, call.bp, call.kind, call.signal), (Sp, 8, Un, Kind::Call, false));
         let regs = FORMAT.decode(0x0b05_fff0_0000);
         assert_eq!((regs.kind, regs.signal, regs.bp_offset), (Kind::Regs, true, -16));
-        let old = Format { kind: part(40, 2), signal: None, end: Some(part(42, 1)), ..FORMAT };
+        let old = OLD_FORMAT;
         assert_eq!(old.decode(0x0005_0000_0008).kind, Kind::Call);
         assert_eq!(old.decode(0x0400_0000_0000).kind, Kind::End);
         assert_eq!(old.decode(0).kind, Kind::Undefined);
