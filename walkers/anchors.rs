@@ -1,12 +1,13 @@
 //! Variables of a kernel whose kallsyms has only functions (CONFIG_KALLSYMS_ALL is not set).
 //!
-//! Functions name the variables they use: an instruction holds an address, or a distance to one. So the bytes of a
-//! function that is known to use a variable are searched for everything that could be an address of data, and each is
-//! looked at. The right one is known by its shape: the list of slab caches is a list, and what is on it looks like slab
-//! caches. Where the shape is weak (a number), it must be the only candidate.
+//! Functions name the variables they use: an instruction holds an address, or a distance to one, or a few of them make
+//! one. So the bytes of a function that is known to use a variable are searched for everything that could be an address
+//! of data, and each is looked at. The right one is known by its shape: the list of slab caches is a list, and what is
+//! on it looks like slab caches. Where the shape is weak (a number), it must be the only candidate. How code holds
+//! addresses is all that differs between architectures: `anchors/x86.rs`, `anchors/arm64.rs`.
 //!
 //! Static per-CPU variables are all in BTF with their distance from the start of their section, which the functions
-//! that use `current` give away; from `init_task` pointers lead to the rest of what the first task is made of.
+//! that use some of them give away; from `init_task` pointers lead to the rest of what the first task is made of.
 //!
 //! ```console
 //! > ::status ! grep symbols
@@ -17,6 +18,11 @@
 //!     prev = 0xffff888100041070
 //! }
 //! ```
+
+mod arm64;
+#[cfg(test)]
+mod tests;
+mod x86;
 
 use crate::{list, slab::Cache};
 use engine::{
@@ -30,17 +36,23 @@ use std::{collections::BTreeMap, ops::Range};
 pub fn find(session: &Session) -> Vec<Symbol> {
     let Ok(layout) = session.target.kernel_layout() else { return Vec::new() };
     let start = session.kernel_symbol("_etext").unwrap_or(layout.image.start);
-    let mut search = Search { session, data: start..layout.image.end, found: BTreeMap::new() };
+    let decode: Decode = match session.target.arch() {
+        Arch::X86_64 => x86::references,
+        Arch::Aarch64 => arm64::references,
+        _ => |_, _, _| {},
+    };
+    let mut search = Search { session, decode, data: start..layout.image.end, found: BTreeMap::new() };
     search.add("_end", layout.image.end, 0, SymbolKind::Other);
     search.told();
-    if session.target.arch() == Arch::X86_64 {
-        search.first_task();
-        search.lists();
-        search.numbers();
-        search.per_cpu();
-    }
+    search.first_task();
+    search.lists();
+    search.numbers();
+    search.per_cpu();
     search.found.into_values().collect()
 }
+
+/// Visits every address that the bytes of a function, which lie at an address, may refer to.
+type Decode = fn(&[u8], u64, &mut dyn FnMut(u64));
 
 /// Functions that use a variable: whichever of them this kernel has.
 type Users = &'static [&'static str];
@@ -52,9 +64,20 @@ const MODULES: Users = &["m_start", "find_module_all", "print_modules", "module_
 const TAINTED_MASK: Users = &["get_taint"];
 const JIFFIES: Users = &["jiffies_read", "get_jiffies_64"];
 const CLOCKSOURCE_JIFFIES: Users = &["clocksource_default_clock"];
+const CLOCKSOURCES: Users = &["clocksource_change_rating", "clocksource_resume", "available_clocksource_show"];
 const PER_CPU_OFFSET: Users = &["nr_processes", "nr_context_switches", "all_vm_events", "per_cpu_ptr_to_phys"];
+const PER_CPU_START: Users = &["per_cpu_ptr_to_phys", "__is_kernel_percpu_address"];
 const CURRENT: Users = &["schedule", "io_schedule_prepare", "preempt_schedule_irq", "do_exit", "set_current_blocked"];
 const ONLINE: Users = &["set_cpu_online"];
+
+/// Static per-CPU variables, and functions that use them.
+const PER_CPU: &[(&str, Users)] = &[
+    ("current_task", CURRENT),
+    // in its place from Linux 6.2 to 6.14
+    ("pcpu_hot", CURRENT),
+    ("process_counts", &["nr_processes"]),
+    ("runqueues", &["nr_context_switches", "nr_running", "nr_iowait_cpu", "idle_cpu"]),
+];
 
 /// What hangs on the first task, and must lie in the kernel's image: the variable, and the way to it.
 const FIRST_TASK: &[(&str, &[(&str, &str)])] = &[
@@ -80,6 +103,7 @@ const MAX_CPUS: u64 = 8192;
 
 struct Search<'a> {
     session: &'a Session,
+    decode: Decode,
     /// where data may be
     data: Range<u64>,
     found: BTreeMap<String, Symbol>,
@@ -154,16 +178,22 @@ impl Search<'_> {
         let is_super = |at| fs_name(at).is_ok_and(|name| is_name(&name));
         let module_name = |at: u64| session.cstr(at.wrapping_add(session.offset("module", "name")?), 56);
         let is_module = |at| module_name(at).is_ok_and(|name| is_name(&name));
-        self.list("slab_caches", SLAB_CACHES, ("kmem_cache", "list"), &is_cache);
-        self.list("super_blocks", SUPER_BLOCKS, ("super_block", "s_list"), &is_super);
-        self.list("modules", MODULES, ("module", "list"), &is_module);
+        let heads = [
+            ("slab_caches", self.head(SLAB_CACHES, ("kmem_cache", "list"), &is_cache)),
+            ("super_blocks", self.head(SUPER_BLOCKS, ("super_block", "s_list"), &is_super)),
+            ("modules", self.head(MODULES, ("module", "list"), &is_module)),
+        ];
+        for (name, head) in heads {
+            head.into_iter().for_each(|head| self.add_data(name, head, 16));
+        }
     }
 
-    fn list(&mut self, name: &str, users: Users, (ctype, member): (&str, &str), fits: &dyn Fn(u64) -> bool) {
+    /// The head of a list.
+    fn head(&self, users: Users, (ctype, member): (&str, &str), fits: &dyn Fn(u64) -> bool) -> Option<u64> {
         /// elements that are looked at
         const ENOUGH: usize = 3;
         let session = self.session;
-        let Ok(link) = session.offset(ctype, member) else { return };
+        let link = session.offset(ctype, member).ok()?;
         let is_it = |head: &u64| {
             let around = || {
                 let (next, prev) = (session.u64(*head)?, session.u64(head.wrapping_add(8))?);
@@ -182,9 +212,7 @@ impl Search<'_> {
             };
             head.is_multiple_of(8) && around().unwrap_or(false) && matches!(walked(), Ok(()) | Err(Error::Stop)) && all
         };
-        if let Some(head) = self.users(users).into_iter().find(is_it) {
-            self.add_data(name, head, 16);
-        }
+        self.users(users).into_iter().find(is_it)
     }
 
     /// Variables that are but a number: the only one that a small function uses.
@@ -197,12 +225,7 @@ impl Search<'_> {
         };
         let tainted = only(TAINTED_MASK, &|value| value < 1 << 32);
         let jiffies = only(JIFFIES, &|value| value > 1 << 16);
-        let named = |at: u64| -> Result<String> {
-            session.cstr(session.u64(at.wrapping_add(session.offset("clocksource", "name")?))?, 16)
-        };
-        let source =
-            self.users(CLOCKSOURCE_JIFFIES).into_iter().find(|at| named(*at).is_ok_and(|name| name == "jiffies"));
-        if let Some(at) = source {
+        if let Some(at) = self.jiffies_source() {
             self.add_data("clocksource_jiffies", at, self.size_of("clocksource"));
         }
         if let Some(at) = tainted {
@@ -214,23 +237,48 @@ impl Search<'_> {
         }
     }
 
+    /// The clock source that counts ticks: the function that gives it away may be freed after boot, the list of all has
+    /// it as well.
+    fn jiffies_source(&self) -> Option<u64> {
+        let session = self.session;
+        let name = |at: u64| -> Result<String> {
+            session.cstr(session.u64(at.wrapping_add(session.offset("clocksource", "name")?))?, 32)
+        };
+        let is_it = |at: u64| name(at).is_ok_and(|name| name == "jiffies");
+        let named = |at: u64| name(at).is_ok_and(|name| is_name(&name));
+        let listed = || {
+            let head = self.head(CLOCKSOURCES, ("clocksource", "list"), &named)?;
+            let mut found = None;
+            let link = session.offset("clocksource", "list").ok()?;
+            let walked = list::list(session, head, link, &mut |at| {
+                found = is_it(at).then_some(at);
+                if found.is_some() { Err(Error::Stop) } else { Ok(()) }
+            });
+            matches!(walked, Ok(()) | Err(Error::Stop)).then_some(found)?
+        };
+        self.users(CLOCKSOURCE_JIFFIES).into_iter().find(|at| is_it(*at)).or_else(listed)
+    }
+
     /// The static per-CPU variables and where each CPU's copies are.
     fn per_cpu(&mut self) {
         let session = self.session;
         let Some(btf) = session.types.btf() else { return };
         let variables = btf.variables(".data..percpu");
         let offset = |name: &str| variables.iter().find(|v| v.0 == name).map(|v| v.1);
-        // part of `struct pcpu_hot` in Linux 6.2 to 6.14
-        let Some(current) = offset("current_task").or_else(|| offset("pcpu_hot")) else { return };
-        let Some(own) = offset("this_cpu_off") else { return };
-        for start in self.section_starts(current) {
-            // each CPU's copy of `this_cpu_off` says how far away its copies are
-            let is_one = |word: u64| {
-                word != 0 && session.u64(word.wrapping_add(start).wrapping_add(own)).is_ok_and(|own| own == word)
+        // x86-64 alone has it; the other's tasks are known by their names
+        let (own, idle) = (offset("this_cpu_off"), offset("idle_threads"));
+        for start in self.section_starts(&offset) {
+            let is_one = |cpu: u64, word: u64| {
+                let held = |offset: u64| session.u64(word.wrapping_add(start).wrapping_add(offset)).ok();
+                // each CPU's copy of `this_cpu_off` says how far away its copies are
+                let is_own = |own| held(own) == Some(word);
+                let is_idle = |idle| held(idle).is_some_and(|task| self.is_idle(task, cpu));
+                word != 0 && own.map(is_own).or_else(|| idle.map(is_idle)).unwrap_or(false)
             };
             let word = |table: u64, cpu: u64| session.u64(table.wrapping_add(cpu * 8)).ok();
-            let cpus =
-                |table: u64| (0..MAX_CPUS).take_while(|cpu| word(table, *cpu).is_some_and(is_one)).count() as u64;
+            let cpus = |table: u64| {
+                (0..MAX_CPUS).take_while(|cpu| word(table, *cpu).is_some_and(|word| is_one(*cpu, word))).count() as u64
+            };
             let tables = self.users(PER_CPU_OFFSET).into_iter().filter(|at| at.is_multiple_of(8));
             let Some((count, table)) = tables.map(|at| (cpus(at), at)).max().filter(|(count, _)| *count > 0) else {
                 continue;
@@ -245,14 +293,23 @@ impl Search<'_> {
         }
     }
 
-    /// Where the section may start: at 0 up to Linux 6.14 (9d7de2aa8b41), at a page of the image since, which most of
-    /// the functions that use `current` agree on.
-    fn section_starts(&self, current: u64) -> Vec<u64> {
+    /// Whether this is the task that a CPU runs when there is nothing to do.
+    fn is_idle(&self, task: u64, cpu: u64) -> bool {
+        let session = self.session;
+        let member = |name: &str| session.offset("task_struct", name).map(|offset| task.wrapping_add(offset));
+        let named =
+            member("comm").and_then(|at| session.cstr(at, 16)).is_ok_and(|name| name == format!("swapper/{cpu}"));
+        named && member("pid").and_then(|at| session.u32(at)).is_ok_and(|pid| pid == 0)
+    }
+
+    /// Where the section may start: at 0 on x86-64 up to Linux 6.14 (9d7de2aa8b41), else at a page of the image, which
+    /// most of the functions that use per-CPU variables agree on.
+    fn section_starts(&self, offset: &dyn Fn(&str) -> Option<u64>) -> Vec<u64> {
         let image = self.session.target.kernel_layout().map_or(0..0, |layout| layout.image);
         let mut votes: BTreeMap<u64, u32> = BTreeMap::new();
-        for name in CURRENT {
-            let mut starts: Vec<u64> =
-                self.references(name, &image).iter().map(|at| at.wrapping_sub(current)).collect();
+        let used = PER_CPU.iter().filter_map(|(name, users)| Some((offset(name)?, *users))).chain([(0, PER_CPU_START)]);
+        for (offset, name) in used.flat_map(|(offset, users)| users.iter().map(move |name| (offset, name))) {
+            let mut starts: Vec<u64> = self.references(name, &image).iter().map(|at| at.wrapping_sub(offset)).collect();
             starts.retain(|start| start.is_multiple_of(4096));
             starts.dedup();
             for start in starts {
@@ -285,19 +342,13 @@ impl Search<'_> {
         all
     }
 
-    /// Every address in `range` that stands anywhere in a function's bytes: as its lower half, extended by its sign, or
-    /// as a distance from the end of the instruction, behind which up to four bytes of another operand may stand.
+    /// Every address in `range` that a function may refer to.
     fn references(&self, function: &str, range: &Range<u64>) -> Vec<u64> {
         let Some(kernel) = self.session.symbols.kernel() else { return Vec::new() };
         let mut out = Vec::new();
         for symbol in kernel.by_name(function).iter().filter(|s| s.kind == SymbolKind::Text) {
             let Ok(code) = self.session.bytes(symbol.addr, symbol.size.min(MAX_CODE) as usize) else { continue };
-            for (at, four) in code.windows(4).enumerate() {
-                let number = i64::from(i32::from_le_bytes([four[0], four[1], four[2], four[3]]));
-                let behind = symbol.addr.wrapping_add(at as u64 + 4);
-                let distances = [0, 1, 4].map(|operand| behind.wrapping_add(operand).wrapping_add_signed(number));
-                out.extend(distances.into_iter().chain([number as u64]).filter(|at| range.contains(at)));
-            }
+            (self.decode)(&code, symbol.addr, &mut |at| out.extend(range.contains(&at).then_some(at)));
         }
         out.sort_unstable();
         out.dedup();
