@@ -67,6 +67,8 @@ const CLOCKSOURCE_JIFFIES: Users = &["clocksource_default_clock"];
 const CLOCKSOURCES: Users = &["clocksource_change_rating", "clocksource_resume", "available_clocksource_show"];
 const PER_CPU_OFFSET: Users = &["nr_processes", "nr_context_switches", "all_vm_events", "per_cpu_ptr_to_phys"];
 const PER_CPU_START: Users = &["per_cpu_ptr_to_phys", "__is_kernel_percpu_address"];
+const IDLE_THREADS: Users = &["idle_thread_get"];
+const RUNQUEUES: Users = &["nr_context_switches", "nr_running", "nr_iowait_cpu", "idle_cpu", "task_curr"];
 const CURRENT: Users = &["schedule", "io_schedule_prepare", "preempt_schedule_irq", "do_exit", "set_current_blocked"];
 const ONLINE: Users = &["set_cpu_online"];
 
@@ -76,7 +78,7 @@ const PER_CPU: &[(&str, Users)] = &[
     // in its place from Linux 6.2 to 6.14
     ("pcpu_hot", CURRENT),
     ("process_counts", &["nr_processes"]),
-    ("runqueues", &["nr_context_switches", "nr_running", "nr_iowait_cpu", "idle_cpu"]),
+    ("runqueues", RUNQUEUES),
 ];
 
 /// What hangs on the first task, and must lie in the kernel's image: the variable, and the way to it.
@@ -264,6 +266,9 @@ impl Search<'_> {
         let session = self.session;
         let Some(btf) = session.types.btf() else { return };
         let variables = btf.variables(".data..percpu");
+        if variables.is_empty() {
+            return self.per_cpu_untold();
+        }
         let offset = |name: &str| variables.iter().find(|v| v.0 == name).map(|v| v.1);
         // x86-64 alone has it; the other's tasks are known by their names
         let (own, idle) = (offset("this_cpu_off"), offset("idle_threads"));
@@ -273,16 +278,9 @@ impl Search<'_> {
                 // each CPU's copy of `this_cpu_off` says how far away its copies are
                 let is_own = |own| held(own) == Some(word);
                 let is_idle = |idle| held(idle).is_some_and(|task| self.is_idle(task, cpu));
-                word != 0 && own.map(is_own).or_else(|| idle.map(is_idle)).unwrap_or(false)
+                own.map(is_own).or_else(|| idle.map(is_idle)).unwrap_or(false)
             };
-            let word = |table: u64, cpu: u64| session.u64(table.wrapping_add(cpu * 8)).ok();
-            let cpus = |table: u64| {
-                (0..MAX_CPUS).take_while(|cpu| word(table, *cpu).is_some_and(|word| is_one(*cpu, word))).count() as u64
-            };
-            let tables = self.users(PER_CPU_OFFSET).into_iter().filter(|at| at.is_multiple_of(8));
-            let Some((count, table)) = tables.map(|at| (cpus(at), at)).max().filter(|(count, _)| *count > 0) else {
-                continue;
-            };
+            let Some((count, table)) = self.offsets(&is_one) else { continue };
             self.add_data("__per_cpu_offset", table, count * 8);
             self.add("__per_cpu_start", start, 0, SymbolKind::Other);
             for (name, offset, size) in &variables {
@@ -291,6 +289,43 @@ impl Search<'_> {
             self.online(count);
             return;
         }
+    }
+
+    /// Of a kernel whose BTF has no variables, as those that pahole before 1.22 made (Debian's 5.10): what functions
+    /// refer to, if each CPU's copy is what it should be. On x86-64 these variables are no addresses of the image.
+    fn per_cpu_untold(&mut self) {
+        let session = self.session;
+        let held = |at: u64, word: u64| session.u64(at.wrapping_add(word)).ok();
+        let is_idle = |at: u64, cpu: u64, word: u64| held(at, word).is_some_and(|task| self.is_idle(task, cpu));
+        let idle = self.users(IDLE_THREADS).into_iter().filter(|at| at.is_multiple_of(8));
+        let found = idle.filter_map(|at| Some((self.offsets(&|cpu, word| is_idle(at, cpu, word))?, at))).max();
+        let Some(((count, table), idle)) = found else { return };
+        let member = |name| session.offset("rq", name).ok();
+        let is_queues = |at: &u64| {
+            let Some((number, idle)) = member("cpu").zip(member("idle")) else { return false };
+            (0..count).all(|cpu| {
+                let Ok(word) = session.u64(table.wrapping_add(cpu * 8)) else { return false };
+                let told = session.u32(at.wrapping_add(word).wrapping_add(number)).ok();
+                told.map(u64::from) == Some(cpu) && is_idle(at.wrapping_add(idle), cpu, word)
+            })
+        };
+        let queues = self.users(RUNQUEUES).into_iter().find(is_queues);
+        self.add_data("__per_cpu_offset", table, count * 8);
+        self.add("idle_threads", idle, 8, SymbolKind::PerCpu);
+        if let Some(at) = queues {
+            self.add("runqueues", at, self.size_of("rq"), SymbolKind::PerCpu);
+        }
+        self.online(count);
+    }
+
+    /// `__per_cpu_offset[]`, and how many CPUs it has: of all that could be it, what fits most CPUs.
+    fn offsets(&self, fits: &dyn Fn(u64, u64) -> bool) -> Option<(u64, u64)> {
+        let is_one = |table: u64, cpu: u64| {
+            self.session.u64(table.wrapping_add(cpu * 8)).is_ok_and(|word| word != 0 && fits(cpu, word))
+        };
+        let cpus = |table: u64| (0..MAX_CPUS).take_while(|cpu| is_one(table, *cpu)).count() as u64;
+        let tables = self.users(PER_CPU_OFFSET).into_iter().filter(|at| at.is_multiple_of(8));
+        tables.map(|at| (cpus(at), at)).max().filter(|(count, _)| *count > 0)
     }
 
     /// Whether this is the task that a CPU runs when there is nothing to do.
