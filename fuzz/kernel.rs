@@ -73,7 +73,7 @@ fn symbols(table: &dyn SymbolSource) {
     let mut some = Vec::new();
     let mut all = 0;
     table.each(&mut |symbol| {
-        if all % 37 == 0 && some.len() < 100 {
+        if all % 37 == 0 && some.len() < 8 {
             some.push(symbol);
         }
         all += 1;

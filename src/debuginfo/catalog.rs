@@ -366,18 +366,22 @@ impl Types {
 
     /// The alignment of a type in bytes, as the compiler would choose it; 1 of what has none.
     pub fn align_of(&self, id: TypeId) -> u64 {
-        self.align(id, MAX_DEPTH)
+        self.align(id, &mut HashSet::new(), MAX_DEPTH)
     }
 
-    fn align(&self, id: TypeId, depth: usize) -> u64 {
+    /// `seen` keeps a struct from being looked at again: its alignment was taken into account where it was met first.
+    fn align(&self, id: TypeId, seen: &mut HashSet<TypeId>, depth: usize) -> u64 {
         let Some(depth) = depth.checked_sub(1) else { return 1 };
-        match self.resolve(id).map(|(_, node)| node).as_deref() {
-            Some(Type::Int { size, .. } | Type::Float { size, .. } | Type::Enum { size, .. }) => {
+        let Some((id, node)) = self.resolve(id) else { return 1 };
+        match &*node {
+            Type::Int { size, .. } | Type::Float { size, .. } | Type::Enum { size, .. } => {
                 u64::from((*size).clamp(1, 16))
             }
-            Some(Type::Pointer { .. }) => 8,
-            Some(Type::Array { elem, .. }) => self.align(*elem, depth),
-            Some(Type::Struct { members, .. }) => members.iter().map(|m| self.align(m.ty, depth)).max().unwrap_or(1),
+            Type::Pointer { .. } => 8,
+            Type::Array { elem, .. } => self.align(*elem, seen, depth),
+            Type::Struct { members, .. } if seen.insert(id) => {
+                members.iter().map(|m| self.align(m.ty, seen, depth)).max().unwrap_or(1)
+            }
             _ => 1,
         }
     }

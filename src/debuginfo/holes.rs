@@ -75,14 +75,15 @@ impl Patchy {
         };
         let mut bytes = vec![0u8; len];
         let mut holes = Vec::new();
+        // What is missing is not touched: zeros that nobody touches take no memory, however long the range claims to be.
+        let mut page = [0; PAGE as usize];
         let mut at = 0usize;
         while at < len {
             let here = addr.wrapping_add(at as u64);
             let step = ((PAGE - here % PAGE) as usize).min(len - at);
-            let page = &mut bytes[at..at + step];
-            if reader.read(here, page).is_err() {
-                page.fill(0);
-                holes.push(at..at + step);
+            match reader.read(here, &mut page[..step]) {
+                Ok(()) => bytes[at..at + step].copy_from_slice(&page[..step]),
+                Err(_) => holes.push(at..at + step),
             }
             at += step;
         }

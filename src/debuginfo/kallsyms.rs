@@ -299,7 +299,9 @@ impl SymbolSource for Kallsyms {
         // %pS shows the first of the names of an address
         let mut text = Text::default();
         let alias = self.values.partition(self.first..after, |value| value < start);
-        (alias..after).find_map(|index| self.symbol(index, self.names.expand(index, &mut text)?))
+        // in a damaged table others may stand between them
+        let mut same = (alias..after).filter(|index| self.values.get(*index) == Some(start));
+        same.find_map(|index| self.symbol(index, self.names.expand(index, &mut text)?))
     }
 
     fn each(&self, visit: &mut dyn FnMut(Symbol) -> bool) {
