@@ -224,6 +224,9 @@ fn unwrap(name: String, mut source: Source) -> Result<Unwrapped, String> {
             damage.push("the flattened stream breaks off".into());
         }
         source = Source::Flat(Arc::new(flat));
+        if head(&source).is_empty() {
+            return Err("a flattened stream that breaks off before the dump's header came: copy it again".into());
+        }
         wraps.insert(0, "flattened".into());
     }
     Ok(Unwrapped { name, source, wraps, damage })

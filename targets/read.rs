@@ -90,9 +90,14 @@ impl Target {
     /// How many bytes at `addr`, at least one, are unreadable for one reason.
     fn unreadable(&self, space: Space, addr: u64) -> u64 {
         let page = STEP - addr % STEP;
+        let run = |pa| match self.image.state(pa) {
+            (Some(_), run) => run,
+            // It should be there: this page is damaged, and nothing is known of the next.
+            (None, run) => run.min(page),
+        };
         match (space, self.translate(space, addr)) {
-            (Space::Phys, _) => self.image.state(addr).1,
-            (_, Ok(to)) => self.image.state(to.pa).1.min(to.left),
+            (Space::Phys, _) => run(addr),
+            (_, Ok(to)) => run(to.pa).min(to.left),
             (_, Err(_)) => page,
         }
         .max(1)

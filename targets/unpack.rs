@@ -192,3 +192,27 @@ fn no_room(len: u64) -> String {
     let dir = std::env::temp_dir();
     format!("{} MiB written to {}, and it is full: let TMPDIR name a directory with room", len >> 20, dir.display())
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    /// Zeros take no space, so the disk would not stop it.
+    #[test]
+    fn a_bomb_of_zeros_is_refused_before_it_is_a_file_of_any_size() {
+        let mut sink = Sink::File { file: tempfile::tempfile().unwrap(), len: 0, room: 1 << 20 };
+        let step = vec![0; STEP];
+        let mut steps = 0u64;
+        let why = loop {
+            match sink.write(&step) {
+                Ok(next) => sink = next,
+                Err(why) => break why,
+            }
+            steps += 1;
+            assert!(steps < 1000);
+        };
+        assert_eq!(steps * STEP as u64 / (16 << 20), 1);
+        assert!(why.contains("16 MiB written") && why.contains("TMPDIR"), "{why}");
+    }
+}

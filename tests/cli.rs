@@ -125,6 +125,34 @@ fn what_is_no_dump_is_refused_and_half_a_dump_is_used() {
     assert!(err.contains("cut-off"), "{err}");
 }
 
+/// A file on standard input, and a pipe that carries the dump unpacked and flattened, as `makedumpfile -F` writes it.
+#[test]
+fn a_dump_may_come_by_standard_input() {
+    let packed = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join(DUMP);
+    let ask = ["-e", "::walk task | ::count"];
+    let told = run(&[&[DUMP], &ask[..]].concat());
+    assert_eq!(told.0, 0, "{}", told.2);
+    let output = kmdb().args(ask).stdin(fs::File::open(&packed).unwrap()).output().unwrap();
+    assert_eq!((output.status.code(), String::from_utf8(output.stdout).unwrap()), (Some(0), told.1.clone()));
+
+    let dump = zstd::stream::decode_all(fs::File::open(&packed).unwrap()).unwrap();
+    let mut child =
+        kmdb().args(ask).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut pipe = child.stdin.take().unwrap();
+    let mut head = b"makedumpfile\0\0\0\0\0\0\0\0\0\0\0\x01\0\0\0\0\0\0\0\x01".to_vec();
+    head.resize(4096, 0);
+    pipe.write_all(&head).unwrap();
+    for (i, piece) in dump.chunks(1 << 20).enumerate() {
+        pipe.write_all(&((i as u64) << 20).to_be_bytes()).unwrap();
+        pipe.write_all(&(piece.len() as u64).to_be_bytes()).unwrap();
+        pipe.write_all(piece).unwrap();
+    }
+    pipe.write_all(&[0xff; 16]).unwrap();
+    drop(pipe);
+    let output = child.wait_with_output().unwrap();
+    assert_eq!((output.status.code(), String::from_utf8(output.stdout).unwrap()), (Some(0), told.1));
+}
+
 #[test]
 fn another_kernels_vmlinux_is_not_taken() {
     let (status, out, err) = run(&[DUMP, env!("CARGO_BIN_EXE_kmdb"), "-e", "1=X"]);

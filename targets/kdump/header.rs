@@ -143,12 +143,14 @@ fn sub_header_len(version: u64, order: Order, aligned: bool) -> u64 {
     }
 }
 
-/// Byte order by the version, which is a small number; the width of `long` by the machine's name.
+/// Byte order by the version, which is a small number, or the machine's name; the width of `long` by the machine's name.
 fn order(main: &Bytes) -> Result<Order, String> {
     let version = main.get(8..12).unwrap_or_default();
     let small = |big_endian| Order { big_endian, wide: true }.number(version) <= 0xffff;
     let big_endian = match (small(false), small(true)) {
-        (true, _) => false,
+        // Version 0 looks alike in both.
+        (true, true) => ["ppc", "ppc64", "s390", "s390x", "sparc64"].contains(&arch(main).name()),
+        (true, false) => false,
         (false, true) => true,
         (false, false) => return Err(format!("a damaged kdump header: no version at offset 8, but {version:x?}")),
     };

@@ -74,8 +74,13 @@ pub(crate) fn open(files: Vec<(String, Source)>) -> Result<Opened, String> {
     let alone = files.len() == 1;
     let mut members = Vec::new();
     for (name, source) in files {
-        let header = Header::read(&source).map_err(|why| if alone { why } else { format!("{name}: {why}") })?;
-        check_size(&header)?;
+        let named = |why| if alone { why } else { format!("{name}: {why}") };
+        let header = Header::read(&source).map_err(named)?;
+        check_size(&header).map_err(named)?;
+        if !alone {
+            // Or else the parts would be said to differ.
+            bitmaps(&source, &header).map_err(named)?;
+        }
         members.push(Member { name, source, header });
     }
     set::check(&members)?;
@@ -254,7 +259,8 @@ impl Kdump {
     /// The page's file, and where in it its descriptor is. Those of the next pages that are in the dump follow.
     fn place(&self, pfn: u64) -> Result<(&Part, u64), Reason> {
         if let Some(reason) = self.absent(pfn) {
-            return Err(reason);
+            // The bitmaps are a window on the file, and zeros if it was cut short.
+            return Err(if self.trouble().is_some() { Reason::Truncated } else { reason });
         }
         let part = self.part(pfn).ok_or(Reason::OtherPart)?;
         let ranks = self.ranks.get_or_init(|| self.dumped.ranks());
@@ -385,8 +391,16 @@ impl Image for Kdump {
                 self.pages_by_all(pfn, now)
                     .map_err(|(done, reason)| Fault { pa: pa + done as u64 * self.page_size, reason })?;
             } else {
-                let page = self.page(pfn).map_err(|reason| Fault { pa, reason })?;
-                now.copy_from_slice(page.get(inside..inside + len).unwrap_or_default());
+                let mut copy = || {
+                    let page = self.page(pfn).map_err(|reason| Fault { pa, reason })?;
+                    now.copy_from_slice(page.get(inside..inside + len).unwrap_or_default());
+                    Ok(())
+                };
+                copy()?;
+                // An uncompressed page is a window on the file, which may have broken under the copy.
+                if self.trouble().is_some() {
+                    copy()?;
+                }
             }
             pa = pa.wrapping_add(len as u64);
             buf = rest;
@@ -429,7 +443,8 @@ impl Image for Kdump {
     fn present(&self) -> u64 {
         let ranks = self.ranks.get_or_init(|| self.dumped.ranks());
         let count = |part: &Part| ranks.below(&self.dumped, part.pfns.end) - ranks.below(&self.dumped, part.pfns.start);
-        self.parts.iter().map(count).sum::<u64>().saturating_mul(self.page_size)
+        let promised = self.parts.iter().map(count).sum::<u64>().saturating_mul(self.page_size);
+        promised.saturating_sub(self.cut_off())
     }
 
     fn missing(&self) -> Missing {
@@ -438,7 +453,7 @@ impl Image for Kdump {
             let pages = words.map(|i| u64::from((exists.word(i) & !self.dumped.word(i)).count_ones())).sum::<u64>();
             pages.saturating_mul(self.page_size)
         });
-        Missing { truncated: *self.truncated.get_or_init(|| self.truncated()), excluded }
+        Missing { truncated: self.cut_off(), excluded }
     }
 
     fn trouble(&self) -> Option<String> {
@@ -447,6 +462,11 @@ impl Image for Kdump {
 }
 
 impl Kdump {
+    /// [`Kdump::truncated`], counted once.
+    fn cut_off(&self) -> u64 {
+        *self.truncated.get_or_init(|| self.truncated())
+    }
+
     /// Bytes of pages whose data is past the end of the file, or never came. Where the last pages' data is there, so
     /// is all, since makedumpfile writes them in order.
     fn truncated(&self) -> u64 {

@@ -82,6 +82,7 @@ impl Arch {
             b"ppc64le" => Arch::Other("ppc64le"),
             b"s390" => Arch::Other("s390"),
             b"s390x" => Arch::Other("s390x"),
+            b"riscv32" => Arch::Other("riscv32"),
             b"riscv64" => Arch::Other("riscv64"),
             b"loongarch64" => Arch::Other("loongarch64"),
             b"mips" => Arch::Other("mips"),

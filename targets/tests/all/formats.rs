@@ -52,6 +52,7 @@ fn every_format_gives_the_same_pages() {
         let name = match codec {
             0 => "kdump-compressed",
             1 => "kdump-compressed (zlib)",
+            2 => "kdump-compressed (lzo)",
             4 => "kdump-compressed (snappy)",
             _ => "kdump-compressed (zstd)",
         };

@@ -189,7 +189,7 @@ pub fn elf(memory: &Memory, qemu: bool, vmcoreinfo: bool) -> Vec<u8> {
 }
 
 /// How `kdump` compresses: the flag of a page descriptor.
-pub const CODECS: [u32; 4] = [0, 1, 4, 0x20];
+pub const CODECS: [u32; 5] = [0, 1, 2, 4, 0x20];
 
 /// A kdump-compressed file of version 6, in which pages of `excluded` exist but are left out.
 pub fn kdump(memory: &Memory, codec: u32, excluded: &[u64]) -> Vec<u8> {
@@ -252,6 +252,7 @@ fn compress(codec: u32, page: &[u8]) -> Vec<u8> {
             out.write_all(page).unwrap();
             out.finish().unwrap()
         }
+        2 => lzokay::compress::compress(page).unwrap(),
         4 => snap::raw::Encoder::new().compress_vec(page).unwrap(),
         0x20 => zstd::bulk::compress(page, 1).unwrap(),
         _ => page.to_vec(),
