@@ -1,6 +1,7 @@
 #!/bin/bash
 # fetch.sh KERNEL...   gets kernels of kernels.tsv from Debian and unpacks what the lab needs of them to $KMDB_LAB/kern/KERNEL:
-#   release  vmlinuz  config  modules/  vmlinux (with DWARF)  moddbg/*.ko.debug  hdr/ (headers, to build labmod)
+#   release  vmlinuz  config  modules/  and, but for those marked nodebug:
+#   vmlinux (with DWARF)  moddbg/*.ko.debug  hdr/ (headers, to build labmod)
 # fetch.sh busybox-arm64   gets the arm64 guests' busybox to $KMDB_LAB/build/busybox-arm64
 # fetch.sh makedumpfile   gets the newest makedumpfile (older ones lose slab pages of new kernels) to $KMDB_LAB/makedumpfile
 # Packages come from the mirror apt already uses; suites other than the system's get lists of their own under $KMDB_LAB/lists.
@@ -17,7 +18,7 @@ debug_modules="virtio* qemu_fw_cfg loop dummy veth overlay ext4 jbd2"
 # apt for one suite and architecture: the system's own if that is its suite, else lists apart from it
 suite() {
     arch=${2:-amd64}
-    apt=(-o APT::Sandbox::User=root)
+    apt=(-o APT::Sandbox::User=root -o Acquire::Retries=1 -o Acquire::http::Timeout=30 -o Acquire::https::Timeout=30)
     [ "$1 $arch" = "$(. /etc/os-release && echo "${VERSION_CODENAME:-}") amd64" ] && return
     local lists=$lab/lists/$1-$arch
     mkdir -p "$lists/partial"
@@ -43,31 +44,44 @@ download() {
 }
 
 kernel() {
-    local line name suite_name pattern more image release dir tmp debs=()
+    local line name suite_name pattern more image release dir tmp debug=1 debs found=
     line=$(grep -P "^$1\t" "$here/kernels.tsv") || { echo "fetch: no kernel $1 in kernels.tsv" >&2; exit 2; }
     IFS=$'\t' read -r name suite_name pattern more <<< "$line"
-    suite "$suite_name" "$(case $pattern in *arm64*) echo arm64 ;; *) echo amd64 ;; esac)"
+    case $more in *nodebug*) debug= more=${more//nodebug/} ;; esac
     dir=$lab/kern/$name
+    # looked for today already
+    if [ -n "$(find "$dir/checked" -mtime -1 2>/dev/null)" ]; then return; fi
+    suite "$suite_name" "$(case $pattern in *arm64*) echo arm64 ;; *) echo amd64 ;; esac)" || {
+        [ -f "$dir/complete" ] || { echo "fetch: no lists of $suite_name packages from $mirror" >&2; exit 3; }
+        return 0 # what is there will do
+    }
     # newest first; an archive may list what it no longer holds
     for image in $(apt-cache "${apt[@]}" pkgnames linux- | grep -xE "$pattern" | sort -rV); do
         release=$(sed -E "s/^$pattern\$/\1/" <<< "$image")
         if [ -f "$dir/complete" ] && [ "$(cat "$dir/release")" = "$release" ]; then
-            echo "$name: $release (there)"
+            touch "$dir/checked"
             return
         fi
         debs=()
-        for p in $image ${more//@/$release} "linux-image-$release-dbg"; do debs+=("$(download "$p")") || continue 2; done
+        for p in $image ${more//@/$release} ${debug:+"linux-image-$release-dbg"}; do debs+=("$(download "$p")") || continue 2; done
+        found=1
         break
     done
-    [ ${#debs[@]} -gt 1 ] || { echo "fetch: $suite_name has no package like $pattern" >&2; exit 3; }
+    [ -n "$found" ] || { echo "fetch: $suite_name has no package like $pattern" >&2; exit 3; }
     rm -rf "$dir"
     mkdir -p "$dir/moddbg" "$dir/hdr"
     tmp=$(mktemp -d "$dir/unpack.XXXX")
-    for p in "${debs[@]::${#debs[@]}-1}"; do dpkg-deb -x "$p" "$tmp"; done
+    for p in "${debs[@]}"; do case $p in *-dbg_*) ;; *) dpkg-deb -x "$p" "$tmp" ;; esac; done
     cp "$(find "$tmp" -name 'vmlinuz*' -type f | head -1)" "$dir/vmlinuz"
     find "$tmp" -name 'config*' -type f -path '*boot*' -exec cp {} "$dir/config" \;
     mv "$(find "$tmp" -type d -name kernel -path '*modules*' | head -1)" "$dir/modules"
     rm -rf "$tmp"
+    if [ -z "$debug" ]; then
+        echo "$release" > "$dir/release"
+        touch "$dir/complete" "$dir/checked"
+        echo "$name: $release"
+        return
+    fi
     tmp=$(mktemp -d "$dir/unpack.XXXX")
     # shellcheck disable=SC2046
     dpkg-deb --fsys-tarfile "${debs[-1]}" |
@@ -81,7 +95,7 @@ kernel() {
         dpkg-deb -x "$(download "$p")" "$dir/hdr"
     done
     echo "$release" > "$dir/release"
-    touch "$dir/complete"
+    touch "$dir/complete" "$dir/checked"
     echo "$name: $release"
 }
 

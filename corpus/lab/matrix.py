@@ -1,9 +1,14 @@
 #!/usr/bin/env python3
-"""matrix.py [--kernels | --names] [NAME...]   makes the dumps of the matrix below (all, or those named; a trailing * matches) in $KMDB_LAB/dumps.
+"""matrix.py [--kernels | --names] [NAME...]   makes the dumps of the matrix below (all, or those named; * matches) in $KMDB_LAB/dumps.
 
-Each becomes dumps/NAME/ with vmcore* files, truth/ (what the guest said about itself), console.log, stamp.
-A dump whose stamp still fits (kernel, recipe, tools) is left alone. --kernels and --names only say what it would take.
+Each becomes dumps/NAME/ with vmcore* files, truth/ (what the guest said about itself), oracle/ (what drgn says about the
+dump), console.log, stamp. A dump whose stamp still fits (kernel, recipe, tools) is left alone. As many guests run at once
+as there are CPUs, while the next kernels are fetched. --kernels and --names only say what it would take.
+
+The exit status is 1 if something failed, not if something could not be had: no network, no tool, no room on the disk, or
+no time left ($LAB_SECONDS, if set, is when no new dump is begun).
 """
+import concurrent.futures
 import fnmatch
 import glob
 import hashlib
@@ -11,10 +16,12 @@ import os
 import shutil
 import subprocess
 import sys
+import threading
 import time
 
 import elfcore
 import initramfs
+import vm as machine
 from vm import VM
 
 HERE = os.path.dirname(os.path.abspath(__file__))
@@ -33,8 +40,13 @@ story = RICH.format(files=200, ring=2048, noise=1) + "story spill\n" + CLOSED
 small = ("mods\nmkdir -p /lab/data\nfor i in 1 2 3 4 5 6 7 8; do echo $i > /lab/data/file_$i; done\nnet 2>/dev/null\n{first}\n"
          "traceon {ring} kmem\nls -lR /lab/data /proc/1 > /dev/null 2>&1\n{story}\ntraceoff\nminitruth\nfinal\n")
 SMALL = dict(cpus=1, mem=96, ext4=False, truth_mb=32, wanted=["virtio_pci", "virtio_blk", "qemu_fw_cfg"])
+# the same, with all of the truth and a disk
+state = small.replace("minitruth", "truth")
+STATE = dict(mem=160, truth_mb=64)
 QUIET = "quiet loglevel=4"
 LA48 = "max,la57=off"  # no five-level page tables
+NUMA = ["-object", "memory-backend-ram,id=m0,size=512M", "-object", "memory-backend-ram,id=m1,size=512M",
+        "-numa", "node,memdev=m0,cpus=0-1", "-numa", "node,memdev=m1,cpus=2-3"]
 A72 = "cortex-a72"
 A76 = "cortex-a76"  # with 16 KiB pages, without 52-bit addresses
 ARM_MAX = "max,pauth-impdef=on"  # the architected hash of PAC takes TCG most of its time
@@ -65,6 +77,26 @@ MATRIX = {
     "k612-kdump": dict(kernel="k612", script=rich, append=DEBUG, kdump="sysrq_c"),
     "k61-kdump": dict(kernel="k61", script=rich, append=DEBUG, kdump="sysrq_c"),
     "k612-kdump-story": dict(kernel="k612", script=story, append=DEBUG, kdump="sysrq_c"),
+    # taken while the crash kernel runs: two kernels in one memory
+    "k612-two": dict(kernel="k612", script=rich, append=DEBUG, kdump="sysrq_c", interrupted=True),
+    # one state in every container: FORMS_OF
+    **{f"{k}-forms": dict(kernel=k, script=state.format(first="cgroups\nactors", ring=160, story="story"), append=f"{DEBUG} {QUIET}", **STATE)
+       for k in ("k612", "k61", "k510", "k72")},
+    "k612-plain-forms": dict(kernel="k612", script=state.format(first="cgroups\nactors", ring=160, story="story"), append=f"{PLAIN} {QUIET}", **STATE),
+    # Debian's full and PREEMPT_RT kernels
+    **{f"{k}-dbg": dict(kernel=k, script=rich, append=DEBUG) for k in ("k612-rt", "k61-rt", "k612-full", "k61-full")},
+    "k612-rt-plain": dict(kernel="k612-rt", script=plain + "traceagain\n", append=PLAIN),
+    # machines: two nodes, memory on both sides of the PCI hole, CPUs taken away, huge pages, caches that are not merged
+    "k612-numa": dict(kernel="k612", script=rich, append=DEBUG, cpus=4, mem=1024, hardware=NUMA),
+    "k61-numa": dict(kernel="k61", script=plain, append=PLAIN, cpus=4, mem=1024, hardware=NUMA),
+    "k612-hole": dict(kernel="k612", script=plain, append=PLAIN, mem=4096, cpus=1),
+    "k612-offline": dict(kernel="k612", script=rich.replace(CLOSED, "offline 1 3\n" + CLOSED), append=DEBUG, cpus=4),
+    "k61-offline": dict(kernel="k61", script=plain.replace(CLOSED, "offline 1 3\n" + CLOSED), append=PLAIN, cpus=4, cpu=LA48),
+    "k612-huge": dict(kernel="k612", script=rich, append=f"{DEBUG} hugepages=32 transparent_hugepage=always"),
+    "k612-nomerge": dict(kernel="k612", script=plain, append=f"{PLAIN} slab_nomerge"),
+    # each of slub_debug's checks by itself, and all for one cache
+    **{f"k612-slub-{tag}": dict(kernel="k612", script=state.format(first="", ring=160, story=""), append=f"slub_debug={flags} {QUIET}", **STATE)
+       for tag, flags in dict(f="F", u="U", z="Z", p="P", one="U,dentry", zu="ZU").items()},
     # arm64: 4 KiB pages and 48 bits; with a processor that has them, 52 bits (LPA2), 16 KiB pages, PAC; and those kernels
     # on a processor that has not
     "a510-dbg": dict(kernel="a510", script=rich, append=DEBUG, cpu=A72),
@@ -91,9 +123,11 @@ MATRIX = {
 }
 
 # makedumpfile's forms of a finished dump: name -> arguments
-FORMS = {"c-d0": "-c -d 0", "c-d31": "-c -d 31", "z-d31": "-z -d 31", "l-d31": "-l -d 31", "u-d31": "-d 31",
-         "E-d31": "-E -d 31", "F-c-d31": "-F -c -d 31", "split": "--split -c -d 31"}
-FORMS_OF = ("k612-dbg", "k612-plain", "k61-dbg")
+FORMS = {"c-d0": "-c -d 0", "z-d0": "-z -d 0", "l-d0": "-l -d 0", "p-d0": "-p -d 0", "u-d0": "-d 0", "d1": "-z -d 1",
+         "c-d31": "-c -d 31", "z-d31": "-z -d 31", "l-d31": "-l -d 31", "u-d31": "-d 31", "E-d0": "-E -d 0", "E-d31": "-E -d 31",
+         "F-c-d0": "-F -c -d 0", "F-c-d31": "-F -c -d 31", "split": "--split -c -d 31", "split-d0": "--split -z -d 0"}
+LARGE = ("u-d0", "E-d0", "l-d0", "p-d0", "F-c-d0", "split-d0", "d1")  # for the small guests only
+FORMS_OF = ("k612-dbg", "k612-plain", "k61-dbg", "k612-forms", "k612-plain-forms", "k61-forms", "k510-forms", "k72-forms")
 
 
 def stamp(recipe):
@@ -113,14 +147,14 @@ def boot(name, recipe):
     script = recipe.pop("script") + "ready\nsend\n"
     vm = VM(LAB, name, recipe.pop("kernel"), script, **recipe)
     try:
-        vm.wait("LAB-READY")
+        vm.wait("LAB-READY", 300)
         time.sleep(1)  # let it come to rest
         vm.qmp("stop")
         for file, fmt in files.items():
             try:
                 vm.dump(file, "elf" if fmt == "paging" else fmt, paging=fmt == "paging")
             except RuntimeError as e:
-                print(f"  {e} (left out)")
+                say(f"{e} (left out)")
         vm.qmp("cont")
         vm.say("go")
         vm.wait("LAB-END")
@@ -132,7 +166,7 @@ def boot(name, recipe):
 
 def boot_kdump(name, recipe):
     recipe = dict(recipe)
-    verb, kernel = recipe.pop("kdump"), recipe.pop("kernel")
+    verb, kernel, interrupted = recipe.pop("kdump"), recipe.pop("kernel"), recipe.pop("interrupted", False)
     script = recipe.pop("script") + f"send\nkdump {verb}\n"
     disk = f"{LAB}/run/{name}.dump.raw"
     os.makedirs(f"{LAB}/run", exist_ok=True)
@@ -154,6 +188,8 @@ def boot_kdump(name, recipe):
         capture.program(old, "bin/makedumpfile")
         steps.append("try makedumpfile --message-level 0 -c -d 31 /proc/vmcore /mnt/vmcore.old-c-d31")
         files.append("vmcore.old-c-d31")
+    if interrupted:
+        steps, files = ["echo LAB-SECOND", "sleep 60"], ["capture.dmesg"]
     capture.file("capture.sh", ("\n".join(steps) + "\n").encode())
     image = capture.done()
 
@@ -164,8 +200,14 @@ def boot_kdump(name, recipe):
     recipe["append"] += " crashkernel=192M"
     vm = VM(LAB, name, kernel, script, disks=[("labdump", disk)], add=add, **recipe)
     try:
-        vm.wait("LAB-STEP \\S+ crash")
-        vm.wait("LAB-CAPTURED", 400)
+        if interrupted:
+            vm.wait("LAB-SECOND", 400)
+            vm.qmp("stop")
+            vm.dump("vmcore.elf")
+            vm.qmp("quit")
+            os.unlink(disk)
+            return vm.end()
+        vm.wait("LAB-CAPTURED", 600)
         vm.end()
     except BaseException:
         vm.kill()
@@ -182,56 +224,136 @@ def forms(name):
     """makedumpfile's forms of dumps/NAME/vmcore.elf, in dumps/NAME/v/."""
     run, d = f"{LAB}/makedumpfile/run", f"{LAB}/dumps/{name}"
     if not os.path.exists(run):
-        return print(f"  {name}: no makedumpfile, no compressed forms")
+        return say(f"{name}: no makedumpfile, no compressed forms")
     shutil.rmtree(f"{d}/v", ignore_errors=True)
     os.makedirs(f"{d}/v")
     source = f"{d}/v/source"
     elfcore.for_makedumpfile(f"{d}/vmcore.elf", source)
+    small = os.path.getsize(source) < 256 << 20
     for form, args in FORMS.items():
+        if form in LARGE and not small:
+            continue
         command, to = [run, "--message-level", "0", *args.split(), source], f"{d}/v/vmcore.{form}"
         if form.startswith("F-"):
             with open(to, "wb") as f:
-                subprocess.run(command, stdout=f, check=True)
+                made = subprocess.run(command, stdout=f, timeout=300)
         else:
-            subprocess.run(command + ([f"{to}.{i}" for i in range(3)] if form == "split" else [to]), check=True)
+            into = [f"{to}.{i}" for i in range(3)] if form.startswith("split") else [to]
+            made = subprocess.run(command + into, stdout=subprocess.DEVNULL, timeout=300)
+        if made.returncode:  # a kernel or a codec that this makedumpfile does not know
+            say(f"{name}: makedumpfile {args}: exit status {made.returncode}")
+            for f in glob.glob(f"{to}*"):
+                os.unlink(f)
     os.unlink(source)
     for f in glob.glob(f"{d}/v/*"):
         os.chmod(f, 0o644)
 
 
+def oracle(name, kernel):
+    """What drgn says, if it is installed and the kernel's DWARF is here."""
+    d, k = f"{LAB}/dumps/{name}", f"{LAB}/kern/{kernel}"
+    if not os.path.exists(f"{k}/vmlinux") or subprocess.run([sys.executable, "-c", "import drgn"], stderr=subprocess.DEVNULL).returncode:
+        return
+    made = subprocess.run([sys.executable, f"{HERE}/oracle.py", f"{d}/oracle", f"{d}/vmcore.elf", f"{k}/vmlinux", f"{k}/labmod.ko",
+                           *glob.glob(f"{k}/moddbg/*")], timeout=600, capture_output=True, text=True)
+    if made.stdout.strip() or made.returncode:
+        say(f"{name}: drgn: {made.stdout.strip() or made.stderr.strip().splitlines()[-1]}")
+
+
+# ---- all of them -------------------------------------------------------------------------------------------------------
+
+LEAST_ROOM = 6 << 30  # on the disk, before another dump is begun
+mouth = threading.Lock()
+
+
+def say(words):
+    with mouth:
+        print(words, flush=True)
+
+
+class Skipped(Exception):
+    """Could not be had here."""
+
+
+def fetch(kernel):
+    """Gets a kernel and builds labmod for it; one at a time, the mirror is not ours alone."""
+    try:
+        got = subprocess.run([f"{HERE}/fetch.sh", kernel], capture_output=True, text=True, timeout=400)
+    except subprocess.TimeoutExpired:
+        raise Skipped(f"no kernel {kernel}: too slow to come") from None
+    if got.returncode:
+        raise Skipped(f"no kernel {kernel}: {(got.stderr.strip().splitlines() or ['?'])[-1]}")
+    if os.path.exists(f"{LAB}/kern/{kernel}/hdr/usr"):
+        if subprocess.run([f"{HERE}/labmod/build.sh", kernel], capture_output=True, timeout=300).returncode:
+            say(f"{kernel}: labmod does not build here")
+
+
+def make(name, fetched, until):
+    """Makes one dump. Returns what to say about it."""
+    recipe, where, start = MATRIX[name], f"{LAB}/dumps/{name}", time.time()
+    fetched.result()
+    want = stamp(recipe)
+    if os.path.exists(f"{where}/stamp") and initramfs.read(f"{where}/stamp").decode() == want:
+        return "there"
+    if time.time() > until:
+        raise Skipped("no time left")
+    if shutil.disk_usage(LAB).free < LEAST_ROOM:
+        raise Skipped("no room on the disk")
+    shutil.rmtree(where, ignore_errors=True)
+    way = boot_kdump if "kdump" in recipe else boot
+    try:
+        way(name, recipe)
+    except RuntimeError:
+        # KVM's fault, perhaps: once more, as every machine can
+        if initramfs.arch(LAB, recipe["kernel"]) == "arm64" or not machine.kvm(f"{LAB}/kern/{recipe['kernel']}/vmlinuz", False):
+            raise
+        shutil.rmtree(where, ignore_errors=True)
+        way(name, dict(recipe, accel="tcg"))
+    if name in FORMS_OF:
+        forms(name)
+    with open(f"{where}/kernel", "w") as f:
+        f.write(recipe["kernel"] + "\n")
+    booted = time.time() - start
+    if os.path.exists(f"{where}/vmcore.elf"):
+        oracle(name, recipe["kernel"])
+    with open(f"{where}/stamp", "w") as f:
+        f.write(want)
+    sizes = " ".join(f"{os.path.basename(f)} {os.path.getsize(f) / 1e6:.0f}M" for f in sorted(glob.glob(f"{where}/vmcore*")))
+    return f"{booted:.0f} s, with drgn {time.time() - start:.0f} s; {sizes}"
+
+
 def main():
     patterns = [a for a in sys.argv[1:] if not a.startswith("--")] or ["*"]
     names = [n for n in MATRIX if any(fnmatch.fnmatch(n, p) for p in patterns)]
+    kernels = list(dict.fromkeys(MATRIX[n]["kernel"] for n in names))
     if "--names" in sys.argv:
         return print("\n".join(names))
     if "--kernels" in sys.argv:
-        return print("\n".join(sorted({MATRIX[n]["kernel"] for n in names})))
-    bad = 0
+        return print("\n".join(kernels))
+    without = os.environ.get("LAB_WITHOUT", "").split()  # kernels that cannot be booted here
+    until = time.time() + float(os.environ.get("LAB_SECONDS", "inf"))
+    made, skipped, failed = [], {}, []
+    mirror = concurrent.futures.ThreadPoolExecutor(1)
+    fetched = {k: mirror.submit(fetch, k) for k in kernels if k not in without}
+    with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
+        jobs = {pool.submit(make, n, fetched[MATRIX[n]["kernel"]], until): n for n in names if MATRIX[n]["kernel"] in fetched}
+        for job in concurrent.futures.as_completed(jobs):
+            name = jobs[job]
+            try:
+                say(f"{name}: {job.result()}")
+                made.append(name)
+            except Skipped as e:
+                skipped.setdefault(str(e), []).append(name)
+            except (RuntimeError, OSError, subprocess.SubprocessError) as e:
+                say(f"{name}: FAILED: {e}")
+                failed.append(name)
     for name in names:
-        recipe = MATRIX[name]
-        if not os.path.exists(f"{LAB}/kern/{recipe['kernel']}/release"):
-            print(f"{name}: no kernel {recipe['kernel']}, skipped")
-            continue
-        want, where, start = stamp(recipe), f"{LAB}/dumps/{name}", time.time()
-        if os.path.exists(f"{where}/stamp") and initramfs.read(f"{where}/stamp").decode() == want:
-            print(f"{name}: there")
-            continue
-        shutil.rmtree(where, ignore_errors=True)
-        try:
-            (boot_kdump if "kdump" in recipe else boot)(name, recipe)
-            if name in FORMS_OF:
-                forms(name)
-        except (RuntimeError, subprocess.SubprocessError) as e:
-            print(f"{name}: FAILED: {e}")
-            bad += 1
-            continue
-        with open(f"{where}/stamp", "w") as f:
-            f.write(want)
-        with open(f"{where}/kernel", "w") as f:
-            f.write(recipe["kernel"] + "\n")
-        sizes = " ".join(f"{os.path.basename(f)} {os.path.getsize(f) / 1e6:.1f}M" for f in sorted(glob.glob(f"{where}/vmcore*")))
-        print(f"{name}: {time.time() - start:.0f} s, {sizes}", flush=True)
-    return bad
+        if MATRIX[name]["kernel"] not in fetched:
+            skipped.setdefault("its kernel cannot be booted here", []).append(name)
+    say(f"{len(made)} of {len(names)} dumps are there, {len(failed)} failed")
+    for why, which in skipped.items():
+        say(f"left out: {' '.join(which)}: {why}")
+    return len(failed)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,5 @@
-"""One lab guest under QEMU (TCG): boots a kernel with a script, waits for its words on the console, dumps its memory."""
+"""One lab guest under QEMU: boots a kernel with a script, waits for its words on the console, dumps its memory."""
+import functools
 import json
 import os
 import re
@@ -9,10 +10,36 @@ import time
 
 import initramfs
 
+KVM_CPU = "arch-capabilities=off"  # some hosts offer it and then refuse what it promises
+
+
+@functools.cache
+def kvm(kernel_image, five_levels):
+    """Whether this machine's KVM boots that kernel: many a virtual machine has a /dev/kvm that does not get far."""
+    if os.environ.get("LAB_KVM") == "0" or not os.access("/dev/kvm", os.R_OK | os.W_OK) or os.uname().machine != "x86_64":
+        return False
+    with open("/proc/cpuinfo") as f:
+        if five_levels and " la57 " not in f.read():
+            return False  # the dump shall have five levels of page tables
+    probe = subprocess.Popen(["timeout", "-k", "1", "15", "qemu-system-x86_64", "-machine", "q35", "-accel", "kvm", "-cpu",
+                              f"max,{KVM_CPU}", "-m", "256", "-nodefaults", "-display", "none", "-no-reboot", "-serial", "stdio",
+                              "-kernel", kernel_image, "-append", "console=ttyS0 panic=-1"],
+                             stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    try:
+        for line in probe.stdout:
+            if b"KVM internal error" in line:
+                return False
+            if b"Unable to mount root fs" in line:  # there is none: it came as far as can be
+                return True
+    finally:
+        probe.kill()
+        probe.wait()
+    return False
+
 
 class VM:
     def __init__(self, lab, name, kernel, script, *, mem=512, cpus=2, cpu="max", append="", device_note=True,
-                 wanted=None, ext4=True, disks=(), add=None, truth_mb=64):
+                 wanted=None, ext4=True, disks=(), add=None, truth_mb=64, hardware=(), accel=None):
         self.lab, self.name, self.kernel = lab, name, kernel
         self.dir, self.run = f"{lab}/dumps/{name}", f"{lab}/run/{name}"
         shutil.rmtree(self.run, ignore_errors=True)
@@ -29,12 +56,15 @@ class VM:
         self.cmdline = f"console={'ttyAMA0' if arm64 else 'ttyS0'} panic=0 no_timer_check {append}".strip()
         machine = ["qemu-system-aarch64", "-machine", "virt,gic-version=3"] if arm64 else ["qemu-system-x86_64", "-machine", "q35"]
         # one thread for all CPUs: with one each, TCG panics guests that patch their code (tracepoints)
-        command = [*machine, "-accel", "tcg,thread=single", "-cpu", cpu, "-m", str(mem),
+        self.accel = "tcg,thread=single"
+        if accel != "tcg" and not arm64 and kvm(f"{lab}/kern/{kernel}/vmlinuz", "la57=off" not in cpu):
+            self.accel, cpu = "kvm", f"{cpu},{KVM_CPU}"
+        command = [*machine, "-accel", self.accel, "-cpu", cpu, "-m", str(mem),
                    "-smp", str(cpus), "-display", "none", "-nodefaults", "-no-reboot",
                    "-kernel", f"{lab}/kern/{kernel}/vmlinuz", "-initrd", f"{self.run}/initrd", "-append", self.cmdline,
                    "-chardev", f"socket,id=con,path={self.run}/con,server=on,wait=off,logfile={self.dir}/console.log",
                    "-serial", "chardev:con", "-qmp", f"unix:{self.run}/qmp,server=on,wait=off",
-                   "-device", "virtio-rng-pci", *self.disk("labout", self.truth)]
+                   "-device", "virtio-rng-pci", *hardware, *self.disk("labout", self.truth)]
         if device_note:
             command += ["-device", "vmcoreinfo"]
         if ext4:
@@ -112,6 +142,8 @@ class VM:
         if "return" not in answer:
             raise RuntimeError(f"{self.name}: {file}: {answer['error']}")
         os.chmod(path, 0o644)
+        # half of it is zeros; they need not be on the disk
+        subprocess.run(["fallocate", "--dig-holes", path], stderr=subprocess.DEVNULL, check=False)
 
     def end(self, timeout=60):
         """Waits for the guest to power off; unpacks its truth."""

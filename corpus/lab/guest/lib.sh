@@ -102,6 +102,9 @@ story() {
     cat $p > /truth/labmod.txt
 }
 
+# CPUs taken away
+offline() { for c in "$@"; do echo 0 > "/sys/devices/system/cpu/cpu$c/online"; done; cat /sys/devices/system/cpu/online > /truth/online; }
+
 # --- the truth ------------------------------------------------------------------------------------------------
 
 # copy NAMES... from /proc
