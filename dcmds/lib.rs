@@ -38,6 +38,7 @@ pub mod status;
 pub mod typedef;
 pub mod types;
 pub mod vars;
+pub mod vmas;
 pub mod walk;
 pub mod whatis;
 
@@ -76,6 +77,7 @@ pub static DCMDS: &[&[DcmdEntry]] = &[
     typedef::DCMDS,
     types::DCMDS,
     vars::DCMDS,
+    vmas::DCMDS,
     walk::DCMDS,
     whatis::DCMDS,
 ];

@@ -33,6 +33,7 @@ const QUESTIONS: &[&str] = &[
     "::walk task | ::print comm signal ! tail -1",
     "::walk task_struct | ::print ! tail -1",
     "::walk kmem_cache | ::print -t ! tail -1",
+    "::walk task | ::vmas ! tail -1",
     "::walk super_block | ::print s_id ! tail -1",
     "init_task::whatis",
     "schedule::dis ! tail -1",

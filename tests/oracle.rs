@@ -213,6 +213,46 @@ fn every_mount_is_the_guests() {
     });
 }
 
+/// Mappings of a process, as its `maps` shows them: of all processes that were still there when the dump was taken.
+#[test]
+fn every_mapping_is_the_guests() {
+    held_against("pid.txt.zst", |dump, text| {
+        let mut theirs: BTreeMap<&str, Vec<String>> = BTreeMap::new();
+        let (mut pid, mut within) = ("", false);
+        for line in text.lines() {
+            if let Some(path) = line.strip_prefix("==> ") {
+                within = path == "maps <==";
+            } else if let Some(number) = line.strip_prefix("Pid:\t") {
+                pid = number;
+            } else if within {
+                theirs.entry(pid).or_default().push(line.split_whitespace().collect::<Vec<_>>().join(" "));
+            }
+        }
+        let mut ours: BTreeMap<String, Vec<String>> = BTreeMap::new();
+        for r in rows(dump, "::walk task | ::vmas") {
+            let (start, end) = (addr(&r["start"]), addr(&r["end"]));
+            let offset = addr(&r["offset"]);
+            let line = format!(
+                "{start:08x}-{end:08x} {} {offset:08x} {} {} {}",
+                r["rights"].as_str().unwrap(),
+                r["device"].as_str().unwrap(),
+                r["inode"],
+                r["name"].as_str().unwrap()
+            );
+            ours.entry(r["pid"].to_string()).or_default().push(line.trim_end().to_owned());
+        }
+        let mut seen = 0;
+        for (pid, mappings) in &ours {
+            let Some(theirs) = theirs.get(pid.as_str()) else { continue };
+            // the shell that ran the script went on while the truth was written, and its heap may have grown
+            let fixed = |all: &[String]| all.iter().filter(|l| !l.ends_with("[heap]")).cloned().collect::<Vec<_>>();
+            assert_eq!(fixed(mappings), fixed(theirs), "{}: process {pid}", dump.display());
+            seen += 1;
+        }
+        assert!(seen > 0, "{}", dump.display());
+    });
+}
+
 #[test]
 fn every_task_is_drgns() {
     held_against("drgn-tasks.tsv", |dump, text| {

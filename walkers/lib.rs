@@ -16,6 +16,7 @@ pub mod kfence;
 pub mod kmem_log;
 pub mod list;
 pub mod list_lru;
+pub mod maple;
 pub mod mm;
 pub mod module;
 pub mod mount;
@@ -30,6 +31,7 @@ pub mod system;
 pub mod task;
 pub mod task_stack;
 pub mod unwind;
+pub mod vma;
 pub mod xarray;
 
 use engine::{DynamicWalkers, ViewEntry, WalkerEntry};
@@ -43,6 +45,7 @@ pub static WALKERS: &[&[WalkerEntry]] = &[
     kfence::WALKERS,
     kmem_log::WALKERS,
     list::WALKERS,
+    maple::WALKERS,
     module::WALKERS,
     mount::WALKERS,
     page::WALKERS,
@@ -51,6 +54,7 @@ pub static WALKERS: &[&[WalkerEntry]] = &[
     slab::WALKERS,
     super_block::WALKERS,
     task::WALKERS,
+    vma::WALKERS,
     xarray::WALKERS,
 ];
 
@@ -86,5 +90,6 @@ pub static VIEWS: &[&[ViewEntry]] = &[
     unwind::VIEWS,
     unwind::X86_VIEWS,
     unwind::TRAMPOLINE_VIEWS,
+    vma::VIEWS,
     xarray::VIEWS,
 ];

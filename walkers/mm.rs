@@ -23,16 +23,18 @@ struct Mm {
 /// With page table isolation the kernel's copy of the table is taken: it maps user memory too.
 pub fn space_of(session: &Session, task: u64) -> Result<Option<Space>> {
     let Owner { mm } = session.view(task)?;
-    if mm == 0 {
-        return Ok(None);
-    }
+    if mm == 0 { Ok(None) } else { space(session, mm).map(Some) }
+}
+
+/// The address space whose `struct mm_struct` is at `mm`.
+pub fn space(session: &Session, mm: u64) -> Result<Space> {
     let Mm { pgd } = session.view(mm)?;
     let table = session.target.translate(Space::Kernel, pgd).map_err(|reason| engine::targets::ReadError {
         space: Space::Kernel,
         addr: pgd,
         reason,
     })?;
-    Ok(Some(Space::User(table.pa)))
+    Ok(Space::User(table.pa))
 }
 
 /// The views of this file, to be held against every kernel.
