@@ -2,6 +2,17 @@
 //!
 //! ```console
 //! > 0t1::pid2task | ::vmas
+//! ADDR                    START          END  RSS MODE OFFSET NAME
+//! ff386d1d83e60998       400000       401000    4 r--p      0 /bin/busybox
+//! ff386d1d83e60338       401000       585000 1360 r-xp   1000 /bin/busybox
+//! ff386d1d83e60aa8       585000       5db000  344 r--p 185000 /bin/busybox
+//! ff386d1d83e60bb8       5db000       5e2000   28 r--p 1da000 /bin/busybox
+//! ff386d1d83e60cc8       5e2000       5e5000   12 rw-p 1e1000 /bin/busybox
+//! ff386d1d83e60448       5e5000       5ec000   16 rw-p      0
+//! ff386d1d83e60118      4e2b000      4e4d000  108 rw-p      0 [heap]
+//! ff386d1d83e60ee8 7f99525aa000 7f99525ae000    0 r--p      0 [vvar]
+//! ff386d1d83e60008 7f99525ae000 7f99525b0000    4 r-xp      0 [vdso]
+//! ff386d1d83e60778 7ffe16d04000 7ffe16d25000   20 rw-p      0 [stack]
 //! ```
 
 use engine::{IntoRow, prelude::*};

@@ -9,6 +9,10 @@
 //!
 //! ```console
 //! > 0t1::pid2task | ::print -a mm->mm_mt.ma_root
+//! ff386d1d84051888 mm->mm_mt.ma_root = 0xff386d1d8342a40e
+//! > ff386d1d84051880::walk maple_tree | ::head -n 2
+//! 0xff386d1d83e60998
+//! 0xff386d1d83e60338
 //! ```
 
 use engine::prelude::*;

@@ -75,9 +75,12 @@ kernel() {
     cp "$(find "$tmp" -name 'vmlinuz*' -type f | head -1)" "$dir/vmlinuz"
     find "$tmp" -name 'config*' -type f -path '*boot*' -exec cp {} "$dir/config" \;
     mv "$(find "$tmp" -type d -name kernel -path '*modules*' | head -1)" "$dir/modules"
+    # hardware that no guest has
+    rm -rf "$dir"/modules/{sound,drivers/{gpu,media,infiniband,staging,usb,scsi,net/ethernet,net/wireless}}
     rm -rf "$tmp"
     if [ -z "$debug" ]; then
         echo "$release" > "$dir/release"
+        rm -f "${debs[@]}"
         touch "$dir/complete" "$dir/checked"
         echo "$name: $release"
         return
@@ -95,6 +98,7 @@ kernel() {
         dpkg-deb -x "$(download "$p")" "$dir/hdr"
     done
     echo "$release" > "$dir/release"
+    rm -f "${debs[@]}" # unpacked, and a third of a gigabyte each
     touch "$dir/complete" "$dir/checked"
     echo "$name: $release"
 }
