@@ -54,8 +54,8 @@ impl Memory {
         panic!("no VMCOREINFO note");
     }
 
-    /// A kdump-compressed file of version 6.
-    pub fn kdump(&self, codec: Codec) -> Vec<u8> {
+    /// A kdump-compressed file of version 6, or one part of a split set: that which has the page frames of `part`.
+    fn kdump_part(&self, codec: Codec, part: Option<std::ops::Range<u64>>) -> Vec<u8> {
         let frames = self.frames();
         let blocks = (frames as usize).div_ceil(8 * PAGE);
         let mut out = b"KDUMP   ".to_vec();
@@ -71,13 +71,14 @@ impl Memory {
         let words = [codec as u32, PAGE as u32, sub_header as u32, 2 * blocks as u32, frames as u32, 0, 0, 0, 0, 1];
         out.extend(words.iter().flat_map(|w| w.to_le_bytes()));
         out.resize(PAGE, 0);
+        let range = part.clone().unwrap_or(0..frames);
         let notes = 2 * PAGE as u64;
         let (info, info_size) = self.vmcoreinfo();
         out.extend(0u64.to_le_bytes());
-        out.extend(0u64.to_le_bytes());
+        out.extend([0u32, part.is_some().into()].iter().flat_map(|w| w.to_le_bytes()));
         let info = notes + info as u64;
-        let words = [0, frames, info, info_size as u64, notes, self.notes.len() as u64, 0, 0];
-        out.extend(words.iter().chain(&[0, frames, frames]).flat_map(|w| w.to_le_bytes()));
+        let words = [range.start, range.end, info, info_size as u64, notes, self.notes.len() as u64, 0, 0];
+        out.extend(words.iter().chain(&[range.start, range.end, frames]).flat_map(|w| w.to_le_bytes()));
         out.resize(notes as usize, 0);
         out.extend(&self.notes);
         out.resize((1 + sub_header) * PAGE, 0);
@@ -85,7 +86,7 @@ impl Memory {
         self.pages.keys().for_each(|pfn| bitmap[*pfn as usize / 8] |= 1 << (pfn % 8));
         out.extend(&bitmap);
         out.extend(&bitmap);
-        let packed: Vec<Vec<u8>> = self.pages.values().map(|page| codec.pack(page)).collect();
+        let packed: Vec<Vec<u8>> = self.pages.range(range).map(|(_, page)| codec.pack(page)).collect();
         let mut at = (out.len() + packed.len() * 24) as u64;
         for page in &packed {
             out.extend(at.to_le_bytes());
@@ -96,6 +97,17 @@ impl Memory {
         }
         out.extend(packed.concat());
         out
+    }
+
+    /// A kdump-compressed file.
+    pub fn kdump(&self, codec: Codec) -> Vec<u8> {
+        self.kdump_part(codec, None)
+    }
+
+    /// A split set of kdump-compressed files.
+    pub fn split(&self, codec: Codec, parts: u64) -> Vec<Vec<u8>> {
+        let cut = |i: u64| self.frames() * i / parts;
+        (0..parts).map(|i| self.kdump_part(codec, Some(cut(i)..cut(i + 1)))).collect()
     }
 
     /// What LiME writes: each run of pages behind a header with its first and last address. No notes.
