@@ -316,7 +316,7 @@ fn dot_variables_and_repetition() {
     says("1000=K\n.=K\n&=K\n2000\n", &[thousand, thousand, thousand, "                2000            "]);
     says(
         "1000=K\n.=K\n&=K\n2000\n",
-        &["                1000            "; 3]
+        ["                1000            "; 3]
             .iter()
             .copied()
             .chain(["                2000            "])

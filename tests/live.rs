@@ -4,7 +4,7 @@
 //! `/proc/kcore` and through BPF (`corpus/lab/live.py` boots them and lets the kmdb that was just built look around).
 //! What cannot be done here is said and skipped.
 
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::unwrap_used, clippy::print_stderr)]
 
 use serde_json::Value;
 use std::{

@@ -5,7 +5,7 @@
 //! `corpus/lab/make.sh` filled, all that is there is gone through: makedumpfile's and QEMU's own containers, real kdumps,
 //! every kernel.
 
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::unwrap_used, clippy::print_stdout)]
 
 mod containers;
 

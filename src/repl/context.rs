@@ -79,7 +79,7 @@ pub fn role(cx: &Cx<'_>, line: &str, stages: &[Stage], at: usize, index: usize) 
             continue;
         }
         // behind the options, an expression has minus signs of its own
-        if is_flag(word, line) && !(entry.expression && !positional.is_empty()) {
+        if (positional.is_empty() || !entry.expression) && is_flag(word, line) {
             if i == index {
                 return Role::Flag;
             }
