@@ -52,6 +52,9 @@ pub fn is_incomplete(text: &str) -> bool {
     matches!(parse(text, 16), Err(error) if error.incomplete)
 }
 
+/// Lines in which the end of a command is looked for.
+const MAX_LINES: usize = 500;
+
 /// The commands of a file, each with the number of the line that it begins in: a line, or several if one is not finished
 /// by itself.
 pub fn commands(text: &str) -> impl Iterator<Item = (usize, &str)> {
@@ -61,7 +64,8 @@ pub fn commands(text: &str) -> impl Iterator<Item = (usize, &str)> {
             return None;
         }
         let ends = rest.match_indices('\n').map(|(at, _)| at).chain((!rest.ends_with('\n')).then_some(rest.len()));
-        let end = ends.into_iter().find(|end| !is_incomplete(&rest[..*end])).unwrap_or(rest.len());
+        // a quote that nobody closes goes on to the end, which is not looked for line by line
+        let end = ends.take(MAX_LINES).find(|end| !is_incomplete(&rest[..*end])).unwrap_or(rest.len());
         let (command, first) = (&rest[..end], number);
         rest = rest.get(end + 1..).unwrap_or_default();
         number += command.matches('\n').count() + 1;
