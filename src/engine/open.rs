@@ -218,7 +218,9 @@ fn add_btf(
     types: &Types,
     warnings: &mut Vec<String>,
 ) {
-    let own = own_btf(target, memory, kernel).or_else(|why| match std::fs::read(LIVE_BTF) {
+    // one whose header is damaged is no better than none
+    let own = own_btf(target, memory, kernel).and_then(|blob| Btf::new(blob.clone(), 0).map(|_| blob));
+    let own = own.or_else(|why| match std::fs::read(LIVE_BTF) {
         Ok(bytes) if target.is_live().is_some() => Ok(Patchy::from(bytes::Bytes::from(bytes))),
         _ => Err(why),
     });
