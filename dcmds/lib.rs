@@ -22,6 +22,7 @@ pub mod kmem;
 pub mod kmem_log;
 pub mod kmem_verify;
 pub mod macros;
+pub mod mappings;
 pub mod modules;
 pub mod mounts;
 pub mod msgbuf;
@@ -61,6 +62,7 @@ pub static DCMDS: &[&[DcmdEntry]] = &[
     kmem_log::DCMDS,
     kmem_verify::DCMDS,
     macros::DCMDS,
+    mappings::DCMDS,
     modules::DCMDS,
     mounts::DCMDS,
     msgbuf::DCMDS,

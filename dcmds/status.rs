@@ -61,6 +61,7 @@ pub struct StatusRow {
 
 impl Dcmd for Status {
     const NAME: &'static str = "status";
+    const ALIASES: &'static [&'static str] = &["$?"];
     const ADDRESS: Address = Address::None;
     const ROWS: &'static [&'static engine::Schema] = &[StatusRow::SCHEMA];
 
