@@ -2,7 +2,7 @@
 //!
 //! A function takes any bytes, and must return: without a panic, within [`LIMIT`] for 64 KiB, and within [`MEMORY`]. It
 //! says what came of it by [`seen`]. `main.rs` feeds them with what it makes of `seeds/TARGET` and `found/TARGET`;
-//! `libfuzzer/` feeds them by libFuzzer; `tests/replay.rs` feeds them with all that is kept.
+//! `tests/replay.rs` feeds them with all that is kept.
 
 mod dumps;
 mod kernel;
