@@ -44,7 +44,7 @@ pub struct Cli {
     pub debug_files: Vec<PathBuf>,
 
     /// run this command and exit; may be given several times
-    #[arg(short = 'e', long = "execute", value_name = "COMMAND")]
+    #[arg(short = 'e', long = "execute", value_name = "COMMAND", allow_hyphen_values = true)]
     pub execute: Vec<String>,
 
     /// run the commands of this file and exit

@@ -39,7 +39,7 @@ const fn drgn(words: &'static str, here: &'static [&'static str]) -> Entry {
 /// Longer ones before those that they begin with.
 static TABLE: &[Entry] = &[
     crash("foreach bt", &["::stacks", "::walk thread | ::findstack"]),
-    crash("foreach files", &["::walk task | ::files", "::walk task"]),
+    crash("foreach files", &["::walk task | ::pfiles", "::walk task | ::print files"]),
     crash("foreach", &["::walk task | ::… "]),
     crash("ps", &["::ps"]),
     crash("bt -a", &["::walk cpu | ::cpustack", "::cpuinfo -v", "::stacks"]),
@@ -54,7 +54,7 @@ static TABLE: &[Entry] = &[
     crash("dmesg", &["::msgbuf"]),
     crash("struct", &["$2[ADDR]::print struct $1[NAME]"]),
     crash("union", &["$2[ADDR]::print union $1[NAME]"]),
-    crash("files", &["0t$1[PID]::pid2task | ::files", "0t$1[PID]::pid2task | ::print files"]),
+    crash("files", &["0t$1[PID]::pid2task | ::pfiles", "0t$1[PID]::pid2task | ::print files"]),
     crash("mod", &["::modules"]),
     crash("lsmod", &["::modules"]),
     crash("sys", &["::status"]),
@@ -88,7 +88,7 @@ static TABLE: &[Entry] = &[
     crash("eval", &["$1[EXPRESSION]=X"]),
     crash("pte", &["$1[ADDR]::vtop"]),
     crash("gdb", &["::help"]),
-    crash("fuser", &["::whereopen", "::files", "::walk file"]),
+    crash("fuser", &["::whereopen", "::walk filp"]),
     crash("waitq", &["$1[ADDR]::list struct wait_queue_entry entry"]),
     gdb("info threads", &["::ps -t"]),
     gdb("info registers", &["::regs"]),
