@@ -382,8 +382,8 @@ fn bytes_and_names() {
             "        0 1 2 3  4 5 6 7  8 9 a b  c d e f  0123456789abcdef\n1040:  feffffff 02000000 03000000 00000000  ................\n1050:  74776f00 00000000 80100000 00000000  two.............\n1060:  00000000 00000000 00000000 00000000  ................\n*\n1080:  2c010000 00000000 09000000 00000000  ,...............\n1090:  74687265 65000000 00900000 00000000  three...........\n10a0:  00800000 00000000 00000000 00000000  ................\n10b0:  00000000 00000000 00000000 00000000  ................\n*\n1100:  68656c6c 6f000000 00000000 00000000  hello...........\n1110:  00000000 00000000 00000000 00000000  ................\n*\n1130:  00000000 00000000 00000000 00000000  ................",
         ),
         (
-            "11f8::dump -l 20",
-            "        0 1 2 3  4 5 6 7 \\/ 9 a b  c d e f  01234567v9abcdef\n11f0:  00000000 00000000 00000000 00000000  ................\nerror: cannot read physical address 0x1200: not in the dump",
+            "1ff8::dump -l 20",
+            "        0 1 2 3  4 5 6 7 \\/ 9 a b  c d e f  01234567v9abcdef\n1ff0:  00000000 00000000 00000000 00000000  ................\nerror: cannot read physical address 0x2000: not in the dump",
         ),
         (
             "1000::nmadd -s 30 first; first+8=p; ::nm -p; ::nm -P",
@@ -431,6 +431,6 @@ fn help() {
     assert!(run(&session, "::help node").contains("[ addr ]") || run(&session, "::help node").contains("::walk node"));
     assert_eq!(
         run(&session, "::help prnt"),
-        "error: no dcmd and no walker is named `prnt`\nhint: did you mean `print`, `printf`?"
+        "error: no dcmd, macro or walker is named `prnt`\nhint: did you mean `print`, `printf`?"
     );
 }

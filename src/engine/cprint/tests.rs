@@ -228,7 +228,7 @@ fn one_of_everything() {
     assert_eq!(
         json.to_string(),
         concat!(
-            r#"{"addr":"0x1000","type":"struct all","value":{"inner":{"x":-1,"c":"q"},"u":7,"v":7,"comm":"init","#,
+            r#"{"addr":"0x1000","type":"struct all","value":{"inner":{"x":-1,"c":"q"},"u":"0x7","v":7,"comm":"init","#,
             r#""two":[{"x":1,"c":"a"},{"x":2,"c":"\u0000"}],"m":[[1,2],[3,4]],"colour":{"value":12,"name":"LAST"},"#,
             r#""flags":{"value":13,"name":"F_{A|C}|0x8"},"name":{"addr":"0x1010","string":"init"},"#,
             r#""table":{"addr":"0xffffffff81000010","symbol":"table+0x10"},"null":"0x0","gone":"0x22","#,
