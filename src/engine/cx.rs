@@ -10,7 +10,7 @@ use std::ops::Deref;
 
 /// Takes items: the next stage, a renderer, a collector.
 pub trait Sink {
-    /// One item. [`Error::Stop`](crate::Error::Stop) means: no more, please.
+    /// One item. [`Error::Stop`] means: no more, please.
     fn item(&mut self, item: Item) -> Result<()>;
     /// No more will come.
     fn finish(&mut self) -> Result<()> {
