@@ -88,7 +88,7 @@ static TABLE: &[Entry] = &[
     crash("eval", &["$1[EXPRESSION]=X"]),
     crash("pte", &["$1[ADDR]::vtop"]),
     crash("gdb", &["::help"]),
-    crash("fuser", &["::whereopen", "::walk filp"]),
+    crash("fuser", &["::whereopen", "$1[ADDR]::kgrep | ::whatis"]),
     crash("waitq", &["$1[ADDR]::list struct wait_queue_entry entry"]),
     gdb("info threads", &["::ps -t"]),
     gdb("info registers", &["::regs"]),
