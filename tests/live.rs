@@ -183,6 +183,14 @@ fn ask(way: &str, question: &str) -> Vec<Value> {
     rows(&String::from_utf8(output.stdout).unwrap())
 }
 
+/// Checks an answer that a machine at work may spoil: one that is wrong is wrong every time.
+fn settled(check: impl Fn()) {
+    let right = || std::panic::catch_unwind(std::panic::AssertUnwindSafe(&check)).is_ok();
+    if !(0..3).any(|_| right()) {
+        check();
+    }
+}
+
 /// This machine's kernel, each way that there is.
 #[test]
 fn this_machine() {
@@ -200,21 +208,31 @@ fn this_machine() {
             let before = Facts::here();
             (ask(way, question), before, Facts::here())
         };
-        let (answer, before, after) = fresh("::ps");
-        check_ps(&answer, &before, &after);
-        let (answer, before, _) = fresh(INIT);
-        check_init(&answer, &before);
+        settled(|| {
+            let (answer, before, after) = fresh("::ps");
+            check_ps(&answer, &before, &after);
+        });
+        settled(|| {
+            let (answer, before, _) = fresh(INIT);
+            check_init(&answer, &before);
+        });
         // a kernel without CONFIG_MODULES has no such file
         if Path::new("/proc/modules").exists() {
-            let (answer, before, _) = fresh("::modules");
-            check_modules(&answer, &before);
+            settled(|| {
+                let (answer, before, _) = fresh("::modules");
+                check_modules(&answer, &before);
+            });
         }
         if fs::read("/proc/slabinfo").is_ok() {
-            let (answer, before, after) = fresh("::kmem_cache");
-            check_caches(&answer, &before, &after);
+            settled(|| {
+                let (answer, before, after) = fresh("::kmem_cache");
+                check_caches(&answer, &before, &after);
+            });
         }
-        let (answer, before, after) = fresh("::walk dentry | ::count");
-        check_dentries(&answer, &before, &after);
+        settled(|| {
+            let (answer, before, after) = fresh("::walk dentry | ::count");
+            check_dentries(&answer, &before, &after);
+        });
     }
     eprintln!("this machine's kernel was read {seen} ways");
 }
