@@ -20,7 +20,7 @@
 
 use engine::prelude::*;
 use regex::bytes::{Regex, RegexBuilder};
-use std::ops::RangeInclusive;
+use std::{ops::RangeInclusive, sync::Arc};
 use walkers::search::{self, Area, Pattern};
 
 /// Search memory for a value, a text or a pattern.
@@ -254,10 +254,10 @@ impl Gather for Kgrep {
             (None, Some(words)) => words,
             (None, None) => return Ok(()),
         };
-        let physical = Area::physical(cx);
-        let mapped = if self.physical { None } else { Some(Area::mapped(cx)?) };
-        let area = mapped.as_deref().unwrap_or(&physical);
-        let space = if self.physical { Space::Phys } else { Space::Kernel };
+        let (area, space) = match self.physical {
+            true => (Arc::new(Area::physical(cx)), Space::Phys),
+            false => (Area::mapped(cx)?, Space::Kernel),
+        };
         let size = words.as_ref().map(|words| words.size);
         // with one value there is nothing to tell
         let tell = self.verbose
@@ -265,7 +265,7 @@ impl Gather for Kgrep {
             || self.dist.is_some()
             || self.mask.is_some()
             || self.inverse.is_some();
-        let searched = search::search(cx, area, &self.range(cx)?, pattern, &mut |addr| {
+        let searched = search::search(cx, &area, &self.range(cx)?, pattern, &mut |addr| {
             let object = Object::untyped(addr);
             if out.piped || !tell {
                 return out.object(object);

@@ -26,7 +26,7 @@
 //! are checked. Exit status 1 if there are findings.
 
 use crate::history;
-use engine::{cprint::path, prelude::*};
+use engine::{cprint::path, debuginfo::find::hex, prelude::*};
 use walkers::slab::{
     self, Slabs, State,
     verify::{self, Fences, Finding, Seen},
@@ -102,19 +102,6 @@ struct SummaryRow {
     findings: u64,
 }
 
-fn state(state: State) -> &'static str {
-    match state {
-        State::Allocated => "allocated",
-        State::Free => "freed",
-        State::RcuPending => "rcu",
-        State::Unknown => "unknown",
-    }
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
-}
-
 /// Bytes before and behind the damage that `-v` shows: whole lines of 16.
 const AROUND: u64 = 16;
 
@@ -174,7 +161,7 @@ impl KmemVerify {
             finding: finding.kind.name(),
             cache: cache.name().into(),
             object: finding.object.map(|addr| Object { addr, ctype: slab::names::object_type(cx, cache) }),
-            state: finding.state.map(state),
+            state: finding.state.map(State::name),
             offset: finding.object.map(|object| finding.at.wrapping_sub(object) as i64),
             bytes: finding.differ as u64,
             verdict: finding.verdict.clone(),

@@ -27,7 +27,7 @@ use engine::prelude::*;
 use walkers::{
     cpu,
     task::Task,
-    unwind::{self, End, Trace},
+    unwind::{self, End, Frame, Trace},
 };
 
 /// What a trace ends with for a reader; nothing where it ends as it should.
@@ -40,11 +40,16 @@ pub fn ending(trace: &Trace) -> Option<String> {
     }
 }
 
+/// The lines of a frame: the functions that are inlined there, then its own.
+fn called(cx: &Cx<'_>, frame: &Frame) -> Vec<String> {
+    engine::frame::call(cx, frame.pc, !frame.exact)
+}
+
 /// The text lines of a trace: a line a frame, functions that are inlined in front of it, guesses marked.
 pub fn lines(cx: &Cx<'_>, trace: &Trace) -> Vec<String> {
     let mut lines = Vec::new();
     for frame in &trace.frames {
-        let mut called = engine::frame::call(cx, frame.pc, !frame.exact);
+        let mut called = called(cx, frame);
         if let Some(last) = called.last_mut().filter(|_| frame.how.is_guess()) {
             last.push_str(" ?");
         }
@@ -96,7 +101,7 @@ impl Dcmd for Stack {
         let trace = unwind::of_task(cx, task)?;
         let (thread, pid) = (Addr(task), cx.view::<Task>(task)?.pid);
         for frame in trace.frames.iter().take(self.count.unwrap_or(usize::MAX)) {
-            let mut called = engine::frame::call(cx, frame.pc, !frame.exact);
+            let mut called = called(cx, frame);
             let function = called.pop().unwrap_or_default();
             let (sp, pc) = (Addr(frame.sp), Object::untyped(frame.pc));
             for function in called {
@@ -151,8 +156,8 @@ impl Dcmd for Findstack {
         let task: Task = cx.view(addr)?;
         let trace = unwind::of_task(cx, addr)?;
         let stack = if self.verbose {
-            let frame = |frame: &unwind::Frame| {
-                let called = engine::frame::call(cx, frame.pc, !frame.exact);
+            let frame = |frame: &Frame| {
+                let called = called(cx, frame);
                 let how = frame.how.name();
                 called.into_iter().map(move |text| format!("[ {:016x} {how:<6} {text} ]", frame.sp)).collect::<Vec<_>>()
             };

@@ -15,19 +15,18 @@ pub const OBJECTS: Source = Source { name: "slab objects", identifiers: false, f
 /// Slabs, where no object is.
 pub const SLABS: Source = Source { name: "slabs", identifiers: false, find: beside };
 
-fn state(state: State) -> (&'static str, &'static str) {
+fn verb(state: State) -> &'static str {
     match state {
-        State::Allocated => ("allocated", "allocated from"),
-        State::Free => ("freed", "freed from"),
-        State::RcuPending => ("rcu", "freed, but not before the end of a grace period, from"),
-        State::Unknown => ("unknown", "allocated or freed, which its damaged or missing free list does not tell, from"),
+        State::Allocated => "allocated from",
+        State::Free => "freed from",
+        State::RcuPending => "freed, but not before the end of a grace period, from",
+        State::Unknown => "allocated or freed, which its damaged or missing free list does not tell, from",
     }
 }
 
 /// The sentence about an object, and what its address is typed with.
 fn object(cx: &Cx<'_>, addr: u64, found: &Found, cache: &Cache, size: u64, record: Option<u64>) -> Answer {
-    let (state, verb) = state(found.state);
-    let mut what = format!("{verb} {}", cache.name());
+    let mut what = format!("{} {}", verb(found.state), cache.name());
     if let Some(record) = record {
         what = format!("bufctl {record:x} {what}");
     }
@@ -37,7 +36,7 @@ fn object(cx: &Cx<'_>, addr: u64, found: &Found, cache: &Cache, size: u64, recor
         Ok(_) => {}
     }
     let object = Object { addr: found.object, ctype: slab::names::object_type(cx, cache) };
-    Answer { state: Some(state), ..Answer::inside(object, addr, &what) }.named(cache.name())
+    Answer { state: Some(found.state.name()), ..Answer::inside(object, addr, &what) }.named(cache.name())
 }
 
 fn in_slab(cx: &Cx<'_>, addr: u64, want: Want) -> Result<Option<Answer>> {

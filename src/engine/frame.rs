@@ -5,7 +5,7 @@
 //! vfs_write+0xf8 (fs/read_write.c:684)
 //! ```
 
-use crate::session::Session;
+use crate::{session::Session, symbols::spell};
 use debuginfo::dwarf::Frame;
 
 /// The lines of one frame of a call stack: the functions inlined at the place first, the function itself last.
@@ -26,12 +26,9 @@ pub fn call(session: &Session, pc: u64, returned: bool) -> Vec<String> {
 /// `vfs_write+0xf8`, of a frame whose `pc` is a return address if `returned`.
 pub fn name(session: &Session, pc: u64, returned: bool) -> String {
     let Some(before) = pc.checked_sub(1).filter(|_| returned) else { return session.sym(pc) };
-    match (session.symbols.by_addr(session, pc), session.symbols.by_addr(session, before)) {
-        (Some(here), Some(there)) if here.addr != there.addr => {
-            let module = there.module.as_ref().map(|module| format!("{module}`")).unwrap_or_default();
-            format!("{module}{}+{:#x}", there.name, pc.wrapping_sub(there.addr))
-        }
-        (None, Some(there)) => format!("{}+{:#x}", there.name, pc.wrapping_sub(there.addr)),
+    let at = |addr| session.symbols.by_addr(session, addr);
+    match at(before) {
+        Some(caller) if at(pc).is_none_or(|here| here.addr != caller.addr) => spell(&caller, pc),
         _ => session.sym(pc),
     }
 }

@@ -190,16 +190,20 @@ impl Symbols {
 
     /// `symbol+0x1c`, ``module`symbol+0x1c``.
     pub fn format(&self, session: &Session, addr: u64) -> Option<String> {
-        let symbol = self.by_addr(session, addr)?;
-        let mut text = match &symbol.module {
-            Some(module) => format!("{module}`{}", symbol.name),
-            None => symbol.name,
-        };
-        let offset = addr.wrapping_sub(symbol.addr);
-        if offset != 0 {
-            // mdb's rule: a prefix only where the digits could be misread
-            text.push_str(&if offset > 9 { format!("+{offset:#x}") } else { format!("+{offset}") });
-        }
-        Some(text)
+        Some(spell(&self.by_addr(session, addr)?, addr))
     }
+}
+
+/// An address by a symbol below it: `symbol+0x1c`, ``module`symbol+0x1c``.
+pub(crate) fn spell(symbol: &Symbol, addr: u64) -> String {
+    let mut text = match &symbol.module {
+        Some(module) => format!("{module}`{}", symbol.name),
+        None => symbol.name.clone(),
+    };
+    let offset = addr.wrapping_sub(symbol.addr);
+    if offset != 0 {
+        // mdb's rule: a prefix only where the digits could be misread
+        text.push_str(&if offset > 9 { format!("+{offset:#x}") } else { format!("+{offset}") });
+    }
+    text
 }

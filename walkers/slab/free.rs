@@ -35,6 +35,18 @@ pub enum State {
     Unknown,
 }
 
+impl State {
+    /// In a word.
+    pub fn name(self) -> &'static str {
+        match self {
+            State::Allocated => "allocated",
+            State::Free => "freed",
+            State::RcuPending => "rcu",
+            State::Unknown => "unknown",
+        }
+    }
+}
+
 /// What is wrong with a list of free objects.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Fault {

@@ -13,6 +13,7 @@ pub use fences::{Fences, OrigSize};
 use super::{Cache, FaultKind, Slab, Slabs, State};
 use engine::prelude::*;
 use rayon::prelude::*;
+use std::collections::{HashMap, HashSet};
 
 /// What is wrong.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -114,8 +115,12 @@ pub fn verify(session: &Session, slabs: &Slabs, fences: &Fences, number: usize) 
         return Ok((findings, Seen::default()));
     }
     let free = slabs.free(session, number)?;
+    // a damaged dump has thousands of faults, and of slabs
+    let named: HashSet<u64> = free.faults.iter().map(|fault| fault.slab).collect();
+    let by_addr: HashMap<u64, &Slab> =
+        slabs.of_cache(number).iter().filter(|slab| named.contains(&slab.addr)).map(|slab| (slab.addr, slab)).collect();
     for fault in &free.faults {
-        let slab = slabs.of_cache(number).iter().find(|slab| slab.addr == fault.slab);
+        let slab = by_addr.get(&fault.slab).copied();
         match &fault.kind {
             // not in the dump, which is noted where the lists are followed
             FaultKind::Unreadable(_) => {}
