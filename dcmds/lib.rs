@@ -9,7 +9,9 @@ mod words;
 
 pub mod about;
 pub mod aggregate;
+pub mod args;
 pub mod context;
+pub mod cred;
 pub mod dentry;
 pub mod dis;
 pub mod dump;
@@ -26,16 +28,22 @@ pub mod mappings;
 pub mod modules;
 pub mod mounts;
 pub mod msgbuf;
+pub mod namespaces;
 pub mod nm;
+pub mod pfiles;
 pub mod print;
 pub mod ps;
+mod ps_views;
+pub mod ptree;
 pub mod regs;
 pub mod select;
 pub mod settings;
+pub mod sig;
 pub mod sort;
 pub mod stack;
 pub mod stacks;
 pub mod status;
+pub mod syscalls;
 pub mod typedef;
 pub mod types;
 pub mod vars;
@@ -49,7 +57,9 @@ use engine::DcmdEntry;
 pub static DCMDS: &[&[DcmdEntry]] = &[
     about::DCMDS,
     aggregate::DCMDS,
+    args::DCMDS,
     context::DCMDS,
+    cred::DCMDS,
     dentry::DCMDS,
     dis::DCMDS,
     dump::DCMDS,
@@ -66,16 +76,21 @@ pub static DCMDS: &[&[DcmdEntry]] = &[
     modules::DCMDS,
     mounts::DCMDS,
     msgbuf::DCMDS,
+    namespaces::DCMDS,
     nm::DCMDS,
+    pfiles::DCMDS,
     print::DCMDS,
     ps::DCMDS,
+    ptree::DCMDS,
     regs::DCMDS,
     select::DCMDS,
     settings::DCMDS,
+    sig::DCMDS,
     sort::DCMDS,
     stack::DCMDS,
     stacks::DCMDS,
     status::DCMDS,
+    syscalls::DCMDS,
     typedef::DCMDS,
     types::DCMDS,
     vars::DCMDS,

@@ -1,4 +1,4 @@
-//! Processes and threads: `::ps`, `::pid2task`.
+//! Processes and threads: `::ps`, `::pgrep`, `::pid2task`.
 //!
 //! ```console
 //! > ::ps | ::head -3
@@ -19,7 +19,9 @@
 //!
 //! S is the letter that ps has: `R`unning, `S`leeping, `D`isk sleep, `I`dle, `T`stopped, `t`raced, `Z`ombie. ADDR is
 //! the `struct task_struct`, so that `::ps | ::print mm` works. Kernel workers show what they work on behind their name.
+//! Other columns, for memory, time, scheduling and containers, are in [`crate::ps_views`].
 
+use crate::ps_views::{self, View};
 use engine::prelude::*;
 use walkers::task::{self, Pids, Task};
 
@@ -29,6 +31,33 @@ pub struct Ps {
     /// show every thread
     #[arg(short = 't')]
     threads: bool,
+    /// arguments instead of the name
+    #[arg(short = 'f', group = "view")]
+    full: bool,
+    /// memory
+    #[arg(short = 'm', group = "view")]
+    memory: bool,
+    /// time: when it was born, how long it ran, how long ago it last came onto a CPU
+    #[arg(short = 'T', group = "view")]
+    time: bool,
+    /// scheduling: policy and priority
+    #[arg(short = 'y', group = "view")]
+    policy: bool,
+    /// containers: its id and the number of the pid namespace it is in, its control group
+    #[arg(short = 'z', group = "view")]
+    zone: bool,
+    /// only threads of the kernel
+    #[arg(short = 'k', conflicts_with = "user")]
+    kernel: bool,
+    /// only processes
+    #[arg(short = 'u')]
+    user: bool,
+    /// only what a CPU runs
+    #[arg(short = 'A')]
+    active: bool,
+    /// only those in one of these states: `-s DR`
+    #[arg(short = 's', value_name = "STATES")]
+    states: Option<String>,
 }
 
 /// A process.
@@ -85,17 +114,41 @@ struct ThreadRow {
     name: String,
 }
 
+/// Emits the row of a task.
+pub(crate) fn show(cx: &Cx<'_>, task: &Task, threads: bool, out: &mut Out<'_>) -> Result<()> {
+    let (s, flags, addr) = (task.state().to_string(), Hex(task.flags.into()), cx.object("task_struct", task.addr));
+    let (ppid, uid, name, comm) = (task.parent(cx), task.uid(cx), task.name(cx), task.comm.clone());
+    if threads {
+        let (pid, tid, cpu) = (task.tgid, task.pid, task.cpu);
+        return out.row(ThreadRow { s, pid, tid, ppid, uid, cpu, flags, addr, comm, name });
+    }
+    let (pid, cpu, pgid, sid) = (task.pid, task.cpu, task.group(cx), task.login(cx));
+    out.row(PsRow { s, pid, ppid, pgid, sid, uid, cpu, flags, addr, comm, name })
+}
+
 impl Ps {
     fn show(&self, cx: &Cx<'_>, addr: u64, out: &mut Out<'_>) -> Result<()> {
         let task: Task = cx.view(addr)?;
-        let (s, flags, addr) = (task.state().to_string(), Hex(task.flags.into()), cx.object("task_struct", addr));
-        let (ppid, uid, name, comm) = (task.parent(cx), task.uid(cx), task.name(cx), task.comm.clone());
-        if self.threads {
-            let (pid, tid, cpu) = (task.tgid, task.pid, task.cpu);
-            return out.row(ThreadRow { s, pid, tid, ppid, uid, cpu, flags, addr, comm, name });
+        if !self.wanted(cx, &task)? {
+            return Ok(());
         }
-        let (pid, cpu, pgid, sid) = (task.pid, task.cpu, task.group(cx), task.login(cx));
-        out.row(PsRow { s, pid, ppid, pgid, sid, uid, cpu, flags, addr, comm, name })
+        let views = [
+            (self.full, View::Full),
+            (self.memory, View::Memory),
+            (self.time, View::Time),
+            (self.policy, View::Policy),
+            (self.zone, View::Zone),
+        ];
+        match views.into_iter().find(|(asked, _)| *asked) {
+            Some((_, view)) => ps_views::show(cx, &task, view, self.threads, out),
+            None => show(cx, &task, self.threads, out),
+        }
+    }
+
+    fn wanted(&self, cx: &Cx<'_>, task: &Task) -> Result<bool> {
+        let kind = if self.kernel { task.is_kernel_thread() } else { !self.user || !task.is_kernel_thread() };
+        let state = self.states.as_ref().is_none_or(|states| states.contains(task.state()));
+        Ok(kind && state && (!self.active || walkers::unwind::running_on(cx, task)?.is_some()))
     }
 
     /// One that cannot be read is noted, and the others follow.
@@ -112,18 +165,108 @@ impl Ps {
 
 impl Dcmd for Ps {
     const NAME: &'static str = "ps";
-    const ROWS: &'static [&'static engine::Schema] = &[PsRow::SCHEMA, ThreadRow::SCHEMA];
+    const ROWS: &'static [&'static engine::Schema] = &[
+        PsRow::SCHEMA,
+        ThreadRow::SCHEMA,
+        ps_views::SCHEMAS[0],
+        ps_views::SCHEMAS[1],
+        ps_views::SCHEMAS[2],
+        ps_views::SCHEMAS[3],
+        ps_views::SCHEMAS[4],
+    ];
     const PASSES: &'static str = "struct task_struct";
 
     fn run(&self, cx: &Cx<'_>, at: Option<Object>, out: &mut Out<'_>) -> Result<()> {
         match at {
             Some(at) if self.threads => task::threads_of(cx, at.addr, &mut |thread| self.try_show(cx, thread, out)),
             Some(at) => self.show(cx, at.addr, out),
+            // the idle tasks are processes to nobody, but they are what an idle CPU runs
+            None if self.active && self.threads => task::threads(cx, &mut |task| self.try_show(cx, task, out)),
             None => task::leaders(cx, &mut |leader| match self.threads {
                 true => task::threads_of(cx, leader, &mut |thread| self.try_show(cx, thread, out)),
                 false => self.try_show(cx, leader, out),
             }),
         }
+    }
+}
+
+/// Find processes by name: those whose name has the pattern in it.
+#[derive(Args)]
+pub struct Pgrep {
+    /// the name must be equal to the pattern
+    #[arg(short = 'x')]
+    exact: bool,
+    /// look at the arguments, not at the name
+    #[arg(short = 'f')]
+    full: bool,
+    /// look at every thread
+    #[arg(short = 't')]
+    threads: bool,
+    /// only the one that was born last
+    #[arg(short = 'n', conflicts_with = "oldest")]
+    newest: bool,
+    /// only the one that was born first
+    #[arg(short = 'o')]
+    oldest: bool,
+    /// what to look for, a regular expression
+    pattern: String,
+}
+
+impl Pgrep {
+    fn matches(&self, cx: &Cx<'_>, pattern: &regex::Regex, task: &Task) -> Result<bool> {
+        let fits = |text: &str| match self.exact {
+            true => text == self.pattern || pattern.find(text).is_some_and(|found| found.len() == text.len()),
+            false => pattern.is_match(text),
+        };
+        if !self.full {
+            return Ok(fits(&task.comm) || fits(&task.name(cx)));
+        }
+        match walkers::user::arguments(cx, task.addr) {
+            Ok((arguments, _)) => Ok(fits(&arguments.join(" "))),
+            Err(e) if e.is_control() => Err(e),
+            Err(e) => {
+                cx.notes.add(task.addr, format!("arguments of a process: {}", e.kind()));
+                Ok(false)
+            }
+        }
+    }
+}
+
+impl Dcmd for Pgrep {
+    const NAME: &'static str = "pgrep";
+    const ADDRESS: Address = Address::None;
+    const ROWS: &'static [&'static engine::Schema] = &[PsRow::SCHEMA, ThreadRow::SCHEMA];
+    const PASSES: &'static str = "struct task_struct";
+
+    fn run(&self, cx: &Cx<'_>, _: Option<Object>, out: &mut Out<'_>) -> Result<()> {
+        let pattern = regex::Regex::new(&self.pattern).map_err(|e| Error::Usage(format!("::pgrep: {e}")))?;
+        let mut best: Option<Task> = None;
+        let mut look = |addr: u64| {
+            let task: Task = match cx.view(addr) {
+                Ok(task) => task,
+                Err(e) if e.is_control() => return Err(e),
+                Err(e) => {
+                    cx.notes.add(addr, format!("task: {}", e.kind()));
+                    return Ok(());
+                }
+            };
+            if !self.matches(cx, &pattern, &task)? {
+                return Ok(());
+            }
+            if !(self.newest || self.oldest) {
+                return show(cx, &task, self.threads, out);
+            }
+            let better = best.as_ref().is_none_or(|best| (task.start_time < best.start_time) == self.oldest);
+            if better {
+                best = Some(task);
+            }
+            Ok(())
+        };
+        match self.threads {
+            true => task::threads(cx, &mut look)?,
+            false => task::leaders(cx, &mut look)?,
+        }
+        best.map_or(Ok(()), |task| show(cx, &task, self.threads, out))
     }
 }
 
@@ -165,4 +308,4 @@ impl Dcmd for Pid2task {
 }
 
 /// This file's commands.
-pub static DCMDS: &[DcmdEntry] = &[DcmdEntry::of::<Ps>(), DcmdEntry::of::<Pid2task>()];
+pub static DCMDS: &[DcmdEntry] = &[DcmdEntry::of::<Ps>(), DcmdEntry::of::<Pgrep>(), DcmdEntry::of::<Pid2task>()];

@@ -5,13 +5,17 @@
 //! **Invariant:** nothing here formats anything.
 
 pub mod anchors;
+pub mod cgroup;
 pub mod clock;
 pub mod cpu;
+pub mod cred;
 pub mod dentry;
 pub mod dmesg;
+pub mod file;
 pub mod frame;
 pub mod ftrace;
 pub mod image;
+pub mod inode;
 pub mod kfence;
 pub mod kmem_log;
 pub mod list;
@@ -20,17 +24,22 @@ pub mod maple;
 pub mod mm;
 pub mod module;
 pub mod mount;
+pub mod ns;
 pub mod page;
 pub mod percpu;
+pub mod process;
 pub mod rbtree;
 pub mod search;
+pub mod signal;
 pub mod slab;
 pub mod stackdepot;
 pub mod super_block;
+pub mod syscall;
 pub mod system;
 pub mod task;
 pub mod task_stack;
 pub mod unwind;
+pub mod user;
 pub mod vma;
 pub mod xarray;
 
@@ -39,9 +48,12 @@ use engine::{DynamicWalkers, ViewEntry, WalkerEntry};
 /// Every walker, by family.
 #[rustfmt::skip] // one a line: branches that add some do not meet
 pub static WALKERS: &[&[WalkerEntry]] = &[
+    cgroup::WALKERS,
     dentry::WALKERS,
     dmesg::WALKERS,
+    file::WALKERS,
     ftrace::WALKERS,
+    inode::WALKERS,
     kfence::WALKERS,
     kmem_log::WALKERS,
     list::WALKERS,
@@ -51,6 +63,7 @@ pub static WALKERS: &[&[WalkerEntry]] = &[
     page::WALKERS,
     percpu::WALKERS,
     rbtree::WALKERS,
+    signal::WALKERS,
     slab::WALKERS,
     super_block::WALKERS,
     task::WALKERS,
@@ -64,32 +77,40 @@ pub static DYNAMIC: &[DynamicWalkers] = &[slab::DYNAMIC];
 /// Every view, by file: `tests/views.rs` resolves them against the types of every kernel in the corpus.
 #[rustfmt::skip]
 pub static VIEWS: &[&[ViewEntry]] = &[
+    cgroup::VIEWS,
     clock::VIEWS,
+    cred::VIEWS,
     dentry::VIEWS,
     dmesg::VIEWS,
+    file::VIEWS,
     ftrace::VIEWS,
     ftrace::comm::VIEWS,
     ftrace::ring::VIEWS,
     ftrace::types::VIEWS,
+    inode::VIEWS,
     kfence::VIEWS,
     list_lru::VIEWS,
     mm::VIEWS,
     module::VIEWS,
     mount::VIEWS,
     percpu::VIEWS,
+    process::VIEWS,
     rbtree::VIEWS,
+    signal::VIEWS,
     slab::alias::VIEWS,
     slab::cache::VIEWS,
     slab::free::VIEWS,
     slab::track::VIEWS,
     stackdepot::VIEWS,
     super_block::VIEWS,
+    syscall::VIEWS,
     system::VIEWS,
     task::VIEWS,
     task_stack::VIEWS,
     unwind::VIEWS,
     unwind::X86_VIEWS,
     unwind::TRAMPOLINE_VIEWS,
+    user::VIEWS,
     vma::VIEWS,
     xarray::VIEWS,
 ];

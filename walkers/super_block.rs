@@ -39,15 +39,20 @@ pub struct SuperBlock {
     subtype: Option<u64>,
 }
 
+/// Major and minor number of a `dev_t`.
+pub fn split(device: u32) -> (u32, u32) {
+    /// MINORBITS (include/linux/kdev_t.h)
+    const MINOR: u32 = 20;
+    (device >> MINOR, device & ((1 << MINOR) - 1))
+}
+
 /// `SB_RDONLY`, which is `MS_RDONLY` of mount(2) and can never change.
 const RDONLY: u64 = 1;
 
 impl SuperBlock {
     /// Major and minor number of its device.
     pub fn device(&self) -> (u32, u32) {
-        /// MINORBITS (include/linux/kdev_t.h)
-        const MINOR: u32 = 20;
-        (self.dev >> MINOR, self.dev & ((1 << MINOR) - 1))
+        split(self.dev)
     }
 
     /// Whether it is mounted read-only, as a whole.

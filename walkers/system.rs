@@ -47,6 +47,12 @@ pub fn taint(session: &Session) -> Result<u64> {
     session.u64(session.symbol("tainted_mask")?)
 }
 
+/// Bytes of memory that the kernel hands out (`totalram_pages()`); `None` where that number cannot be found.
+pub fn total_memory(session: &Session) -> Result<Option<u64>> {
+    let Some(at) = session.kernel_symbol("_totalram_pages") else { return Ok(None) };
+    Ok(Some(session.u64(at)?.saturating_mul(session.target.page_size())))
+}
+
 /// The wall clock when it was last updated, which happens every few ticks: `xtime_sec` of the timekeeper.
 ///
 /// A copy of the timekeeper is kept: `shadow_timekeeper`, a variable of its own before Linux 6.13 (20c7b582e88f), then

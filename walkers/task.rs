@@ -40,7 +40,7 @@ pub struct Task {
     #[field("cpu", "thread_info.cpu")]
     pub cpu: u32,
     /// the process it was born to, or init
-    real_parent: u64,
+    pub real_parent: u64,
     /// its `struct signal_struct`, which all threads of the process share
     pub signal: u64,
     /// its user address space; 0 for kernel threads

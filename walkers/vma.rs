@@ -10,12 +10,7 @@
 //!    10
 //! ```
 
-use crate::{
-    dentry::Dentry,
-    maple,
-    mount::{self, Mount},
-    super_block::SuperBlock,
-};
+use crate::{dentry::Dentry, file::File, maple};
 use engine::{ViewEntry, prelude::*};
 
 /// A mapping.
@@ -65,16 +60,6 @@ pub struct AddressSpace {
     start_stack: u64,
 }
 
-/// What is read of a `struct file` that is mapped.
-#[derive(View)]
-#[ctype("file")]
-struct File {
-    #[field("f_path.mnt")]
-    mount: u64,
-    #[field("f_path.dentry")]
-    dentry: u64,
-}
-
 /// `VM_…` (include/linux/mm.h): macros that never changed.
 const READ: u64 = 1;
 const WRITE: u64 = 2;
@@ -94,25 +79,39 @@ impl Vma {
         if self.file == 0 { 0 } else { self.page.wrapping_mul(session.target.page_size()) }
     }
 
+    /// The page of its file that a user address of it is in.
+    pub fn page_of(&self, addr: u64, page_size: u64) -> u64 {
+        self.page.wrapping_add(addr.wrapping_sub(self.start) / page_size.max(1))
+    }
+
+    /// Whether it is plain memory: of no file, and of nothing special.
+    pub fn is_anonymous(&self) -> bool {
+        self.file == 0 && self.ops == 0
+    }
+
+    /// Whether what may be done is to read, write, execute.
+    pub fn access(&self) -> (bool, bool, bool) {
+        (self.flags & READ != 0, self.flags & WRITE != 0, self.flags & EXEC != 0)
+    }
+
     /// The file's dentry; `None` without a file.
-    fn dentry(&self, session: &Session) -> Result<Option<(File, Dentry)>> {
+    fn dentry(&self, session: &Session) -> Result<Option<Dentry>> {
         if self.file == 0 {
             return Ok(None);
         }
         let file: File = session.view(self.file)?;
-        let dentry = session.view(file.dentry)?;
-        Ok(Some((file, dentry)))
+        session.view(file.dentry).map(Some)
     }
 
     /// The `struct super_block` that the file is on; 0 without a file.
     pub fn super_block(&self, session: &Session) -> Result<u64> {
-        Ok(self.dentry(session)?.map_or(0, |(_, dentry)| dentry.super_block))
+        Ok(self.dentry(session)?.map_or(0, |dentry| dentry.super_block))
     }
 
     /// The number of the file's inode; 0 without a file.
     pub fn inode(&self, session: &Session) -> Result<u64> {
         match self.dentry(session)? {
-            Some((_, dentry)) if dentry.inode != 0 => {
+            Some(dentry) if dentry.inode != 0 => {
                 session.u64(dentry.inode.wrapping_add(session.offset("inode", "i_ino")?))
             }
             _ => Ok(0),
@@ -121,8 +120,8 @@ impl Vma {
 
     /// What is mapped, as in the last column of /proc/PID/maps; empty for memory without a name.
     pub fn name(&self, session: &Session, space: &AddressSpace) -> Result<String> {
-        if let Some((file, dentry)) = self.dentry(session)? {
-            return path(session, &file, &dentry);
+        if self.file != 0 {
+            return session.view::<File>(self.file)?.path(session);
         }
         if self.ops != 0 && session.kernel_symbol("special_mapping_vmops") == Some(self.ops) {
             let name = self.private.wrapping_add(session.offset("vm_special_mapping", "name")?);
@@ -163,22 +162,6 @@ impl Vma {
             }
         }
     }
-}
-
-/// The path of a mapped file, as d_path() has it.
-fn path(session: &Session, file: &File, dentry: &Dentry) -> Result<String> {
-    let mount: Mount = session.view(file.mount.wrapping_sub(session.offset("mount", "mnt")?))?;
-    // files that were never in a directory: shared memory, and the kernel's own kinds (simple_dname() and its like)
-    if dentry.is_root() && dentry.addr != mount.root {
-        let name = dentry.name(session)?;
-        let kind = session.view::<SuperBlock>(dentry.super_block)?.kind(session)?;
-        return Ok(if kind == "anon_inodefs" { format!("anon_inode:{name}") } else { format!("/{name} (deleted)") });
-    }
-    let mut path = mount::path(session, &mount, dentry.addr)?;
-    if dentry.is_unlinked() {
-        path.push_str(" (deleted)");
-    }
-    Ok(path)
 }
 
 /// The address space that an address means: a `struct mm_struct` itself, or that of a task; `None` for kernel threads.
@@ -255,4 +238,4 @@ pub static WALKERS: &[WalkerEntry] = &[WalkerEntry {
 }];
 
 /// The views of this file.
-pub static VIEWS: &[ViewEntry] = &[ViewEntry::of::<Vma>(), ViewEntry::of::<AddressSpace>(), ViewEntry::of::<File>()];
+pub static VIEWS: &[ViewEntry] = &[ViewEntry::of::<Vma>(), ViewEntry::of::<AddressSpace>()];
