@@ -10,6 +10,7 @@ mod words;
 pub mod about;
 pub mod aggregate;
 pub mod args;
+pub mod blk;
 pub mod context;
 pub mod cred;
 pub mod dentry;
@@ -17,7 +18,9 @@ pub mod dis;
 pub mod dump;
 pub mod dumpcheck;
 pub mod filter;
+pub mod fuser;
 pub mod help;
+pub mod inode;
 pub mod kernels;
 pub mod kgrep;
 pub mod kmem;
@@ -31,6 +34,7 @@ pub mod msgbuf;
 pub mod namespaces;
 pub mod nm;
 pub mod pfiles;
+pub mod pipe;
 pub mod print;
 pub mod ps;
 mod ps_views;
@@ -58,6 +62,7 @@ pub static DCMDS: &[&[DcmdEntry]] = &[
     about::DCMDS,
     aggregate::DCMDS,
     args::DCMDS,
+    blk::DCMDS,
     context::DCMDS,
     cred::DCMDS,
     dentry::DCMDS,
@@ -65,8 +70,10 @@ pub static DCMDS: &[&[DcmdEntry]] = &[
     dump::DCMDS,
     filter::DCMDS,
     dumpcheck::DCMDS,
+    fuser::DCMDS,
     help::DCMDS,
     kgrep::DCMDS,
+    inode::DCMDS,
     kernels::DCMDS,
     kmem::DCMDS,
     kmem_log::DCMDS,
@@ -79,6 +86,7 @@ pub static DCMDS: &[&[DcmdEntry]] = &[
     namespaces::DCMDS,
     nm::DCMDS,
     pfiles::DCMDS,
+    pipe::DCMDS,
     print::DCMDS,
     ps::DCMDS,
     ptree::DCMDS,

@@ -93,6 +93,11 @@ impl Dentry {
         i64::from(self.flags) & flag != 0
     }
 
+    /// Bytes of its own name.
+    pub fn name_len(&self) -> usize {
+        self.len as usize
+    }
+
     /// Its own name. Note and question mark if it cannot be read.
     pub fn name(&self, session: &Session) -> Result<String> {
         let note = |what: String| {

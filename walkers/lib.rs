@@ -5,13 +5,16 @@
 //! **Invariant:** nothing here formats anything.
 
 pub mod anchors;
+pub mod blk;
 pub mod cgroup;
 pub mod clock;
 pub mod cpu;
 pub mod cred;
 pub mod dentry;
 pub mod dmesg;
+pub mod epoll;
 pub mod file;
+pub mod flock;
 pub mod frame;
 pub mod ftrace;
 pub mod image;
@@ -20,13 +23,16 @@ pub mod kfence;
 pub mod kmem_log;
 pub mod list;
 pub mod list_lru;
+pub mod lookup;
 pub mod maple;
 pub mod mm;
 pub mod module;
 pub mod mount;
 pub mod ns;
 pub mod page;
+pub mod pagecache;
 pub mod percpu;
+pub mod pipe;
 pub mod process;
 pub mod rbtree;
 pub mod search;
@@ -48,10 +54,13 @@ use engine::{DynamicWalkers, ViewEntry, WalkerEntry};
 /// Every walker, by family.
 #[rustfmt::skip] // one a line: branches that add some do not meet
 pub static WALKERS: &[&[WalkerEntry]] = &[
+    blk::WALKERS,
     cgroup::WALKERS,
     dentry::WALKERS,
     dmesg::WALKERS,
+    epoll::WALKERS,
     file::WALKERS,
+    flock::WALKERS,
     ftrace::WALKERS,
     inode::WALKERS,
     kfence::WALKERS,
@@ -61,7 +70,9 @@ pub static WALKERS: &[&[WalkerEntry]] = &[
     module::WALKERS,
     mount::WALKERS,
     page::WALKERS,
+    pagecache::WALKERS,
     percpu::WALKERS,
+    pipe::WALKERS,
     rbtree::WALKERS,
     signal::WALKERS,
     slab::WALKERS,
@@ -77,12 +88,15 @@ pub static DYNAMIC: &[DynamicWalkers] = &[slab::DYNAMIC];
 /// Every view, by file: `tests/views.rs` resolves them against the types of every kernel in the corpus.
 #[rustfmt::skip]
 pub static VIEWS: &[&[ViewEntry]] = &[
+    blk::VIEWS,
     cgroup::VIEWS,
     clock::VIEWS,
     cred::VIEWS,
     dentry::VIEWS,
     dmesg::VIEWS,
+    epoll::VIEWS,
     file::VIEWS,
+    flock::VIEWS,
     ftrace::VIEWS,
     ftrace::comm::VIEWS,
     ftrace::ring::VIEWS,
@@ -93,7 +107,9 @@ pub static VIEWS: &[&[ViewEntry]] = &[
     mm::VIEWS,
     module::VIEWS,
     mount::VIEWS,
+    pagecache::VIEWS,
     percpu::VIEWS,
+    pipe::VIEWS,
     process::VIEWS,
     rbtree::VIEWS,
     signal::VIEWS,
