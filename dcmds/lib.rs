@@ -19,6 +19,7 @@ pub mod dump;
 pub mod dumpcheck;
 pub mod filter;
 pub mod fuser;
+pub mod gcore;
 pub mod help;
 pub mod inode;
 pub mod kernels;
@@ -50,6 +51,7 @@ pub mod status;
 pub mod syscalls;
 pub mod typedef;
 pub mod types;
+pub mod ustack;
 pub mod vars;
 pub mod vmas;
 pub mod walk;
@@ -71,6 +73,7 @@ pub static DCMDS: &[&[DcmdEntry]] = &[
     filter::DCMDS,
     dumpcheck::DCMDS,
     fuser::DCMDS,
+    gcore::DCMDS,
     help::DCMDS,
     kgrep::DCMDS,
     inode::DCMDS,
@@ -101,6 +104,7 @@ pub static DCMDS: &[&[DcmdEntry]] = &[
     syscalls::DCMDS,
     typedef::DCMDS,
     types::DCMDS,
+    ustack::DCMDS,
     vars::DCMDS,
     vmas::DCMDS,
     walk::DCMDS,

@@ -28,6 +28,8 @@ const ABSENT: &[(&str, &str, &str)] = &[
     ("free::Sheaf", "6.1", "likewise"),
     ("trampoline::Rethook", "5.10", "rethooks came with 5.18 (54ecbe6f1ed5)"),
     ("trampoline::Rethook", "arm64", "its return probes are kretprobes"),
+    ("corefile::Segments", "arm64", "x86-64's"),
+    ("corefile::ArmThread", "amd64", "arm64's"),
     ("clock::Noted", "arm64", "its CPUs' clocks agree"),
     ("x86::Inactive", "arm64", "x86-64's"),
     ("x86::Switched", "arm64", "x86-64's"),

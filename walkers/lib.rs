@@ -8,6 +8,7 @@ pub mod anchors;
 pub mod blk;
 pub mod cgroup;
 pub mod clock;
+pub mod corefile;
 pub mod cpu;
 pub mod cred;
 pub mod dentry;
@@ -46,6 +47,7 @@ pub mod task;
 pub mod task_stack;
 pub mod unwind;
 pub mod user;
+pub mod ustack;
 pub mod vma;
 pub mod xarray;
 
@@ -91,6 +93,7 @@ pub static VIEWS: &[&[ViewEntry]] = &[
     blk::VIEWS,
     cgroup::VIEWS,
     clock::VIEWS,
+    corefile::VIEWS,
     cred::VIEWS,
     dentry::VIEWS,
     dmesg::VIEWS,

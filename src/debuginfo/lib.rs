@@ -7,6 +7,7 @@
 pub mod added;
 pub mod btf;
 pub mod catalog;
+pub mod cfi;
 pub mod debuginfod;
 pub mod dwarf;
 pub mod elf;
@@ -19,6 +20,7 @@ pub mod kallsyms;
 pub mod modsyms;
 mod moved;
 mod names;
+pub mod program;
 pub mod symbols;
 pub mod synthetic;
 pub mod types;
