@@ -28,7 +28,7 @@ if [ -n "$missing" ]; then
 fi
 
 newer() { [ "$1" -nt "$2" ]; }
-for tool in labtool actors; do
+for tool in labtool actors crowd; do
     newer "$KMDB_LAB/build/$tool" "$here/guest/$tool.c" ||
         gcc -O1 -static -pthread -o "$KMDB_LAB/build/$tool" "$here/guest/$tool.c"
 done
