@@ -36,8 +36,10 @@ pub struct Area {
 const KERNEL: u64 = 1 << 63;
 /// Bytes of a piece.
 const PIECE: u64 = 1 << 20;
-/// Pieces that are searched before the first of them is answered.
+/// Pieces that are searched before the first of them is answered, at most.
 const BATCH: usize = 64;
+/// So many places in a batch are a reason to take smaller ones.
+const MANY: usize = 1 << 18;
 
 impl Area {
     /// All memory that the kernel maps, each page once.
@@ -188,15 +190,23 @@ pub fn search(
     visit: &mut dyn FnMut(u64) -> Result<()>,
 ) -> Result<Searched> {
     let mut searched = Searched::default();
-    for batch in area.pieces(range).chunks(BATCH) {
+    let pieces = area.pieces(range);
+    // what is everywhere fills memory with its places: no more of them at a time than need be
+    let (mut left, mut batch) = (pieces.as_slice(), 1);
+    while !left.is_empty() {
+        let (now, later) = left.split_at(batch.min(left.len()));
         let answers: Vec<Result<(Vec<u64>, Searched)>> =
-            batch.par_iter().map(|piece| one(session, *piece, pattern)).collect();
+            now.par_iter().map(|piece| one(session, *piece, pattern)).collect();
+        let mut places = 0;
         for answer in answers {
             let (found, part) = answer?;
             searched.bytes += part.bytes;
             searched.missing += part.missing;
+            places += found.len();
             found.into_iter().try_for_each(&mut *visit)?;
         }
+        left = later;
+        batch = if places > MANY { 1 } else { (batch * 2).min(BATCH) };
     }
     Ok(searched)
 }
