@@ -18,6 +18,10 @@ struct Kind {
 #[derive(PartialEq, Eq)]
 pub(crate) struct Snapshot(BTreeMap<String, Kind>);
 
+/// Notes that were made while something was made that later commands use, too.
+#[derive(Clone, Default)]
+pub(crate) struct Noted(BTreeMap<String, Kind>);
+
 /// The notes of the command that is running.
 #[derive(Default)]
 pub struct Notes(Mutex<BTreeMap<String, Kind>>);
@@ -55,6 +59,31 @@ impl Notes {
         *self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = snapshot.0;
     }
 
+    /// What was noted since, with the places that are new.
+    pub(crate) fn since(&self, before: &Snapshot) -> Noted {
+        let now = self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let added = now.iter().filter_map(|(what, kind)| {
+            let Some(old) = before.0.get(what) else { return Some((what.clone(), kind.clone())) };
+            let places = kind.places.get(old.places.len()..).unwrap_or_default().to_vec();
+            let count = kind.count.saturating_sub(old.count);
+            (count > 0).then(|| (what.clone(), Kind { count, places }))
+        });
+        Noted(added.collect())
+    }
+
+    /// Notes again what was noted when something was made, in a command that uses it and has not said so yet.
+    pub(crate) fn again(&self, noted: &Noted) {
+        if noted.0.is_empty() {
+            return;
+        }
+        let mut map = self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        for (what, kind) in &noted.0 {
+            if !map.contains_key(what) {
+                map.insert(what.clone(), kind.clone());
+            }
+        }
+    }
+
     /// Whether nothing was noted.
     pub fn is_empty(&self) -> bool {
         self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner).is_empty()
@@ -79,4 +108,24 @@ fn line(mut text: String, kind: &Kind) -> String {
         text.push_str(", …");
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_noted_in_the_making_is_noted_again() {
+        let notes = Notes::default();
+        notes.add(1, "early");
+        let before = notes.snapshot();
+        notes.add(2, "early");
+        notes.add(3, "late");
+        let noted = notes.since(&before);
+        assert_eq!(notes.take(), ["early: 2 times, at 1, 2", "late, at 3"]);
+        notes.again(&noted);
+        notes.again(&noted);
+        assert_eq!(notes.take(), ["early, at 2", "late, at 3"]);
+        assert!(notes.is_empty());
+    }
 }

@@ -8,7 +8,7 @@ use crate::{
     item::Object,
     kernelfile::Used,
     modfiles::ModuleFiles,
-    notes::Notes,
+    notes::{Noted, Notes},
     registry::Registry,
     symbols::Symbols,
     view::{Field, FieldReader, Layout, View, any_struct},
@@ -42,7 +42,7 @@ pub struct Session {
     pub interrupt: Interrupt,
     /// what the running command could not use
     pub notes: Notes,
-    cache: Mutex<HashMap<RustType, Arc<dyn Any + Send + Sync>>>,
+    cache: Mutex<HashMap<RustType, Kept>>,
 }
 
 impl Session {
@@ -268,7 +268,7 @@ impl Session {
             return Ok(found.0.clone());
         }
         let layout = Arc::new(Layout::resolve(&self.types, V::CTYPES, V::FIELDS)?);
-        Ok(self.keep(LayoutOf::<V>(layout, std::marker::PhantomData)).0.clone())
+        Ok(self.keep(LayoutOf::<V>(layout, std::marker::PhantomData), Noted::default()).0.clone())
     }
 
     /// Reads a view.
@@ -322,30 +322,41 @@ impl Session {
 
     // ---- what walkers keep --------------------------------------------------------------------------------------
 
-    /// A value made once per session by whoever needs it first, such as an index of all slabs.
+    /// A value made once per session by whoever needs it first, such as an index of all slabs. What was noted while it
+    /// was made is noted for each command that uses it: it is as incomplete for the second as for the first.
     pub fn once<T: Any + Send + Sync>(&self, make: impl FnOnce() -> Result<T>) -> Result<Arc<T>> {
         match self.cached::<T>() {
             Some(found) => Ok(found),
             // made outside the lock: making it may need other values
             None => {
+                let before = self.notes.snapshot();
                 let value = make()?;
                 // nor is half of one kept, made from reads that Ctrl-C cut short
                 self.interrupt.check()?;
-                Ok(self.keep(value))
+                Ok(self.keep(value, self.notes.since(&before)))
             }
         }
     }
 
     fn cached<T: Any + Send + Sync>(&self) -> Option<Arc<T>> {
         let cache = self.cache.lock().unwrap_or_else(PoisonError::into_inner);
-        cache.get(&RustType::of::<T>()).cloned().and_then(|any| any.downcast().ok())
+        let kept = cache.get(&RustType::of::<T>())?;
+        self.notes.again(&kept.noted);
+        kept.value.clone().downcast().ok()
     }
 
-    fn keep<T: Any + Send + Sync>(&self, value: T) -> Arc<T> {
+    fn keep<T: Any + Send + Sync>(&self, value: T, noted: Noted) -> Arc<T> {
         let value = Arc::new(value);
-        self.cache.lock().unwrap_or_else(PoisonError::into_inner).insert(RustType::of::<T>(), value.clone());
+        let kept = Kept { value: value.clone(), noted };
+        self.cache.lock().unwrap_or_else(PoisonError::into_inner).insert(RustType::of::<T>(), kept);
         value
     }
+}
+
+/// A value that the session keeps, and what was noted when it was made.
+struct Kept {
+    value: Arc<dyn Any + Send + Sync>,
+    noted: Noted,
 }
 
 struct LayoutOf<V>(Arc<Layout>, std::marker::PhantomData<fn() -> V>);

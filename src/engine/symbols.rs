@@ -1,6 +1,6 @@
 //! All symbols of a session: the kernel's own table, then every module's, loaded when first needed.
 
-use crate::session::Session;
+use crate::{notes::Noted, session::Session};
 use debuginfo::{Symbol, SymbolKind, SymbolSource, dwarf::Dwarf};
 use std::{
     cell::Cell,
@@ -42,7 +42,8 @@ pub struct Symbols {
 /// anew, while what was known before stays where it is for those who still hold it.
 #[derive(Default)]
 struct Loaded {
-    modules: OnceLock<Vec<Module>>,
+    /// with what was noted when they were looked for
+    modules: OnceLock<(Vec<Module>, Noted)>,
     /// what the target said of which modules there are
     stamp: OnceLock<u64>,
     next: OnceLock<Box<Loaded>>,
@@ -104,16 +105,21 @@ impl Symbols {
     /// The loaded modules.
     pub fn modules(&self, session: &Session) -> &[Module] {
         let latest = self.modules.latest();
-        if let Some(found) = latest.modules.get() {
+        if let Some((found, noted)) = latest.modules.get() {
+            session.notes.again(noted);
             return found;
         }
         if LOADING.replace(true) {
             return &[];
         }
+        let before = session.notes.snapshot();
         let loaded = (session.registry.modules)(session);
         LOADING.set(false);
         // what Ctrl-C cut short must not be taken for the whole by the commands to come
-        if session.interrupt.is_set() { &[] } else { latest.modules.get_or_init(|| loaded) }
+        match session.interrupt.is_set() {
+            true => &[],
+            false => &latest.modules.get_or_init(|| (loaded, session.notes.since(&before))).0,
+        }
     }
 
     /// Looks at the modules anew when next asked if `stamp`, which says which ones are loaded, is not as before.
