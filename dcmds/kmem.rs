@@ -24,13 +24,24 @@ use walkers::{
 };
 
 /// The caches to look at: the one at `at`, or those of which a name passes, be it that of one merged into them.
-fn chosen(cx: &Cx<'_>, caches: &Caches, at: Option<Object>, passes: impl Fn(&str) -> bool) -> Result<Vec<usize>> {
+/// `wanted` is what was asked for, if a name was: no cache of such a name is a mistake in the question.
+fn chosen(
+    cx: &Cx<'_>,
+    caches: &Caches,
+    at: Option<Object>,
+    wanted: Option<&str>,
+    passes: impl Fn(&str) -> bool,
+) -> Result<Vec<usize>> {
     if let Some(object) = at {
         return Ok(vec![caches.expect(object.addr)?]);
     }
     let aliases = Aliases::of(cx)?;
     let passes = |(i, cache): &(usize, &Cache)| passes(cache.name()) || aliases.names(*i).any(&passes);
-    Ok(caches.iter().enumerate().filter(passes).map(|(i, _)| i).collect())
+    let chosen: Vec<usize> = caches.iter().enumerate().filter(passes).map(|(i, _)| i).collect();
+    match wanted.filter(|_| chosen.is_empty()) {
+        Some(name) => Err(Error::Usage(format!("no slab cache is named `{name}`")).hint("`::kmem_cache` lists them")),
+        None => Ok(chosen),
+    }
 }
 
 /// Tells if slabs that the kernel counts were not found, as in a dump that lacks pages.
@@ -102,7 +113,7 @@ impl Dcmd for KmemCache {
         let slabs = Slabs::of(cx)?;
         let aliases = Aliases::of(cx)?;
         let wanted = self.name.as_deref().unwrap_or_default();
-        for number in chosen(cx, &slabs.caches, at, |name| name.contains(wanted))? {
+        for number in chosen(cx, &slabs.caches, at, self.name.as_deref(), |name| name.contains(wanted))? {
             let Some(cache) = slabs.caches.get(number) else { continue };
             let counts = slabs.free(cx, number)?.counts;
             out.row(CacheRow {
@@ -334,7 +345,8 @@ impl Dcmd for KmemSlabs {
             (None, Some(exact)) => name == exact,
             (None, None) => true,
         };
-        for number in chosen(cx, &slabs.caches, at, passes)? {
+        let wanted = self.name.as_deref().or(self.exact.as_deref());
+        for number in chosen(cx, &slabs.caches, at, wanted, passes)? {
             let Some(cache) = slabs.caches.get(number) else { continue };
             let free = slabs.free(cx, number)?;
             let (mut complete, mut empty, mut objects, mut partial) = (0, 0, 0, Vec::new());

@@ -17,6 +17,9 @@ const HEADER: u64 = 4096;
 /// Offset and size of the record that ends the stream.
 const END: u64 = u64::MAX;
 
+/// What stands in a hole: as much as is looked at in one go.
+static ZEROS: [u8; 4 << 20] = [0; 4 << 20];
+
 /// The file that a stream describes.
 pub(crate) struct Flat {
     stream: Source,
@@ -94,7 +97,7 @@ impl Flat {
         if from < to && self.cut { Err(Reason::Truncated) } else { Ok(()) }
     }
 
-    /// `len` bytes at `off`, without a copy where one record has them all.
+    /// `len` bytes at `off`, without a copy where one record has them all, or none has any.
     pub fn slice(&self, off: u64, len: u64) -> Result<Bytes, Reason> {
         let end = off.checked_add(len).filter(|&end| end <= self.len()).ok_or(Reason::Truncated)?;
         let first = self.pieces.partition_point(|(range, _)| range.end <= off);
@@ -103,6 +106,11 @@ impl Flat {
             && end <= range.end
         {
             return self.stream.slice(at + (off - range.start), len);
+        }
+        // A few kilobytes of stream may describe terabytes of zeros, and somebody looks through them.
+        let is_hole = self.pieces.get(first).is_none_or(|(range, _)| range.start >= end);
+        if let (true, false, Some(zeros)) = (is_hole, self.cut, ZEROS.get(..len as usize)) {
+            return Ok(Bytes::from_static(zeros));
         }
         // The stream has all the bytes that are not holes, so nobody needs more of them at once.
         if len > self.stream.len() {
