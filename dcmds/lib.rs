@@ -11,9 +11,11 @@ pub mod about;
 pub mod aggregate;
 pub mod args;
 pub mod blk;
+pub mod bpf;
 pub mod context;
 pub mod cred;
 pub mod dentry;
+pub mod devices;
 pub mod dis;
 pub mod dump;
 pub mod dumpcheck;
@@ -22,25 +24,34 @@ pub mod fuser;
 pub mod gcore;
 pub mod help;
 pub mod inode;
+pub mod ipcs;
+pub mod irqs;
 pub mod kernels;
 pub mod kgrep;
 pub mod kmem;
 pub mod kmem_log;
 pub mod kmem_verify;
+pub mod machine;
 pub mod macros;
 pub mod mappings;
+pub mod modparam;
 pub mod modules;
 pub mod mounts;
 pub mod msgbuf;
 pub mod namespaces;
+pub mod netdev;
+pub mod netstat;
 pub mod nm;
 pub mod pfiles;
 pub mod pipe;
 pub mod print;
+pub mod probes;
 pub mod ps;
 mod ps_views;
 pub mod ptree;
+pub mod rcu;
 pub mod regs;
+pub mod resources;
 pub mod select;
 pub mod settings;
 pub mod sig;
@@ -49,6 +60,8 @@ pub mod stack;
 pub mod stacks;
 pub mod status;
 pub mod syscalls;
+pub mod sysctl;
+pub mod timers;
 pub mod typedef;
 pub mod types;
 pub mod ustack;
@@ -56,6 +69,7 @@ pub mod vars;
 pub mod vmas;
 pub mod walk;
 pub mod whatis;
+pub mod workqueues;
 
 use engine::DcmdEntry;
 
@@ -65,9 +79,11 @@ pub static DCMDS: &[&[DcmdEntry]] = &[
     aggregate::DCMDS,
     args::DCMDS,
     blk::DCMDS,
+    bpf::DCMDS,
     context::DCMDS,
     cred::DCMDS,
     dentry::DCMDS,
+    devices::DCMDS,
     dis::DCMDS,
     dump::DCMDS,
     filter::DCMDS,
@@ -75,25 +91,34 @@ pub static DCMDS: &[&[DcmdEntry]] = &[
     fuser::DCMDS,
     gcore::DCMDS,
     help::DCMDS,
+    ipcs::DCMDS,
+    irqs::DCMDS,
     kgrep::DCMDS,
     inode::DCMDS,
     kernels::DCMDS,
     kmem::DCMDS,
     kmem_log::DCMDS,
     kmem_verify::DCMDS,
+    machine::DCMDS,
     macros::DCMDS,
     mappings::DCMDS,
+    modparam::DCMDS,
     modules::DCMDS,
     mounts::DCMDS,
     msgbuf::DCMDS,
     namespaces::DCMDS,
+    netdev::DCMDS,
+    netstat::DCMDS,
     nm::DCMDS,
     pfiles::DCMDS,
     pipe::DCMDS,
     print::DCMDS,
+    probes::DCMDS,
     ps::DCMDS,
     ptree::DCMDS,
+    rcu::DCMDS,
     regs::DCMDS,
+    resources::DCMDS,
     select::DCMDS,
     settings::DCMDS,
     sig::DCMDS,
@@ -102,6 +127,8 @@ pub static DCMDS: &[&[DcmdEntry]] = &[
     stacks::DCMDS,
     status::DCMDS,
     syscalls::DCMDS,
+    sysctl::DCMDS,
+    timers::DCMDS,
     typedef::DCMDS,
     types::DCMDS,
     ustack::DCMDS,
@@ -109,4 +136,5 @@ pub static DCMDS: &[&[DcmdEntry]] = &[
     vmas::DCMDS,
     walk::DCMDS,
     whatis::DCMDS,
+    workqueues::DCMDS,
 ];

@@ -28,20 +28,47 @@
 use crate::words;
 use engine::{DynamicWalkers, Type, TypeId, cprint, names, prelude::*};
 use std::{cell::OnceCell, collections::HashSet};
-use walkers::list::{self, Hlist};
+use walkers::{
+    container::{self, Yields},
+    list::{self, Hlist},
+};
 
 /// Walk a data structure: print the address of each of its elements.
 ///
 /// Without an address a walker finds all there are of its kind, with one those that belong to the object there; some
 /// need one. `::walkers` lists them; each slab cache is a walker too.
+///
+/// A generic container can be asked for its elements: one that links them, such as a list or a tree, by their type and the
+/// member that is the link (`ADDR::walk rbtree struct foo member`); one that has pointers to them, such as an xarray, by
+/// their type alone; a bitmap or a table of lists by how many bits or lists it has.
 #[derive(Args)]
 pub struct Walk {
     /// the walker
     name: String,
-    /// a variable that holds each element's address in the rest of the pipe
-    variable: Option<String>,
+    /// for a container, what its elements are; at last, a variable that holds each element's address in the rest of the
+    /// pipe
+    #[arg(value_name = "[TYPE [MEMBER] | COUNT] [VARIABLE]")]
+    words: Vec<String>,
     #[arg(skip)]
-    found: OnceCell<Found>,
+    found: OnceCell<Asked>,
+}
+
+/// What was asked for.
+struct Asked {
+    found: Found,
+    elements: Elements,
+    variable: Option<String>,
+}
+
+/// What the words behind the name of a container say of its elements.
+#[derive(Default)]
+struct Elements {
+    /// their type
+    ctype: Option<TypeId>,
+    /// where the link is in one
+    offset: u64,
+    /// how many there may be
+    count: Option<u64>,
 }
 
 /// What a name stands for.
@@ -54,23 +81,23 @@ impl Dcmd for Walk {
     const NAME: &'static str = "walk";
 
     fn run(&self, cx: &Cx<'_>, at: Option<Object>, out: &mut Out<'_>) -> Result<()> {
-        self.variable.as_deref().map_or(Ok(()), words::check_variable)?;
-        let found = match self.found.get() {
-            Some(found) => found,
+        let Asked { found, elements, variable } = match self.found.get() {
+            Some(asked) => asked,
             None => {
-                let found = find(cx, &self.name)?;
-                self.found.get_or_init(|| found)
+                let asked = self.asked(cx)?;
+                self.found.get_or_init(|| asked)
             }
         };
         let ctype = match found {
+            _ if elements.ctype.is_some() => elements.ctype,
             Found::Static(walker, None) if walker.item.is_empty() => at.and_then(|o| objects_of(cx, o.addr)),
             Found::Static(_, ctype) | Found::Dynamic(_, _, ctype) => *ctype,
         };
         // what fails further down the pipe is not this walk's failure
         let mut below = None;
-        let mut visit = |addr| {
-            let object = Object { addr, ctype };
-            words::bind(cx, self.variable.as_deref(), object);
+        let mut visit = |addr: u64| {
+            let object = Object { addr: addr.wrapping_sub(elements.offset), ctype };
+            words::bind(cx, variable.as_deref(), object);
             out.object(object).map_err(|e| {
                 below = Some(e);
                 Error::Stop
@@ -79,7 +106,13 @@ impl Dcmd for Walk {
         let result = match found {
             Found::Static(walker, _) => {
                 check_address(walker, at)?;
-                (walker.walk)(cx, at, &mut visit)
+                match (elements.count, at) {
+                    (Some(count), Some(at)) if walker.name == "bitmap" => {
+                        container::bitmap(cx, at.addr, count, &mut visit)
+                    }
+                    (Some(count), Some(at)) => container::hlist_table(cx, at.addr, count, 0, &mut visit),
+                    _ => (walker.walk)(cx, at, &mut visit),
+                }
             }
             Found::Dynamic(..) if at.is_some() => {
                 return Err(Error::Usage(format!("the walker `{}` takes no address", self.name)));
@@ -91,6 +124,64 @@ impl Dcmd for Walk {
             None => result.doing(|| format!("walking {}", self.name)),
         }
     }
+}
+
+impl Walk {
+    fn asked(&self, cx: &Cx<'_>) -> Result<Asked> {
+        let found = find(cx, &self.name)?;
+        let (elements, rest) = elements(cx, &self.name, &self.words)?;
+        let variable = match rest {
+            [] => None,
+            [name] => Some(name.clone()),
+            [_, word, ..] => {
+                return Err(Error::Usage(format!("`{word}` is one word too many for ::walk {}", self.name)));
+            }
+        };
+        variable.as_deref().map_or(Ok(()), words::check_variable)?;
+        Ok(Asked { found, elements, variable })
+    }
+}
+
+/// What the words behind the name of a walker say of the elements; and the words left over.
+fn elements<'w>(cx: &Cx<'_>, name: &str, words: &'w [String]) -> Result<(Elements, &'w [String])> {
+    let plain = |word: &String| words::check_variable(word).is_ok() && !word.starts_with(|c: char| c.is_ascii_digit());
+    let counted = matches!(name, "bitmap" | "hlist_table") && words.first().is_some_and(|w| !is_tag(w) && !plain(w));
+    if counted && let [count, rest @ ..] = words {
+        let elements = Elements { count: Some(engine::pipeline::eval_text(cx, count)?), ..Elements::default() };
+        return match (name, rest) {
+            ("hlist_table", [_, _, ..]) => {
+                let (linked, rest) = linked(cx, rest)?;
+                Ok((Elements { count: elements.count, ..linked }, rest))
+            }
+            _ => Ok((elements, rest)),
+        };
+    }
+    match (container::of(name), words) {
+        (_, []) => Ok((Elements::default(), words)),
+        (_, [one]) if plain(one) => Ok((Elements::default(), words)),
+        (Some(Yields::Links), _) => linked(cx, words),
+        (Some(Yields::Elements), _) => {
+            let (ctype, _, rest) = words::take_type(cx, words)?;
+            Ok((Elements { ctype: Some(ctype), ..Elements::default() }, rest))
+        }
+        (Some(Yields::Numbers) | None, _) => Ok((Elements::default(), words)),
+    }
+}
+
+fn is_tag(word: &str) -> bool {
+    matches!(word, "struct" | "union" | "enum")
+}
+
+/// A type and the member that links what is of it.
+fn linked<'w>(cx: &Cx<'_>, words: &'w [String]) -> Result<(Elements, &'w [String])> {
+    let (ctype, spelling, rest) = words::take_type(cx, words)?;
+    let [member, rest @ ..] = rest else {
+        return Err(Error::Usage(format!("which member of `{spelling}` is the link?"))
+            .hint(format!("`ADDR::walk NAME {spelling} MEMBER`")));
+    };
+    let field = cx.field(ctype, member);
+    let field = field.ok_or_else(|| Error::NoMember { ctype: cx.types.spell(ctype), members: vec![member.clone()] })?;
+    Ok((Elements { ctype: Some(ctype), offset: field.bit_offset / 8, count: None }, rest))
 }
 
 /// The type of what belongs to an address: of the objects of a slab cache.

@@ -77,3 +77,16 @@ pub fn check_variable(name: &str) -> Result<()> {
         Some(c) => Err(Error::Usage(format!("`{c}` may not be used in a variable name"))),
     }
 }
+
+/// CPUs as the kernel writes sets of them: `0-3,8`.
+pub fn cpu_list(cpus: &[u32]) -> String {
+    let mut runs: Vec<(u32, u32)> = Vec::new();
+    for cpu in cpus {
+        match runs.last_mut() {
+            Some((_, last)) if last.checked_add(1) == Some(*cpu) => *last = *cpu,
+            _ => runs.push((*cpu, *cpu)),
+        }
+    }
+    let run = |(first, last): &(u32, u32)| if first == last { format!("{first}") } else { format!("{first}-{last}") };
+    runs.iter().map(run).collect::<Vec<_>>().join(",")
+}

@@ -6,20 +6,28 @@
 
 pub mod anchors;
 pub mod blk;
+pub mod bpf;
 pub mod cgroup;
 pub mod clock;
+pub mod clocksource;
+pub mod container;
 pub mod corefile;
 pub mod cpu;
+pub mod cpumask;
 pub mod cred;
 pub mod dentry;
+pub mod device;
 pub mod dmesg;
 pub mod epoll;
 pub mod file;
 pub mod flock;
 pub mod frame;
 pub mod ftrace;
+pub mod hrtimer;
 pub mod image;
 pub mod inode;
+pub mod ipc;
+pub mod irq;
 pub mod kfence;
 pub mod kmem_log;
 pub mod list;
@@ -29,26 +37,37 @@ pub mod maple;
 pub mod mm;
 pub mod module;
 pub mod mount;
+pub mod net;
+pub mod notifier;
 pub mod ns;
 pub mod page;
 pub mod pagecache;
+pub mod param;
 pub mod percpu;
 pub mod pipe;
+pub mod probe;
 pub mod process;
 pub mod rbtree;
+pub mod rcu;
+pub mod resource;
+pub mod rhashtable;
 pub mod search;
 pub mod signal;
 pub mod slab;
 pub mod stackdepot;
+pub mod static_key;
 pub mod super_block;
 pub mod syscall;
+pub mod sysctl;
 pub mod system;
 pub mod task;
 pub mod task_stack;
+pub mod timer;
 pub mod unwind;
 pub mod user;
 pub mod ustack;
 pub mod vma;
+pub mod workqueue;
 pub mod xarray;
 
 use engine::{DynamicWalkers, ViewEntry, WalkerEntry};
@@ -58,6 +77,8 @@ use engine::{DynamicWalkers, ViewEntry, WalkerEntry};
 pub static WALKERS: &[&[WalkerEntry]] = &[
     blk::WALKERS,
     cgroup::WALKERS,
+    clocksource::WALKERS,
+    container::WALKERS,
     dentry::WALKERS,
     dmesg::WALKERS,
     epoll::WALKERS,
@@ -68,16 +89,35 @@ pub static WALKERS: &[&[WalkerEntry]] = &[
     kfence::WALKERS,
     kmem_log::WALKERS,
     list::WALKERS,
+    sysctl::WALKERS,
+    resource::WALKERS,
+    rcu::WALKERS,
+    probe::WALKERS,
+    notifier::WALKERS,
+    device::WALKERS,
+    bpf::WALKERS,
+    workqueue::WALKERS,
+    timer::WALKERS,
+    irq::WALKERS,
+    hrtimer::WALKERS,
     maple::WALKERS,
     module::WALKERS,
     mount::WALKERS,
+    net::WALKERS,
+    net::neigh::WALKERS,
+    net::route::WALKERS,
+    net::skb::WALKERS,
+    net::sock::WALKERS,
+    net::unix::WALKERS,
     page::WALKERS,
     pagecache::WALKERS,
     percpu::WALKERS,
     pipe::WALKERS,
     rbtree::WALKERS,
     signal::WALKERS,
+    rhashtable::WALKERS,
     slab::WALKERS,
+    static_key::WALKERS,
     super_block::WALKERS,
     task::WALKERS,
     vma::WALKERS,
@@ -95,6 +135,8 @@ pub static VIEWS: &[&[ViewEntry]] = &[
     clock::VIEWS,
     corefile::VIEWS,
     cred::VIEWS,
+    clocksource::VIEWS,
+    container::VIEWS,
     dentry::VIEWS,
     dmesg::VIEWS,
     epoll::VIEWS,
@@ -106,16 +148,36 @@ pub static VIEWS: &[&[ViewEntry]] = &[
     ftrace::types::VIEWS,
     inode::VIEWS,
     kfence::VIEWS,
+    sysctl::VIEWS,
+    resource::VIEWS,
+    rcu::VIEWS,
+    probe::VIEWS,
+    param::VIEWS,
+    notifier::VIEWS,
+    ipc::VIEWS,
+    device::VIEWS,
+    bpf::VIEWS,
+    workqueue::VIEWS,
+    timer::VIEWS,
+    irq::VIEWS,
+    hrtimer::VIEWS,
     list_lru::VIEWS,
     mm::VIEWS,
     module::VIEWS,
     mount::VIEWS,
     pagecache::VIEWS,
+    net::VIEWS,
+    net::neigh::VIEWS,
+    net::route::VIEWS,
+    net::skb::VIEWS,
+    net::sock::VIEWS,
+    net::unix::VIEWS,
     percpu::VIEWS,
     pipe::VIEWS,
     process::VIEWS,
     rbtree::VIEWS,
     signal::VIEWS,
+    rhashtable::VIEWS,
     slab::alias::VIEWS,
     slab::cache::VIEWS,
     slab::free::VIEWS,

@@ -245,6 +245,20 @@ pub static WALKERS: &[WalkerEntry] = &[
         walk: |cx, at, visit| hlist(cx, Hlist::Plain, needed(at)?, 0, visit),
     },
     WalkerEntry {
+        name: "hlist_bl",
+        doc: "walk the entries of the list whose struct hlist_bl_head is at the address",
+        item: "struct hlist_bl_node",
+        address: Address::Required,
+        walk: |cx, at, visit| hlist(cx, Hlist::Locked, needed(at)?, 0, visit),
+    },
+    WalkerEntry {
+        name: "hlist_nulls",
+        doc: "walk the entries of the list whose struct hlist_nulls_head is at the address",
+        item: "struct hlist_nulls_node",
+        address: Address::Required,
+        walk: |cx, at, visit| hlist(cx, Hlist::Nulls, needed(at)?, 0, visit),
+    },
+    WalkerEntry {
         name: "llist",
         doc: "walk the entries of the list whose struct llist_head is at the address",
         item: "struct llist_node",

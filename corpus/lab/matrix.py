@@ -56,6 +56,33 @@ A72 = "cortex-a72"
 A76 = "cortex-a76"  # with 16 KiB pages, without 52-bit addresses
 ARM_MAX = "max,pauth-impdef=on"  # the architected hash of PAC takes TCG most of its time
 
+# hooks into the kernel, System V's objects by hand, and the rest of what /proc says of the machine
+HOOKED = """step hooks
+echo 'p:lab_open do_sys_openat2' > /sys/kernel/tracing/kprobe_events
+echo 1 > /sys/kernel/tracing/events/kprobes/lab_open/enable
+echo vfs_read > /sys/kernel/tracing/set_ftrace_filter
+ip route add 203.0.113.0/24 via 192.0.2.9 2>/dev/null
+ip route add blackhole 203.0.113.128/25 2>/dev/null
+ip -6 route add 2001:db8:1::/48 dev lo 2>/dev/null
+ip neigh add 192.0.2.9 lladdr 02:00:00:00:00:09 dev lab_dummy0 2>/dev/null
+ls /tmp > /dev/null
+"""
+MACHINE = """step machine
+mkdir -p /truth/net /truth/sysvipc
+proc cmdline version modules iomem ioports devices net/tcp net/tcp6 net/udp net/udp6 net/raw net/unix net/netlink \\
+    net/packet net/route net/ipv6_route net/fib_trie net/arp net/if_inet6 net/dev sysvipc/shm sysvipc/sem sysvipc/msg
+sysctl -a > /truth/sysctl 2>/dev/null
+cat /sys/kernel/debug/kprobes/list > /truth/kprobes
+cat /sys/kernel/tracing/enabled_functions > /truth/enabled_functions
+ip addr > /truth/ip.addr
+ip route show table all > /truth/ip.route
+ls -d /sys/bus/*/devices/* /sys/class/*/* > /truth/sysfs.devices
+ls -d /sys/bus/*/drivers/* > /truth/sysfs.drivers
+grep -s . /sys/module/*/parameters/* > /truth/parameters
+proc softirqs interrupts timer_list
+"""
+hooked = "step mods\nmods\nnet\nactors\n" + HOOKED + MACHINE
+
 # name -> what to boot, what it does, what to write down. `files`: vmcore name -> QEMU's format
 MATRIX = {
     "k612-dbg": dict(kernel="k612", script=rich, append=DEBUG),
@@ -120,6 +147,9 @@ MATRIX = {
     "a612-16k-plain": dict(kernel="a612-16k", script=plain + "traceagain\n", append=PLAIN, cpu=A76),
     "a72-dbg": dict(kernel="a72", script=rich, append=DEBUG, cpu=ARM_MAX),
     "a72-16k-plain": dict(kernel="a72-16k", script=plain + "traceagain\n", append=PLAIN, cpu=ARM_MAX),
+    # what is hooked into the kernel, and all that /proc and /sys say of devices, settings, parameters, routes
+    **{f"{k}-machine": dict(kernel=k, script=hooked, append=PLAIN) for k in ("k612", "k61", "k510", "k72")},
+    "a612-machine": dict(kernel="a612", script=hooked, append=PLAIN, cpu=A72),
     # for the corpus
     "small-k612-uaf": dict(kernel="k612", script=small.format(first="", ring=640, story="story spill"), append=f"{DEBUG} {QUIET}", **SMALL),
     "small-k61-uaf": dict(kernel="k61", script=small.format(first="", ring=640, story="story spill"), append=f"{DEBUG} {QUIET}",
