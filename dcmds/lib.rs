@@ -3,6 +3,7 @@
 //! **Invariant:** a dcmd emits rows; it prints nothing and holds no kernel layout of its own.
 
 mod history;
+mod member;
 #[cfg(test)]
 mod tests;
 mod words;
@@ -63,6 +64,7 @@ pub mod syscalls;
 pub mod sysctl;
 pub mod timers;
 pub mod typedef;
+pub mod typegraph;
 pub mod types;
 pub mod ustack;
 pub mod vars;
@@ -130,6 +132,7 @@ pub static DCMDS: &[&[DcmdEntry]] = &[
     sysctl::DCMDS,
     timers::DCMDS,
     typedef::DCMDS,
+    typegraph::DCMDS,
     types::DCMDS,
     ustack::DCMDS,
     vars::DCMDS,

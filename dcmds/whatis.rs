@@ -39,12 +39,18 @@
 //!
 //! Every source of an answer is one entry in a table, most specific first; `::whatis` asks them in turn.
 
+mod code;
 mod memory;
+mod number;
 mod slab;
 mod symbol;
 mod task;
+mod user;
 
+use crate::member::{self, plus};
 use engine::{IntoRow, Schema, prelude::*};
+use std::sync::Arc;
+use walkers::page::PageMap;
 
 /// What a source knows of an address.
 pub struct Answer {
@@ -56,6 +62,8 @@ pub struct Answer {
     pub name: Option<String>,
     /// `allocated`, `freed`, …
     pub state: Option<&'static str>,
+    /// the C type of the object, with the member that the address is in
+    pub member: Option<Arc<str>>,
     /// the sentence behind `ADDRESS is `
     pub text: String,
     /// more, a line each
@@ -63,27 +71,23 @@ pub struct Answer {
 }
 
 impl Answer {
-    /// The sentence `ADDRESS is BASE+OFFSET, WHAT`.
-    fn inside(object: Object, addr: u64, what: &str) -> Answer {
+    /// The sentence `ADDRESS is BASE+OFFSET (MEMBER), WHAT`.
+    fn inside(cx: &Cx<'_>, object: Object, addr: u64, what: &str) -> Answer {
         let offset = addr.wrapping_sub(object.addr) as i64;
-        let text = format!("{:x}{}, {what}", object.addr, plus(offset));
-        Answer { object, offset: Some(offset), name: None, state: None, text, report: Vec::new() }
+        let member = u64::try_from(offset).ok().and_then(|offset| member::name(cx, object.ctype, offset));
+        let typed = member.as_ref().map_or_else(String::new, |member| format!(" ({member})"));
+        let text = format!("{:x}{}{typed}, {what}", object.addr, plus(offset));
+        Answer { offset: Some(offset), member, ..Answer::is(object, text) }
     }
 
     /// The sentence `ADDRESS is WHAT`.
     fn is(object: Object, what: String) -> Answer {
-        Answer { object, offset: None, name: None, state: None, text: what, report: Vec::new() }
+        Answer { object, offset: None, name: None, state: None, member: None, text: what, report: Vec::new() }
     }
 
     fn named(self, name: impl Into<String>) -> Answer {
         Answer { name: Some(name.into()), ..self }
     }
-}
-
-/// `+0`, `+1c`, `-8`: hex without a prefix, as mdb has it here.
-fn plus(offset: i64) -> String {
-    let sign = if offset < 0 { '-' } else { '+' };
-    format!("{sign}{:x}", offset.unsigned_abs())
 }
 
 /// How much is wanted.
@@ -93,6 +97,8 @@ pub struct Want {
     pub bufctl: bool,
     /// more than a sentence
     pub report: bool,
+    /// the type of objects that no cache tells, by what refers to them
+    pub types: bool,
 }
 
 /// A source of answers.
@@ -107,23 +113,28 @@ pub struct Source {
 
 /// All sources, most specific first.
 const SOURCES: &[Source] = &[
+    number::NUMBERS,
     slab::KFENCE,
     slab::OBJECTS,
     slab::SLABS,
     task::STACKS,
+    task::CPU_STACKS,
     symbol::PERCPU,
     symbol::KERNEL,
     symbol::MODULES,
+    code::CODE,
     memory::PAGE_STRUCTS,
     memory::DIRECT_MAP,
     memory::MAPPINGS,
+    user::USERS,
     task::PIDS,
 ];
 
 /// Say what an address is.
 ///
-/// Sources are asked in this order: objects of KFENCE, objects of slab caches, slabs, stacks of tasks, per-CPU memory,
-/// the kernel's image, modules, struct pages, the direct map, other mappings. In a pipe it passes on what the address
+/// Sources are asked in this order: numbers that are no addresses, such as error codes and poison; objects of KFENCE,
+/// objects of slab caches, slabs, stacks of tasks, stacks of CPUs, per-CPU memory, the kernel's image, modules, code made
+/// at run time, struct pages, the direct map, other mappings, memory of processes. In a pipe it passes on what the address
 /// belongs to, with its type where that is known.
 #[derive(Args)]
 pub struct Whatis {
@@ -139,9 +150,15 @@ pub struct Whatis {
     /// keep the order of the addresses: they always keep it
     #[arg(short = 'k', hide = true)]
     keep: bool,
+    /// it is a physical address
+    #[arg(short = 'p', conflicts_with = "identifier")]
+    physical: bool,
     /// one line for each answer, without stacks
     #[arg(short = 'q')]
     quiet: bool,
+    /// say of what type objects of kmalloc() may be; unasked once `::typegraph` has made that out
+    #[arg(short = 't')]
+    types: bool,
     /// say which sources are asked
     #[arg(short = 'v')]
     verbose: bool,
@@ -165,6 +182,9 @@ pub struct WhatisRow {
     /// name of the cache, symbol, module, … that it belongs to
     #[hidden]
     name: Option<String>,
+    /// C type of the object, with the member that the address is in
+    #[hidden]
+    member: Option<String>,
     /// state of a slab object: `allocated`, `freed`, `rcu` (freed, waits for the end of a grace period), `unknown`
     #[hidden]
     state: Option<&'static str>,
@@ -182,10 +202,18 @@ impl Dcmd for Whatis {
     const ROWS: &'static [&'static Schema] = &[WhatisRow::SCHEMA];
 
     fn run(&self, cx: &Cx<'_>, at: Option<Object>, out: &mut Out<'_>) -> Result<()> {
-        let addr = at.map_or(0, |o| o.addr);
-        let want = Want { bufctl: self.bufctl, report: !self.quiet && !self.bufctl };
+        let asked = at.map_or(0, |o| o.addr);
+        // memory is known by its address in the kernel's half; nothing else is known of what has none
+        let addr = if self.physical { virt(cx, asked)? } else { Some(asked) };
+        let want = Want { bufctl: self.bufctl, report: !self.quiet && !self.bufctl, types: self.types };
         let mut known = false;
-        for source in SOURCES.iter().filter(|s| s.identifiers == self.identifier) {
+        let sources = SOURCES.iter().filter(|s| s.identifiers == self.identifier);
+        let physical = Some(&memory::PHYSICAL).filter(|_| self.physical);
+        // of a physical address nothing is left to say by these
+        let virtual_only = [memory::DIRECT_MAP.name, memory::MAPPINGS.name, user::USERS.name, number::NUMBERS.name];
+        for source in sources.filter(|s| !self.physical || !virtual_only.contains(&s.name)).chain(physical) {
+            let addr = if source.name == memory::PHYSICAL.name { Some(asked) } else { addr };
+            let Some(addr) = addr else { continue };
             if self.verbose && !out.piped {
                 out.line(format!("Searching {}...", source.name))?;
             }
@@ -200,22 +228,42 @@ impl Dcmd for Whatis {
                 }
             };
             known = true;
-            out.row(WhatisRow {
-                object: answer.object,
-                addr: Addr(addr),
-                offset: answer.offset,
-                source: source.name,
-                name: answer.name,
-                state: answer.state,
-                text: format!("{addr:x} is {}", answer.text),
-                report: answer.report,
-            })?;
+            out.row(WhatisRow::of(asked, source.name, answer))?;
             if !self.all {
                 return Ok(());
             }
         }
-        if known || out.piped { Ok(()) } else { out.line(format!("{addr:x} is unknown")) }
+        if known || out.piped { Ok(()) } else { out.line(format!("{asked:x} is unknown")) }
     }
+}
+
+impl WhatisRow {
+    fn of(addr: u64, source: &'static str, answer: Answer) -> WhatisRow {
+        WhatisRow {
+            object: answer.object,
+            addr: Addr(addr),
+            offset: answer.offset,
+            source,
+            name: answer.name,
+            state: answer.state,
+            member: answer.member.map(|member| member.to_string()),
+            text: format!("{addr:x} is {}", answer.text),
+            report: answer.report,
+        }
+    }
+}
+
+/// Where the kernel has a physical address: in its image, else in the direct map; `None` of what is no RAM.
+fn virt(cx: &Cx<'_>, pa: u64) -> Result<Option<u64>> {
+    if let Ok(layout) = cx.target.kernel_layout() {
+        let image = pa.wrapping_add(layout.image_offset);
+        if layout.image.contains(&image) {
+            return Ok(Some(image));
+        }
+    }
+    let map = PageMap::of(cx)?;
+    let page = map.address(pa >> map.shift).filter(|_| map.page(pa >> map.shift).is_some());
+    Ok(page.map(|page| page + (pa & ((1 << map.shift) - 1))))
 }
 
 /// The dcmds of this file.

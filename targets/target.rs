@@ -13,7 +13,7 @@ use crate::info::Info;
 use crate::kernel::{self, Evidence, FoundKernel, Kernel, KernelLayout};
 use crate::live::{self, Live, LiveSource};
 use crate::loaded::{KernelFile, Loaded};
-use crate::mmu::{Arch, Mapping, Outcome, Paging, Translation};
+use crate::mmu::{Arch, Mapping, Outcome, Paging, Table, Translation};
 use crate::open::{self, OpenOptions, Opened};
 use crate::order::Order;
 use crate::qmp;
@@ -353,6 +353,23 @@ impl Target {
             Space::User(root) => self.paging(root)?,
         };
         Ok(paging.each(&*self.image, range, keep_going, visit))
+    }
+
+    /// Shows every page table that translates addresses of a range, the top one first, to `visit`, until `keep_going`
+    /// says no. Returns how many are not in the dump.
+    pub fn each_table(
+        &self,
+        space: Space,
+        range: RangeInclusive<u64>,
+        keep_going: &dyn Fn() -> bool,
+        visit: &mut dyn FnMut(Table),
+    ) -> Result<u64, Reason> {
+        let paging = match space {
+            Space::Phys => return Ok(0),
+            Space::Kernel => self.kernel()?.paging,
+            Space::User(root) => self.paging(root)?,
+        };
+        Ok(paging.tables(&*self.image, range, keep_going, visit))
     }
 
     /// The page tables of a process.

@@ -249,6 +249,19 @@ impl Shape {
     }
 }
 
+/// The `struct page` that speaks for a frame, that of the larger page it is part of, and what it says of the frame's use.
+pub fn one(session: &Session, map: &PageMap, frame: u64) -> Result<(u64, Option<Kind>)> {
+    struct Kept(Shape);
+    let shape = &session.once(|| Ok(Kept(Shape::of(session)?)))?.0;
+    let page = map.page(frame).ok_or_else(|| Error::Unavailable("the page frame has no struct page".into()))?;
+    let bytes = session.bytes(page, shape.size)?;
+    match shape.tail_of(map, Some(page), &bytes) {
+        Some(head) => Ok((head, shape.kind(&session.bytes(head, shape.size)?))),
+        None if shape.buddy.is(&bytes) && !shape.slab.is(&bytes) => Ok((page, Some(Kind::Free))),
+        None => Ok((page, shape.kind(&bytes))),
+    }
+}
+
 /// Frames whose use the kernel's addresses tell.
 #[derive(Default)]
 struct Special {

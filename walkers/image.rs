@@ -1,6 +1,7 @@
 //! The kernel's own image: its segments, by the symbols that the linker script sets (vmlinux.lds.S).
 
-use engine::Session;
+use engine::{Result, Session};
+use std::{ops::Range, sync::Arc};
 
 /// Segments: the symbols at their ends, and what they hold. The first that fits counts.
 const SEGMENTS: &[(&str, &str, &str)] = &[
@@ -12,11 +13,21 @@ const SEGMENTS: &[(&str, &str, &str)] = &[
     ("_text", "_end", "image"),
 ];
 
+struct Segments(Vec<(Range<u64>, &'static str)>);
+
+impl Segments {
+    fn of(session: &Session) -> Result<Arc<Segments>> {
+        session.once(|| {
+            let range = |(start, end, name): &(&str, &str, &'static str)| {
+                Some((session.kernel_symbol(start)?..session.kernel_symbol(end)?, *name))
+            };
+            Ok(Segments(SEGMENTS.iter().filter_map(range).collect()))
+        })
+    }
+}
+
 /// The segment of the kernel's image that an address lies in.
 pub fn segment(session: &Session, addr: u64) -> Option<&'static str> {
-    let within = |(start, end, _): &&(&str, &str, &str)| {
-        let (start, end) = (session.kernel_symbol(start), session.kernel_symbol(end));
-        start.zip(end).is_some_and(|(start, end)| (start..end).contains(&addr))
-    };
-    SEGMENTS.iter().find(within).map(|(_, _, name)| *name)
+    let segments = Segments::of(session).ok()?;
+    segments.0.iter().find(|(range, _)| range.contains(&addr)).map(|(_, name)| *name)
 }

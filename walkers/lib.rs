@@ -10,9 +10,11 @@ pub mod bpf;
 pub mod cgroup;
 pub mod clock;
 pub mod clocksource;
+pub mod code_image;
 pub mod container;
 pub mod corefile;
 pub mod cpu;
+pub mod cpu_stack;
 pub mod cpumask;
 pub mod cred;
 pub mod dentry;
@@ -41,6 +43,7 @@ pub mod net;
 pub mod notifier;
 pub mod ns;
 pub mod page;
+pub mod page_use;
 pub mod pagecache;
 pub mod param;
 pub mod percpu;
@@ -54,6 +57,8 @@ pub mod rhashtable;
 pub mod search;
 pub mod signal;
 pub mod slab;
+pub mod spaces;
+pub mod special;
 pub mod stackdepot;
 pub mod static_key;
 pub mod super_block;
@@ -63,6 +68,7 @@ pub mod system;
 pub mod task;
 pub mod task_stack;
 pub mod timer;
+pub mod typegraph;
 pub mod unwind;
 pub mod user;
 pub mod ustack;
@@ -120,6 +126,7 @@ pub static WALKERS: &[&[WalkerEntry]] = &[
     static_key::WALKERS,
     super_block::WALKERS,
     task::WALKERS,
+    typegraph::WALKERS,
     vma::WALKERS,
     xarray::WALKERS,
 ];
@@ -137,6 +144,7 @@ pub static VIEWS: &[&[ViewEntry]] = &[
     cred::VIEWS,
     clocksource::VIEWS,
     container::VIEWS,
+    code_image::VIEWS,
     dentry::VIEWS,
     dmesg::VIEWS,
     epoll::VIEWS,
@@ -172,6 +180,7 @@ pub static VIEWS: &[&[ViewEntry]] = &[
     net::skb::VIEWS,
     net::sock::VIEWS,
     net::unix::VIEWS,
+    page_use::VIEWS,
     percpu::VIEWS,
     pipe::VIEWS,
     process::VIEWS,
@@ -182,6 +191,7 @@ pub static VIEWS: &[&[ViewEntry]] = &[
     slab::cache::VIEWS,
     slab::free::VIEWS,
     slab::track::VIEWS,
+    spaces::VIEWS,
     stackdepot::VIEWS,
     super_block::VIEWS,
     syscall::VIEWS,

@@ -405,6 +405,74 @@ pub fn sections(session: &Session, module: &Loaded) -> Result<Sections> {
     Ok(sections)
 }
 
+/// A stretch of memory that a module occupies.
+#[derive(Clone, Debug)]
+pub struct Part {
+    /// its addresses
+    pub range: Range<u64>,
+    /// the module's name
+    pub module: Arc<str>,
+    /// `text`, `data`, …
+    pub kind: &'static str,
+    /// where its sections begin, with their names, by address
+    sections: Vec<(u64, String)>,
+}
+
+impl Part {
+    /// The section that an address lies in, or behind.
+    pub fn section(&self, addr: u64) -> Option<&str> {
+        let next = self.sections.partition_point(|(start, _)| *start <= addr);
+        Some(self.sections.get(next.checked_sub(1)?)?.1.as_str())
+    }
+}
+
+/// The memory of all modules.
+#[derive(Debug, Default)]
+pub struct Parts(Vec<Part>);
+
+impl Parts {
+    /// The session's.
+    pub fn of(session: &Session) -> Result<Arc<Parts>> {
+        session.once(|| Parts::read(session))
+    }
+
+    fn read(session: &Session) -> Result<Parts> {
+        let mut parts = Vec::new();
+        for loaded in session.symbols.modules(session) {
+            let memory = match session.view::<Module>(loaded.addr).and_then(|module| module.memory(session)) {
+                Err(e) if e.is_control() => return Err(e),
+                memory => memory.unwrap_or_default(),
+            };
+            let sections = match sections(session, loaded) {
+                Err(e) if e.is_control() => return Err(e),
+                sections => sections.unwrap_or_default().addresses,
+            };
+            for (kind, range) in memory {
+                let inside = sections.iter().filter(|(_, at)| range.contains(at));
+                // sections that were freed have had their addresses used for others
+                let init = kind.starts_with("init");
+                let inside = inside.filter(|(name, _)| name.starts_with(".init") == init);
+                let mut inside: Vec<(u64, String)> = inside.map(|(name, at)| (*at, name.clone())).collect();
+                inside.sort_unstable();
+                parts.push(Part { range, module: loaded.name.clone(), kind, sections: inside });
+            }
+        }
+        parts.sort_unstable_by_key(|part| part.range.start);
+        Ok(Parts(parts))
+    }
+
+    /// All of them, by address.
+    pub fn all(&self) -> &[Part] {
+        &self.0
+    }
+
+    /// The one that an address lies in.
+    pub fn at(&self, addr: u64) -> Option<&Part> {
+        let next = self.0.partition_point(|part| part.range.start <= addr);
+        self.0.get(next.checked_sub(1)?).filter(|part| part.range.contains(&addr))
+    }
+}
+
 /// The build-id of an ELF note (`Elf64_Nhdr`, include/uapi/linux/elf.h), in hex.
 fn build_id(session: &Session, note: u64) -> Result<Option<String>> {
     const NT_GNU_BUILD_ID: u32 = 3;

@@ -118,6 +118,11 @@ impl Variables {
         })
     }
 
+    /// All of them, by address.
+    pub fn all(&self) -> &[Symbol] {
+        &self.0
+    }
+
     /// The CPU and the variable that an address belongs to.
     pub fn at(&self, session: &Session, addr: u64) -> Result<Option<(u32, &Symbol)>> {
         let percpu = Percpu::of(session)?;
@@ -142,6 +147,8 @@ pub struct Area {
     pub range: Range<u64>,
     /// the CPU
     pub cpu: u32,
+    /// address of the `struct pcpu_chunk` that it is part of; 0 of what was there before there were chunks
+    chunk: u64,
 }
 
 /// A chunk of the per-CPU allocator: `struct pcpu_chunk` (mm/percpu-internal.h). It has one unit for each CPU.
@@ -149,6 +156,11 @@ pub struct Area {
 #[ctype("pcpu_chunk")]
 struct Chunk {
     base_addr: u64,
+    /// a bit for each unit of allocation: set in what is in use
+    alloc_map: u64,
+    /// set where an allocation, or a free stretch, begins, and behind the last
+    bound_map: u64,
+    nr_pages: i32,
 }
 
 /// All memory that is per CPU.
@@ -167,25 +179,25 @@ impl Areas {
             return Ok(Areas::default());
         };
         let size = session.kernel_symbol("pcpu_unit_size").map_or(Ok(0), |at| session.u32(at))?;
-        let mut bases = vec![first];
+        let mut bases = vec![(first, 0)];
         let slots = session.kernel_symbol("pcpu_nr_slots").map_or(Ok(0), |at| session.u32(at))?;
         if let Some(lists) = number("pcpu_chunk_lists")? {
             let link = session.offset("pcpu_chunk", "list")?;
             for slot in 0..u64::from(slots.min(MAX_SLOTS)) {
                 list::list(session, lists.wrapping_add(slot * 16), link, &mut |at| {
-                    bases.push(session.view::<Chunk>(at)?.base_addr);
+                    bases.push((session.view::<Chunk>(at)?.base_addr, at));
                     Ok(())
                 })?;
             }
         }
-        bases.sort_unstable();
-        bases.dedup();
+        bases.sort_unstable_by_key(|(base, chunk)| (*base, std::cmp::Reverse(*chunk)));
+        bases.dedup_by_key(|(base, _)| *base);
         let mut areas = Vec::new();
         for cpu in Percpu::of(session)?.cpus() {
             let offset = session.u64(table.wrapping_add(u64::from(*cpu) * 8))?;
-            for base in &bases {
+            for (base, chunk) in &bases {
                 let start = base.wrapping_add(offset);
-                areas.push(Area { range: start..start.saturating_add(size.into()), cpu: *cpu });
+                areas.push(Area { range: start..start.saturating_add(size.into()), cpu: *cpu, chunk: *chunk });
             }
         }
         areas.sort_unstable_by_key(|area| area.range.start);
@@ -201,6 +213,46 @@ impl Areas {
     pub fn at(&self, addr: u64) -> Option<&Area> {
         let next = self.0.partition_point(|area| area.range.start <= addr);
         self.0.get(next.checked_sub(1)?).filter(|area| area.range.contains(&addr))
+    }
+}
+
+/// What `alloc_percpu()` gave out (mm/percpu.c).
+pub struct Allocations;
+
+/// `PCPU_MIN_ALLOC_SIZE`: bytes that a bit of the maps stands for.
+const UNIT: u64 = 4;
+/// More pages than a chunk has for one CPU.
+const MAX_PAGES: u64 = 1 << 16;
+
+impl Allocations {
+    /// The allocation, or the free stretch, of an area that an address lies in: its start, its bytes, and whether it is in
+    /// use. `None` if the area's chunk is not known, or if its maps cannot be read.
+    pub fn of(session: &Session, area: &Area, addr: u64) -> Result<Option<(u64, u64, bool)>> {
+        if area.chunk == 0 {
+            return Ok(None);
+        }
+        let found = session.view::<Chunk>(area.chunk).and_then(|chunk| {
+            let pages = u64::try_from(chunk.nr_pages).unwrap_or(0).min(MAX_PAGES);
+            let bits = pages * session.target.page_size() / UNIT;
+            let start = addr.wrapping_sub(area.range.start) / UNIT;
+            if start >= bits {
+                return Ok(None);
+            }
+            let read = |map: u64| session.bytes(map, (bits / 8) as usize + 8);
+            let (used, bounds) = (read(chunk.alloc_map)?, read(chunk.bound_map)?);
+            let set = |map: &[u8], bit: u64| map.get((bit / 8) as usize).is_some_and(|b| b >> (bit % 8) & 1 == 1);
+            // a free stretch ends where something in use begins, too
+            let state = set(&used, start);
+            let limit = |bit: &u64| set(&bounds, *bit) || set(&used, *bit) != state;
+            let first =
+                (1..=start).rev().find(limit).map_or(0, |bit| if set(&used, bit) == state { bit } else { bit + 1 });
+            let end = (start + 1..bits).find(limit).unwrap_or(bits);
+            Ok(Some((area.range.start.wrapping_add(first * UNIT), (end - first) * UNIT, state)))
+        });
+        match found {
+            Err(e) if e.is_control() => Err(e),
+            found => Ok(found.ok().flatten()),
+        }
     }
 }
 

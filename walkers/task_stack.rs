@@ -44,7 +44,10 @@ impl Owner {
 
 /// Every task's stack.
 #[derive(Debug, Default)]
-pub struct Stacks(Vec<Stack>);
+pub struct Stacks {
+    stacks: Vec<Stack>,
+    size: u64,
+}
 
 impl Stacks {
     /// The session's.
@@ -68,23 +71,28 @@ impl Stacks {
             }
             Ok(())
         })?;
+        let size = size.filter(|size| *size > 0).unwrap_or(THREAD_SIZE.max(session.target.page_size()));
         for stack in &mut stacks {
-            stack.range.end =
-                stack.range.start.saturating_add(size.unwrap_or(THREAD_SIZE.max(session.target.page_size())));
+            stack.range.end = stack.range.start.saturating_add(size);
         }
         stacks.sort_unstable_by_key(|s| s.range.start);
-        Ok(Stacks(stacks))
+        Ok(Stacks { stacks, size })
+    }
+
+    /// Bytes of each: `THREAD_SIZE`.
+    pub fn size(&self) -> u64 {
+        self.size
     }
 
     /// Their addresses.
     pub fn ranges(&self) -> impl Iterator<Item = Range<u64>> + '_ {
-        self.0.iter().map(|stack| stack.range.clone())
+        self.stacks.iter().map(|stack| stack.range.clone())
     }
 
     /// The stack that an address lies in.
     pub fn at(&self, addr: u64) -> Option<&Stack> {
-        let next = self.0.partition_point(|s| s.range.start <= addr);
-        self.0.get(next.checked_sub(1)?).filter(|s| s.range.contains(&addr))
+        let next = self.stacks.partition_point(|s| s.range.start <= addr);
+        self.stacks.get(next.checked_sub(1)?).filter(|s| s.range.contains(&addr))
     }
 }
 

@@ -2,10 +2,11 @@
 
 use super::{Answer, Source, Want};
 use crate::history;
-use engine::prelude::*;
+use engine::{TypeId, prelude::*};
 use walkers::{
     kfence,
     slab::{self, Cache, Found, Home, Slabs, State, Which},
+    typegraph::{Kept, What},
 };
 
 /// Objects that KFENCE holds.
@@ -25,7 +26,14 @@ fn verb(state: State) -> &'static str {
 }
 
 /// The sentence about an object, and what its address is typed with.
-fn object(cx: &Cx<'_>, addr: u64, found: &Found, cache: &Cache, size: u64, record: Option<u64>) -> Answer {
+fn object(
+    cx: &Cx<'_>,
+    addr: u64,
+    found: &Found,
+    (cache, size): (&Cache, u64),
+    record: Option<u64>,
+    inferred: Option<(Option<TypeId>, String)>,
+) -> Answer {
     let mut what = format!("{} {}", verb(found.state), cache.name());
     if let Some(record) = record {
         what = format!("bufctl {record:x} {what}");
@@ -35,21 +43,46 @@ fn object(cx: &Cx<'_>, addr: u64, found: &Found, cache: &Cache, size: u64, recor
         Ok(offset) if offset >= size => what.push_str(&format!(", behind the object's {size} bytes")),
         Ok(_) => {}
     }
-    let object = Object { addr: found.object, ctype: slab::names::object_type(cx, cache) };
-    Answer { state: Some(found.state.name()), ..Answer::inside(object, addr, &what) }.named(cache.name())
+    let ctype = slab::names::type_of_cache(cx, found.cache);
+    let inferred = if ctype.is_none() { inferred } else { None };
+    if let Some((_, words)) = &inferred {
+        what.push_str(words);
+    }
+    let object = Object { addr: found.object, ctype: ctype.or(inferred.and_then(|(ctype, _)| ctype)) };
+    Answer { state: Some(found.state.name()), ..Answer::inside(cx, object, addr, &what) }.named(cache.name())
+}
+
+/// What type an object may be by what refers to it, and how that is said; if that was asked for, or is known already.
+fn inferred(cx: &Cx<'_>, object: u64, want: Want) -> Result<Option<(Option<TypeId>, String)>> {
+    let kept = if want.types { Some(Kept::of(cx)?) } else { Kept::made(cx) };
+    let Some(kept) = kept else { return Ok(None) };
+    let graph = kept.read();
+    let Some((node, 0)) = graph.nodes.at(object) else { return Ok(None) };
+    let Some(what) = graph.what(node) else { return Ok(None) };
+    let ctype = match what {
+        What::One(shape) => graph.shapes.get(shape).map(|shape| shape.ctype),
+        What::Many(_) | What::Table(_) => None,
+    };
+    let sure = if graph.is_told(node) { "" } else { "possibly " };
+    Ok(Some((ctype, format!(", {sure}{}", graph.spell(what)))))
+}
+
+/// The record of what happened to an object last.
+fn last(cx: &Cx<'_>, found: &Found) -> Result<Option<u64>> {
+    let which = if found.state == State::Allocated { Which::Alloc } else { Which::Free };
+    match slab::track(cx, found.cache, found.object, which) {
+        Err(e) if e.is_control() => Err(e),
+        track => Ok(track.ok().flatten().map(|track| track.addr)),
+    }
 }
 
 fn in_slab(cx: &Cx<'_>, addr: u64, want: Want) -> Result<Option<Answer>> {
     let slabs = Slabs::of(cx)?;
     let Some(found) = slab::find(cx, addr)? else { return Ok(None) };
     let (Home::Slab { .. }, Some(cache)) = (found.home, slabs.caches.get(found.cache)) else { return Ok(None) };
-    // that of what happened last
-    let which = if found.state == State::Allocated { Which::Alloc } else { Which::Free };
-    let record = match slab::track(cx, found.cache, found.object, which) {
-        Ok(Some(track)) if want.bufctl => Some(track.addr),
-        _ => None,
-    };
-    let mut answer = object(cx, addr, &found, cache, cache.object_size.into(), record);
+    let record = if want.bufctl { last(cx, &found)? } else { None };
+    let mut answer =
+        object(cx, addr, &found, (cache, cache.object_size.into()), record, inferred(cx, found.object, want)?);
     if want.report {
         history::tracks(cx, found.cache, found.object, found.state, &mut answer.report)?;
     }
@@ -65,7 +98,7 @@ fn in_pool(cx: &Cx<'_>, addr: u64, want: Want) -> Result<Option<Answer>> {
     let caches = slab::Caches::of(cx)?;
     let Some(cache) = caches.get(found.cache) else { return Ok(Some(nobody())) };
     let bufctl = want.bufctl.then_some(record.at);
-    let mut answer = object(cx, addr, &found, cache, record.size, bufctl);
+    let mut answer = object(cx, addr, &found, (cache, record.size), bufctl, None);
     answer.text.push_str(", held by KFENCE");
     if want.report {
         let freed = record.freed_by(cx)?.filter(|_| found.state != State::Allocated);
@@ -84,6 +117,6 @@ fn beside(cx: &Cx<'_>, addr: u64, _: Want) -> Result<Option<Answer>> {
     let name = slabs.caches.get(slab.cache as usize).map_or("?", Cache::name);
     let ctype = if cx.has_struct("slab") { "slab" } else { "page" };
     let what = format!("in a slab of {name}: struct {ctype} {:x}", slab.addr);
-    let answer = Answer::inside(Object::untyped(slab.base), addr, &what).named(name);
+    let answer = Answer::inside(cx, Object::untyped(slab.base), addr, &what).named(name);
     Ok(Some(Answer { object: cx.object(ctype, slab.addr), ..answer }))
 }

@@ -1,10 +1,12 @@
 //! What has a name, as `::whatis` sees it: the kernel's image, modules, per-CPU variables.
 
 use super::{Answer, Source, Want};
+use crate::member::{self, plus};
 use engine::prelude::*;
 use walkers::{
     image,
-    percpu::{Areas, Percpu, Variables},
+    module::Parts,
+    percpu::{Allocations, Areas, Percpu, Variables},
 };
 
 /// The kernel's image.
@@ -24,12 +26,15 @@ fn symbol(cx: &Cx<'_>, addr: u64) -> (Object, Option<String>) {
 
 fn place(cx: &Cx<'_>, addr: u64, within: &str) -> Answer {
     let (object, name) = symbol(cx, addr);
+    let offset = addr.wrapping_sub(object.addr);
+    let member = member::name(cx, object.ctype, offset);
+    let inside = member.as_ref().filter(|_| offset != 0).map_or_else(String::new, |member| format!(" ({member})"));
     let text = match &name {
-        Some(name) => format!("{name}, in {within}"),
+        Some(name) => format!("{name}{inside}, in {within}"),
         None => format!("in {within}"),
     };
-    let offset = name.is_some().then(|| addr.wrapping_sub(object.addr) as i64);
-    Answer { name, offset, ..Answer::is(object, text) }
+    let offset = name.is_some().then_some(offset as i64);
+    Answer { name, offset, member, ..Answer::is(object, text) }
 }
 
 fn kernel(cx: &Cx<'_>, addr: u64, _: Want) -> Result<Option<Answer>> {
@@ -37,17 +42,18 @@ fn kernel(cx: &Cx<'_>, addr: u64, _: Want) -> Result<Option<Answer>> {
 }
 
 fn module(cx: &Cx<'_>, addr: u64, _: Want) -> Result<Option<Answer>> {
-    // user addresses and the direct map are no module's
+    // user addresses are no module's
     if addr >> 63 == 0 {
         return Ok(None);
     }
-    let found = cx.symbols.modules(cx).iter().find_map(|m| {
-        let part = m.ranges.iter().position(|range| range.contains(&addr))?;
-        Some((m, part))
-    });
-    // a module's text comes first
-    let segment = |part| if part == 0 { "text segment" } else { "memory" };
-    Ok(found.map(|(m, part)| place(cx, addr, &format!("{}'s {}", m.name, segment(part)))))
+    let parts = Parts::of(cx)?;
+    let Some(part) = parts.at(addr) else { return Ok(None) };
+    let within = match part.section(addr) {
+        Some(section) => format!("{}'s {section}", part.module),
+        None if part.kind == "text" => format!("{}'s text segment", part.module),
+        None => format!("{}'s {}", part.module, part.kind),
+    };
+    Ok(Some(place(cx, addr, &within)))
 }
 
 fn percpu(cx: &Cx<'_>, addr: u64, _: Want) -> Result<Option<Answer>> {
@@ -57,20 +63,43 @@ fn percpu(cx: &Cx<'_>, addr: u64, _: Want) -> Result<Option<Answer>> {
     }
     let variables = Variables::of(cx)?;
     let Some((cpu, variable)) = variables.at(cx, addr)? else { return area(cx, addr) };
-    let object =
-        Object { addr: Percpu::of(cx)?.address(variable.addr, cpu)?, ctype: cx.type_of_global(&variable.name) };
+    let ctype = cx.type_of_global(&variable.name);
+    let object = Object { addr: Percpu::of(cx)?.address(variable.addr, cpu)?, ctype };
     let inside = addr.wrapping_sub(object.addr);
     let offset = if inside == 0 { String::new() } else { format!("+{inside:#x}") };
-    let text = format!("{}{offset} of CPU {cpu}, a per-CPU variable", variable.name);
+    let member = member::name(cx, ctype, inside);
+    let what = member.as_ref().filter(|_| inside != 0).map_or_else(String::new, |member| format!(" ({member})"));
+    let text = format!("{}{offset}{what} of CPU {cpu}, a per-CPU variable", variable.name);
     let answer = Answer::is(object, text).named(variable.name.as_str());
-    Ok(Some(Answer { offset: Some(inside as i64), ..answer }))
+    Ok(Some(Answer { offset: Some(inside as i64), member, ..answer }))
 }
 
-/// Per-CPU memory that no symbol names: what `alloc_percpu()` gave out.
+/// Per-CPU memory that no symbol of the kernel names: what `alloc_percpu()` gave out, and what modules have.
 fn area(cx: &Cx<'_>, addr: u64) -> Result<Option<Answer>> {
     let areas = Areas::of(cx)?;
     let Some(area) = areas.at(addr) else { return Ok(None) };
     let pointer = Percpu::of(cx)?.variable(addr, area.cpu).unwrap_or_default();
-    let text = format!("in per-CPU memory of CPU {}: __percpu pointer {pointer:x}", area.cpu);
-    Ok(Some(Answer::is(Object::untyped(addr), text)))
+    if let Some(found) = cx.symbols.modules(cx).iter().find_map(|m| m.symbols.as_ref()?.by_addr(pointer))
+        && pointer.wrapping_sub(found.addr) < found.size
+    {
+        let offset = pointer - found.addr;
+        let name = cx.symbolize(found.addr).unwrap_or_else(|| found.name.clone());
+        let behind = if offset == 0 { String::new() } else { plus(offset as i64) };
+        let text = format!("{name}{behind} of CPU {}, a per-CPU variable", area.cpu);
+        let object = Object { addr: addr - offset, ctype: cx.type_of_symbol(&found) };
+        return Ok(Some(Answer { offset: Some(offset as i64), ..Answer::is(object, text).named(name) }));
+    }
+    let Some((start, len, used)) = Allocations::of(cx, area, addr)? else {
+        let text = format!("in per-CPU memory of CPU {}: __percpu pointer {pointer:x}", area.cpu);
+        return Ok(Some(Answer::is(Object::untyped(addr), text)));
+    };
+    let base = pointer.wrapping_sub(addr.wrapping_sub(start));
+    let (state, verb) = if used { ("allocated", "of the") } else { ("freed", "free:") };
+    let text = if used {
+        format!("of CPU {}, {verb} {len:#x} bytes per CPU that were allocated as __percpu pointer {base:x}", area.cpu)
+    } else {
+        format!("of CPU {}, {verb} {len:#x} bytes of per-CPU memory at __percpu pointer {base:x}", area.cpu)
+    };
+    let answer = Answer::inside(cx, Object::untyped(start), addr, &text);
+    Ok(Some(Answer { state: Some(state), ..answer }))
 }

@@ -234,6 +234,27 @@ impl Types {
         }
     }
 
+    /// [`Types::each_name`], of the sources that [`Types::find_own`] asks.
+    pub fn each_own_name(&self, visit: &mut dyn FnMut(Tag, &str) -> bool) {
+        let mut more = true;
+        for source in self.own_sources() {
+            source.each_name(&mut |tag, name| {
+                more = visit(tag, name);
+                more
+            });
+            if !more {
+                return;
+            }
+        }
+    }
+
+    /// Every complete type of that name in any of the sources that [`Types::find_own`] asks: the kernel and each module
+    /// may have one of their own.
+    pub fn find_everywhere(&self, tag: Tag, name: &str) -> Vec<TypeId> {
+        let complete = |id: &TypeId| !matches!(self.get(*id).as_deref(), Some(Type::Forward { .. }) | None);
+        self.own_sources().iter().flat_map(|source| source.find(tag, name)).filter(complete).collect()
+    }
+
     /// The id of a type that belongs to no source; equal types get equal ids.
     pub fn make(&self, node: Type) -> TypeId {
         if let Some(&local) = read(&self.made).ids.get(&node) {

@@ -338,6 +338,11 @@ impl Session {
         }
     }
 
+    /// Such a value if somebody has needed it.
+    pub fn kept<T: Any + Send + Sync>(&self) -> Option<Arc<T>> {
+        self.cached()
+    }
+
     fn cached<T: Any + Send + Sync>(&self) -> Option<Arc<T>> {
         let cache = self.cache.lock().unwrap_or_else(PoisonError::into_inner);
         let kept = cache.get(&RustType::of::<T>())?;

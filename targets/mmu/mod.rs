@@ -13,7 +13,7 @@ mod x86_64;
 
 pub use bare::BareTables;
 pub(crate) use tlb::Tlb;
-pub use visit::{Mapping, Outcome};
+pub use visit::{Mapping, Outcome, Table};
 
 use crate::error::Reason;
 use crate::image::Image;

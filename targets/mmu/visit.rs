@@ -61,6 +61,60 @@ impl Paging {
     }
 }
 
+/// A page table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Table {
+    /// Its physical address.
+    pub pa: u64,
+    /// 1 for one whose entries are pages.
+    pub level: u8,
+    /// The first virtual address that it translates.
+    pub va: u64,
+}
+
+impl Paging {
+    /// Shows every page table that translates addresses of `range` to `visit`, a table before those below it, until
+    /// `keep_going` says no. How many could not be read is returned.
+    pub fn tables(
+        self,
+        image: &dyn Image,
+        range: RangeInclusive<u64>,
+        keep_going: &dyn Fn() -> bool,
+        visit: &mut dyn FnMut(Table),
+    ) -> u64 {
+        let upper = if self.arch == Arch::Aarch64 { self.canonical(1 << 55) } else { 0 };
+        let halves = self.lower.map(|lower| (lower, 0)).into_iter().chain([(self.root, upper)]);
+        let mut open: Vec<Table> = halves.map(|(pa, va)| Table { pa, level: self.levels, va }).collect();
+        // at most one entry per page of the dump and level: the tour ends
+        let (mut seen, mut unreadable) = (HashSet::new(), 0);
+        while let Some(table) = open.pop().filter(|_| keep_going()) {
+            if !seen.insert((table.pa, table.level)) {
+                continue;
+            }
+            visit(table);
+            if table.level <= 1 {
+                continue;
+            }
+            let Ok(bytes) = image.bytes(table.pa, 8 * self.entries(table.level) as usize) else {
+                unreadable += 1;
+                continue;
+            };
+            let shift = self.shift(table.level);
+            for (index, entry) in (0u64..).zip(bytes.as_chunks().0) {
+                let va = self.canonical(table.va | index << shift);
+                if va | ((1 << shift) - 1) < *range.start() || va > *range.end() {
+                    continue;
+                }
+                if let Entry::Table(pa) = self.decode(u64::from_le_bytes(*entry), table.level, &mut Flags::ALL.clone())
+                {
+                    open.push(Table { pa, level: table.level - 1, va });
+                }
+            }
+        }
+        unreadable
+    }
+}
+
 struct Tour<'a> {
     paging: Paging,
     image: &'a dyn Image,

@@ -5,8 +5,9 @@
 //! exactly the size that the cache was made with; what the table says, and a struct of the cache's very name, need
 //! only fit, since some objects have a tail of variable length.
 
-use super::cache::Cache;
+use super::cache::{Cache, Caches};
 use engine::{Tag, TypeId, prelude::*};
+use std::sync::OnceLock;
 
 /// Caches whose name does not tell their objects' type. Several spellings: of newer and older kernels.
 const KNOWN: &[(&str, &[&str])] = &[
@@ -110,6 +111,14 @@ pub fn object_type(session: &Session, cache: &Cache) -> Option<TypeId> {
         session.symbols.modules(session);
         known(session, name, size).or_else(|| guess(session, name, size)).or_else(|| namesake(session, name, size))
     })
+}
+
+/// [`object_type`] of a cache by its number, worked out once.
+pub fn type_of_cache(session: &Session, cache: usize) -> Option<TypeId> {
+    struct Kept(Vec<OnceLock<Option<TypeId>>>);
+    let caches = Caches::of(session).ok()?;
+    let kept = session.once(|| Ok(Kept((0..caches.len()).map(|_| OnceLock::new()).collect()))).ok()?;
+    *kept.0.get(cache)?.get_or_init(|| object_type(session, caches.get(cache)?))
 }
 
 fn known(session: &Session, name: &str, object: u64) -> Option<TypeId> {
