@@ -161,6 +161,27 @@ fn previous(cx: &Cx<'_>, start: u64, addr: u64, count: u64) -> Vec<(u64, String)
     if at == addr { all.into() } else { Vec::new() }
 }
 
+/// The instructions around an address, `count` before and behind it, a line each; that at the address is marked.
+pub fn around(cx: &Cx<'_>, addr: u64, count: u64) -> Vec<String> {
+    let start = cx.symbols.by_addr(cx, addr).filter(|s| s.size <= LARGEST).map(|symbol| symbol.addr);
+    let mut found = start.map_or_else(Vec::new, |start| previous(cx, start, addr, count));
+    let mut at = addr;
+    for _ in 0..=count {
+        let Ok((text, len)) = instruction(cx, Space::Kernel, at) else { break };
+        // what fills the room between functions
+        if at != addr && text.trim() == "int3" {
+            break;
+        }
+        found.push((at, text));
+        at = at.saturating_add(len as u64);
+    }
+    let line = |(at, text): (u64, String)| {
+        let (mark, label) = (if at == addr { "=> " } else { "   " }, format!("{}:", cx.sym(at)));
+        format!("{mark}{label:<32}{text}")
+    };
+    found.into_iter().map(line).collect()
+}
+
 /// One instruction; bytes that are none are shown as what they are.
 fn instruction(cx: &Cx<'_>, space: Space, addr: u64) -> Result<(String, usize)> {
     if let Some(found) = disassemble_in(cx, space, addr) {

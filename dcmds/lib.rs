@@ -13,7 +13,9 @@ pub mod aggregate;
 pub mod args;
 pub mod blk;
 pub mod bpf;
+pub mod blocked;
 pub mod context;
+pub mod cpuinfo;
 pub mod cred;
 pub mod dentry;
 pub mod devices;
@@ -24,6 +26,7 @@ pub mod filter;
 pub mod fuser;
 pub mod gcore;
 pub mod help;
+pub mod hung;
 pub mod inode;
 pub mod ipcs;
 pub mod irqs;
@@ -33,6 +36,7 @@ pub mod kmem;
 pub mod kmem_log;
 pub mod kmem_verify;
 pub mod machine;
+pub mod locks;
 pub mod macros;
 pub mod mappings;
 pub mod modparam;
@@ -43,6 +47,7 @@ pub mod namespaces;
 pub mod netdev;
 pub mod netstat;
 pub mod nm;
+pub mod panicinfo;
 pub mod pfiles;
 pub mod pipe;
 pub mod print;
@@ -63,6 +68,7 @@ pub mod status;
 pub mod syscalls;
 pub mod sysctl;
 pub mod timers;
+pub mod triage;
 pub mod typedef;
 pub mod typegraph;
 pub mod types;
@@ -84,6 +90,8 @@ pub static DCMDS: &[&[DcmdEntry]] = &[
     bpf::DCMDS,
     context::DCMDS,
     cred::DCMDS,
+    blocked::DCMDS,
+    cpuinfo::DCMDS,
     dentry::DCMDS,
     devices::DCMDS,
     dis::DCMDS,
@@ -95,6 +103,7 @@ pub static DCMDS: &[&[DcmdEntry]] = &[
     help::DCMDS,
     ipcs::DCMDS,
     irqs::DCMDS,
+    hung::DCMDS,
     kgrep::DCMDS,
     inode::DCMDS,
     kernels::DCMDS,
@@ -102,6 +111,7 @@ pub static DCMDS: &[&[DcmdEntry]] = &[
     kmem_log::DCMDS,
     kmem_verify::DCMDS,
     machine::DCMDS,
+    locks::DCMDS,
     macros::DCMDS,
     mappings::DCMDS,
     modparam::DCMDS,
@@ -114,6 +124,7 @@ pub static DCMDS: &[&[DcmdEntry]] = &[
     nm::DCMDS,
     pfiles::DCMDS,
     pipe::DCMDS,
+    panicinfo::DCMDS,
     print::DCMDS,
     probes::DCMDS,
     ps::DCMDS,
@@ -131,6 +142,7 @@ pub static DCMDS: &[&[DcmdEntry]] = &[
     syscalls::DCMDS,
     sysctl::DCMDS,
     timers::DCMDS,
+    triage::DCMDS,
     typedef::DCMDS,
     typegraph::DCMDS,
     types::DCMDS,

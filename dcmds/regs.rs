@@ -1,4 +1,4 @@
-//! Registers at the moment of the dump: `::regs`, `$r`.
+//! Registers at the moment of the dump: `::regs`, `$r`, `::cpuregs`, `::stackregs`.
 //!
 //! ```console
 //! > ::regs | ::where register == "rip"
@@ -7,6 +7,10 @@
 //! ```
 
 use engine::prelude::*;
+use walkers::{
+    cpu, crash,
+    unwind::{self, End},
+};
 
 /// Show the registers of the CPU that crashed, or of another.
 ///
@@ -36,7 +40,7 @@ pub struct RegRow {
 
 impl Dcmd for Regs {
     const NAME: &'static str = "regs";
-    const ALIASES: &'static [&'static str] = &["$r"];
+    const ALIASES: &'static [&'static str] = &["$r", "cpuregs"];
     const ADDRESS: Address = Address::None;
     const ROWS: &'static [&'static engine::Schema] = &[<RegRow as engine::IntoRow>::SCHEMA];
 
@@ -62,5 +66,53 @@ impl Dcmd for Regs {
     }
 }
 
+/// Show the registers that were saved on a task's stack when it was interrupted: by an exception, an interrupt, or the
+/// system call that it is in.
+///
+/// Without an address, those of what ran on the CPU that panicked.
+#[derive(Args)]
+pub struct Stackregs {}
+
+/// A register that was saved.
+#[derive(Row)]
+struct SavedRow {
+    /// the `struct pt_regs` that has it
+    at: Addr,
+    /// the function that was interrupted; `user` for user code
+    function: String,
+    /// the register's name
+    register: String,
+    /// its value
+    value: Object,
+    /// the symbol that the value is in
+    symbol: Option<String>,
+}
+
+impl Dcmd for Stackregs {
+    const NAME: &'static str = "stackregs";
+    const ROWS: &'static [&'static engine::Schema] = &[<SavedRow as engine::IntoRow>::SCHEMA];
+
+    fn run(&self, cx: &Cx<'_>, at: Option<Object>, out: &mut Out<'_>) -> Result<()> {
+        let task = match at {
+            Some(at) => at.addr,
+            None => cpu::current(cx, cpu::panicked(cx).unwrap_or(0))?,
+        };
+        let trace = unwind::of_task(cx, task)?;
+        let mut saved: Vec<(u64, String)> =
+            trace.frames.iter().filter_map(|frame| Some((frame.regs?, cx.sym(frame.pc)))).collect();
+        if let End::User(Some(regs)) = trace.end {
+            saved.push((regs, "user".into()));
+        }
+        for (at, function) in saved {
+            for (register, value) in crash::saved_registers(cx, at)? {
+                let symbol = if value >> 63 == 1 { cx.symbolize(value) } else { None };
+                let (at, function, value) = (Addr(at), function.clone(), Object::untyped(value));
+                out.row(SavedRow { at, function, register, value, symbol })?;
+            }
+        }
+        Ok(())
+    }
+}
+
 /// The dcmds of this file.
-pub static DCMDS: &[DcmdEntry] = &[DcmdEntry::of::<Regs>()];
+pub static DCMDS: &[DcmdEntry] = &[DcmdEntry::of::<Regs>(), DcmdEntry::of::<Stackregs>()];

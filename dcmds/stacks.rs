@@ -135,7 +135,8 @@ const ON_CPU: &str = "ONPROC";
 const DULL_STATES: &[&str] = &["IDLE", "PARKED", "ZOMBIE", "DEAD"];
 const DULL_SLEEP: &[&str] = &["waitq", "work", "timer", "poll", "epoll", "child", "signal", "socket", "pipe", "tty"];
 
-fn state(letter: char) -> &'static str {
+/// The name of a state, by the letter that /proc has for it.
+pub(crate) fn state(letter: char) -> &'static str {
     STATES.iter().find(|(known, _)| *known == letter).map_or("?", |(_, name)| name)
 }
 

@@ -271,13 +271,14 @@ fn left_out(level: u32) -> Vec<&'static str> {
     kinds.into_iter().enumerate().filter(|(bit, _)| level >> bit & 1 == 1).map(|(_, kind)| kind).collect()
 }
 
-fn utc(time: SystemTime) -> Option<String> {
+/// A moment as people write it.
+pub(crate) fn utc(time: SystemTime) -> Option<String> {
     let seconds = time.duration_since(SystemTime::UNIX_EPOCH).ok()?.as_secs();
     Some(format!("{} UTC", date(i64::try_from(seconds).ok()?)?))
 }
 
 /// `3 days 04:05:06`
-fn duration(seconds: u64) -> String {
+pub(crate) fn duration(seconds: u64) -> String {
     let clock = format!("{:02}:{:02}:{:02}", seconds / 3600 % 24, seconds / 60 % 60, seconds % 60);
     match seconds / 86400 {
         0 => clock,

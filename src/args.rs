@@ -19,7 +19,7 @@ pub enum Way {
 ///
 /// Without -e, -f or piped input it gives a prompt. Exit status: 0 fine, 1 findings (corruption, leaks, a failed
 /// assertion), 2 a command failed or the dump could not be opened, 130 interrupted.
-#[derive(Parser, Debug)]
+#[derive(Parser, Clone, Debug)]
 #[command(name = "kmdb", version, max_term_width = 100)]
 pub struct Cli {
     /// look at the running kernel instead of a dump; every file named is then a debug file
@@ -87,6 +87,19 @@ pub struct Cli {
     /// do not use the VMCOREINFO note: find everything in memory
     #[arg(long)]
     pub ignore_vmcoreinfo: bool,
+
+    /// say what happened in each of the dumps, one row each; all files are then dumps. The exit status is 1 if one of them
+    /// crashed, 2 if one could not be opened
+    #[arg(long, conflicts_with_all = ["live", "qmp", "load_address", "execute", "file"])]
+    pub triage: bool,
+
+    /// with --triage: without looking for damage in slabs
+    #[arg(long, requires = "triage")]
+    pub quick: bool,
+
+    /// write what `::triage` says of the dump to this file, a page for browsers that needs nothing else
+    #[arg(long, value_name = "FILE", conflicts_with = "triage")]
+    pub triage_html: Option<PathBuf>,
 
     /// do not read ~/.config/kmdb/kmdbrc and ~/.kmdbrc
     #[arg(short = 'S', long = "no-rc", visible_alias = "norc")]

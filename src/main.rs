@@ -15,6 +15,7 @@ mod open;
 mod registry;
 mod render;
 mod repl;
+mod triage;
 
 use args::Cli;
 use batch::End;
@@ -45,7 +46,8 @@ fn main() -> ExitCode {
         return if written.is_ok() { ExitCode::SUCCESS } else { ExitCode::from(2) };
     }
     let terminal = io::stdout().is_terminal() && (io::stdin().is_terminal() || open::is_stdin(&cli));
-    let interactive = cli.execute.is_empty() && cli.file.is_empty() && terminal;
+    let asked = !cli.execute.is_empty() || !cli.file.is_empty() || cli.triage || cli.triage_html.is_some();
+    let interactive = !asked && terminal;
     let program = Program {
         format: cli.output,
         color: io::stdout().is_terminal() && !render::is_dumb() && !no_color(),
@@ -71,6 +73,9 @@ fn main() -> ExitCode {
 }
 
 fn run(cli: &Cli, program: &Program, interactive: bool) -> anyhow::Result<End> {
+    if cli.triage {
+        return triage::run(cli, program).map(|()| End::Done);
+    }
     let session = open::session(cli, program)?;
     catch_interrupts(session.interrupt.clone())?;
     let env = Env::default();
@@ -107,7 +112,14 @@ fn answer(cli: &Cli, program: &Program, interactive: bool, session: &Session, en
             end => return Ok(end),
         }
     }
-    match (cli.execute.is_empty() && cli.file.is_empty(), interactive) {
+    if let Some(path) = &cli.triage_html {
+        let command = format!("::triage -o '{}'", path.to_string_lossy().replace('\'', "\\'"));
+        match batch::run_lines(&cx, program, None, command.as_bytes())? {
+            End::Done => {}
+            end => return Ok(end),
+        }
+    }
+    match (cli.execute.is_empty() && cli.file.is_empty() && cli.triage_html.is_none(), interactive) {
         (true, true) => repl::run(&cx, program, cli.dump.as_deref().filter(|_| !cli.live)),
         (true, false) if open::is_stdin(cli) => {
             anyhow::bail!("the dump is standard input: give commands with -e, or in a file with -f")

@@ -7,6 +7,8 @@
 pub mod anchors;
 pub mod blk;
 pub mod bpf;
+pub mod blocked;
+pub mod bug;
 pub mod cgroup;
 pub mod clock;
 pub mod clocksource;
@@ -16,6 +18,7 @@ pub mod corefile;
 pub mod cpu;
 pub mod cpu_stack;
 pub mod cpumask;
+pub mod crash;
 pub mod cred;
 pub mod dentry;
 pub mod device;
@@ -34,6 +37,7 @@ pub mod kfence;
 pub mod kmem_log;
 pub mod list;
 pub mod list_lru;
+pub mod locks;
 pub mod lookup;
 pub mod maple;
 pub mod mm;
@@ -54,6 +58,7 @@ pub mod rbtree;
 pub mod rcu;
 pub mod resource;
 pub mod rhashtable;
+pub mod rq;
 pub mod search;
 pub mod signal;
 pub mod slab;
@@ -145,6 +150,10 @@ pub static VIEWS: &[&[ViewEntry]] = &[
     clocksource::VIEWS,
     container::VIEWS,
     code_image::VIEWS,
+    blocked::VIEWS,
+    bug::VIEWS,
+    clock::VIEWS,
+    crash::VIEWS,
     dentry::VIEWS,
     dmesg::VIEWS,
     epoll::VIEWS,
@@ -170,6 +179,7 @@ pub static VIEWS: &[&[ViewEntry]] = &[
     irq::VIEWS,
     hrtimer::VIEWS,
     list_lru::VIEWS,
+    locks::VIEWS,
     mm::VIEWS,
     module::VIEWS,
     mount::VIEWS,
@@ -187,6 +197,7 @@ pub static VIEWS: &[&[ViewEntry]] = &[
     rbtree::VIEWS,
     signal::VIEWS,
     rhashtable::VIEWS,
+    rq::VIEWS,
     slab::alias::VIEWS,
     slab::cache::VIEWS,
     slab::free::VIEWS,

@@ -19,6 +19,7 @@ import sys
 import threading
 import time
 
+import crashes
 import elfcore
 import initramfs
 import vm as machine
@@ -160,6 +161,8 @@ MATRIX = {
                              **{**SMALL, "wanted": SMALL["wanted"] + ["overlay", "dummy"]}),
 }
 
+MATRIX.update(crashes.MATRIX)
+
 # makedumpfile's forms of a finished dump: name -> arguments
 FORMS = {"c-d0": "-c -d 0", "z-d0": "-z -d 0", "l-d0": "-l -d 0", "p-d0": "-p -d 0", "u-d0": "-d 0", "d1": "-z -d 1",
          "c-d31": "-c -d 31", "z-d31": "-z -d 31", "l-d31": "-l -d 31", "u-d31": "-d 31", "E-d0": "-E -d 0", "E-d31": "-E -d 31",
@@ -174,7 +177,8 @@ def stamp(recipe):
     with open(f"{LAB}/kern/{recipe['kernel']}/release") as f:
         h.update(f.read().encode())
     guest = [path for path in glob.glob(f"{HERE}/guest/*") if recipe.get("crowd") or not path.endswith("/crowd.c")]
-    for path in sorted(guest + glob.glob(f"{HERE}/labmod/*") + [f"{HERE}/vm.py", f"{HERE}/initramfs.py"]):
+    module = "crasher" if "crash" in recipe else "labmod"
+    for path in sorted(guest + glob.glob(f"{HERE}/{module}/*") + [f"{HERE}/vm.py", f"{HERE}/initramfs.py"]):
         h.update(initramfs.read(path))
     h.update(subprocess.run(["qemu-system-x86_64", "--version"], capture_output=True, check=True).stdout)
     return h.hexdigest()
@@ -212,6 +216,7 @@ def boot_kdump(name, recipe):
     recipe = dict(recipe)
     verb, kernel, interrupted = recipe.pop("kdump"), recipe.pop("kernel"), recipe.pop("interrupted", False)
     script = recipe.pop("script") + f"send\nkdump {verb}\n"
+    wanted = recipe.pop("forms", ("elf", "z-d31", "c-d31", "l-d31", "c-d0", "old-c-d31"))
     disk = f"{LAB}/run/{name}.dump.raw"
     os.makedirs(f"{LAB}/run", exist_ok=True)
     with open(disk, "wb") as f:
@@ -219,15 +224,17 @@ def boot_kdump(name, recipe):
     subprocess.run(["mkfs.ext4", "-q", "-F", disk], check=True)
     new = f"{LAB}/makedumpfile"
     capture = initramfs.base(LAB, kernel, ["virtio_pci", "virtio_blk", "ext4"], init="capture-init")
-    steps = ["try cp /proc/vmcore /mnt/vmcore.elf", "try cp /sys/kernel/vmcoreinfo /mnt/vmcoreinfo"]
-    files = ["vmcore.elf", "capture.dmesg", "capture.cmdline"]
+    steps, files = ["try cp /sys/kernel/vmcoreinfo /mnt/vmcoreinfo"], ["capture.dmesg", "capture.cmdline"]
+    if "elf" in wanted:
+        steps.insert(0, "try cp /proc/vmcore /mnt/vmcore.elf")
+        files.insert(0, "vmcore.elf")
     if os.path.exists(f"{new}/run"):
         for path in [f"{new}/usr/bin/makedumpfile", f"{new}/run"] + glob.glob(f"{new}/usr/lib/x86_64-linux-gnu/*.so*"):
             capture.file("mdf" + path[len(new):], initramfs.read(path))
-        for form in ("z-d31", "c-d31", "l-d31", "c-d0"):
+        for form in filter(wanted.__contains__, ("z-d31", "c-d31", "l-d31", "c-d0")):
             steps.append(f"try /mdf/run --message-level 0 {FORMS[form]} /proc/vmcore /mnt/vmcore.{form}")
             files.append(f"vmcore.{form}")
-    if old := shutil.which("makedumpfile"):
+    if (old := shutil.which("makedumpfile")) and "old-c-d31" in wanted:
         # what a distribution of today does to a kernel of tomorrow
         capture.program(old, "bin/makedumpfile")
         steps.append("try makedumpfile --message-level 0 -c -d 31 /proc/vmcore /mnt/vmcore.old-c-d31")
@@ -238,6 +245,7 @@ def boot_kdump(name, recipe):
     image = capture.done()
 
     def add(cpio):
+        crashes.add_module(LAB, kernel, cpio)
         cpio.file("kdump/vmlinuz", initramfs.read(f"{LAB}/kern/{kernel}/vmlinuz"))
         cpio.file("kdump/initrd", image)
 
@@ -262,6 +270,14 @@ def boot_kdump(name, recipe):
         if os.path.exists(to) and not os.path.getsize(to):
             os.unlink(to)
     os.unlink(disk)
+
+
+def boot_crash(name, recipe):
+    if recipe["by"] == "qemu":
+        return crashes.boot(LAB, name, recipe)
+    left_out = ("crash", "by", "until", "wait", "word")
+    boot_kdump(name, {**{k: v for k, v in recipe.items() if k not in left_out}, "script": crashes.script(recipe),
+                      "kdump": "bring_down", "forms": ("z-d31",)})
 
 
 def forms(name):
@@ -345,7 +361,9 @@ def make(name, fetched, until):
     if shutil.disk_usage(LAB).free < LEAST_ROOM:
         raise Skipped("no room on the disk")
     shutil.rmtree(where, ignore_errors=True)
-    way = boot_kdump if "kdump" in recipe else boot
+    if "/crasher.ko" in recipe.get("crash", "") and not crashes.module(LAB, recipe["kernel"]):
+        raise Skipped(f"no crasher.ko for {recipe['kernel']}")
+    way = boot_crash if "crash" in recipe else boot_kdump if "kdump" in recipe else boot
     try:
         way(name, recipe)
     except RuntimeError:
@@ -359,7 +377,7 @@ def make(name, fetched, until):
     with open(f"{where}/kernel", "w") as f:
         f.write(recipe["kernel"] + "\n")
     booted = time.time() - start
-    if os.path.exists(f"{where}/vmcore.elf") and recipe.get("oracle", True):
+    if os.path.exists(f"{where}/vmcore.elf") and recipe.get("oracle", True) and "crash" not in recipe:
         oracle(name, recipe["kernel"])
     with open(f"{where}/stamp", "w") as f:
         f.write(want)

@@ -18,7 +18,13 @@ pub(super) fn sleeping(session: &Session, task: &Task) -> Result<Trace> {
         let path = format!("thread.cpu_context.{name}");
         session.u64(task.addr.wrapping_add(session.offset("task_struct", &path)?))
     };
-    let first = Frame { pc: session.target.untagged(member("pc")?), sp: member("sp")?, how: How::Switch, exact: false };
+    let first = Frame {
+        pc: session.target.untagged(member("pc")?),
+        sp: member("sp")?,
+        how: How::Switch,
+        exact: false,
+        regs: None,
+    };
     chain(session, task.addr, vec![first], member("fp")?)
 }
 
@@ -27,7 +33,7 @@ pub(super) fn running(session: &Session, task: &Task, regs: &CpuRegs) -> Result<
     let (Some(pc), Some(sp), Some(fp)) = (regs.ip(), regs.sp(), regs.get("x29")) else {
         return Ok(Trace::none("its registers are damaged"));
     };
-    let mut frames = vec![Frame { pc, sp, how: How::Registers, exact: true }];
+    let mut frames = vec![Frame { pc, sp, how: How::Registers, exact: true, regs: None }];
     frames.extend(regs.get("x30").and_then(|lr| leafs_caller(session, pc, lr, sp, fp, How::Registers)));
     chain(session, task.addr, frames, fp)
 }
@@ -39,7 +45,7 @@ fn leafs_caller(session: &Session, pc: u64, lr: u64, sp: u64, fp: u64, how: How)
     let function = |addr| session.symbols.by_addr(session, addr).map(|symbol| symbol.addr);
     let caller = function(lr.wrapping_sub(4))?;
     let recorded = record(session, fp).is_ok_and(|(_, back)| session.target.untagged(back) == lr);
-    (Some(caller) != function(pc) && !recorded).then_some(Frame { pc: lr, sp, how, exact: false })
+    (Some(caller) != function(pc) && !recorded).then_some(Frame { pc: lr, sp, how, exact: false, regs: None })
 }
 
 fn chain(session: &Session, task: u64, mut frames: Vec<Frame>, mut fp: u64) -> Result<Trace> {
@@ -68,12 +74,20 @@ fn chain(session: &Session, task: u64, mut frames: Vec<Frame>, mut fp: u64) -> R
             },
             (_, 0) => break End::Bottom,
             _ => {
+                if let Some(regs) = interrupted(session, fp, next, back) {
+                    fp = match saved(session, regs, &mut frames) {
+                        Ok(fp) => fp,
+                        Err(e) if e.is_control() => return Err(e),
+                        Err(e) => break End::Broken(e.kind()),
+                    };
+                    continue;
+                }
                 let back = session.target.untagged(back); // of the signature that pointer authentication puts into it
                 let pc = session.target.untagged(trampolines.undo(back, fp.wrapping_add(16)));
                 if session.symbolize(pc).is_none() {
                     break End::Broken(format!("{pc:x} is no known code"));
                 }
-                frames.push(Frame { pc, sp: fp.wrapping_add(16), how: How::FramePointer, exact: false });
+                frames.push(Frame { pc, sp: fp.wrapping_add(16), how: How::FramePointer, exact: false, regs: None });
                 fp = next;
             }
         }
@@ -101,12 +115,26 @@ fn meta(session: &Session, fp: u64, frames: &mut Vec<Frame>) -> Result<Option<u6
             Err(Error::Corrupt { addr: fp, what: format!("a frame record of unknown kind {kind}") })
         };
     }
-    let regs = fp.wrapping_sub(record);
+    saved(session, fp.wrapping_sub(record), frames).map(Some)
+}
+
+/// The `struct pt_regs` around a frame record that has what is in the registers: what the kernel makes where it is
+/// interrupted, before Linux 6.13.
+fn interrupted(session: &Session, fp: u64, next: u64, back: u64) -> Option<u64> {
+    let regs = fp.wrapping_sub(session.offset("pt_regs", "stackframe").ok()?);
+    let has = |path, value| {
+        session.offset("pt_regs", path).and_then(|at| session.u64(regs.wrapping_add(at))).is_ok_and(|is| is == value)
+    };
+    (has("pc", back) && has("regs[29]", next)).then_some(regs)
+}
+
+/// Pushes the frame whose registers were saved there, and returns its frame pointer.
+fn saved(session: &Session, regs: u64, frames: &mut Vec<Frame>) -> Result<u64> {
     let get = |path| session.u64(regs.wrapping_add(session.offset("pt_regs", path)?));
     let (pc, sp, fp) = (session.target.untagged(get("pc")?), get("sp")?, get("regs[29]")?);
-    frames.push(Frame { pc, sp, how: How::Saved, exact: true });
+    frames.push(Frame { pc, sp, how: How::Saved, exact: true, regs: Some(regs) });
     frames.extend(leafs_caller(session, pc, get("regs[30]")?, sp, fp, How::Saved));
-    Ok(Some(fp))
+    Ok(fp)
 }
 
 /// At the last record: it lies in the `struct pt_regs` of user code, if any of that was ever run.

@@ -37,15 +37,29 @@ pub(super) fn caller(session: &Session, ip: u64, sp: u64) -> Option<Caller> {
         Ok(()) => prologue(&code, ip.wrapping_sub(function)),
         Err(_) => Pushed::default(),
     };
-    let back = |slot: u64| session.u64(slot).ok().filter(|back| calls(session, *back, function));
+    let direct = |slot: u64| session.u64(slot).ok().filter(|back| calls(session, *back, function));
+    let indirect = |slot: u64| session.u64(slot).ok().filter(|back| calls_what_a_register_holds(session, *back));
     let slot = sp.wrapping_add(pushed.depth);
-    if let Some(ip) = back(slot) {
+    if let Some(ip) = direct(slot).or_else(|| indirect(slot)) {
         let bp = pushed.bp.and_then(|depth| session.u64(slot.wrapping_sub(depth)).ok());
         return Some(Caller { ip, sp: slot.wrapping_add(8), bp });
     }
-    (0..REACH / 8)
-        .map(|i| sp.wrapping_add(8 * i))
-        .find_map(|slot| Some(Caller { ip: back(slot)?, sp: slot.wrapping_add(8), bp: None }))
+    let slots = || (0..REACH / 8).map(|i| sp.wrapping_add(8 * i));
+    let found = slots().find_map(|slot| Some((direct(slot)?, slot)));
+    let (ip, slot) = found.or_else(|| slots().find_map(|slot| Some((indirect(slot)?, slot))))?;
+    Some(Caller { ip, sp: slot.wrapping_add(8), bp: None })
+}
+
+/// Whether a call through a pointer is in front of a return address: `call *%reg`, or of a thunk that jumps there.
+fn calls_what_a_register_holds(session: &Session, back: u64) -> bool {
+    let mut call = [0; 5];
+    if back >> 63 == 0 || session.symbolize(back).is_none() || session.read(back.wrapping_sub(5), &mut call).is_err() {
+        return false;
+    }
+    let [first, distance @ ..] = call;
+    let target = back.wrapping_add_signed(i32::from_le_bytes(distance).into());
+    let thunk = || session.symbols.by_addr(session, target).is_some_and(|s| s.name.starts_with("__x86_indirect_thunk"));
+    (first == 0xe8 && thunk()) || matches!(call, [.., 0xff, 0xd0..=0xd7])
 }
 
 /// Whether a call of the function is in front of a return address.

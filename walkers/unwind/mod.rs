@@ -14,12 +14,18 @@ mod x86;
 #[doc(hidden)]
 pub use orc::look_up as look_up_orc;
 
-use crate::{cpu, percpu::Percpu, task::Task};
+use crate::{
+    cpu,
+    percpu::Percpu,
+    task::{self, Task},
+};
 use engine::{
     ViewEntry,
     prelude::*,
     targets::{Arch, CpuRegs, RegSource},
 };
+use rayon::prelude::*;
+use std::sync::Arc;
 
 /// How a frame was found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -71,6 +77,8 @@ pub struct Frame {
     pub how: How,
     /// Whether `pc` is the instruction that was interrupted; else it lies behind a call.
     pub exact: bool,
+    /// where its registers were saved, if an interrupt or exception came: a `struct pt_regs`
+    pub regs: Option<u64>,
 }
 
 /// Where a trace ended.
@@ -187,6 +195,40 @@ pub fn of_task(session: &Session, addr: u64) -> Result<Trace> {
     match trace {
         Err(e) if e.is_unreadable() => Ok(Trace::none(e.kind())),
         result => result,
+    }
+}
+
+/// The call stack of every thread.
+#[derive(Debug, Default)]
+pub struct Traces(Vec<(u64, Trace)>);
+
+impl Traces {
+    /// The session's.
+    pub fn of(session: &Session) -> Result<Arc<Traces>> {
+        session.once(|| session.settle(|| Traces::read(session)))
+    }
+
+    fn read(session: &Session) -> Result<Traces> {
+        let mut threads = Vec::new();
+        task::threads(session, &mut |task| {
+            threads.push(task);
+            Ok(())
+        })?;
+        let one = |task: &u64| match of_task(session, *task) {
+            Ok(trace) => Ok(Some((*task, trace))),
+            Err(e) if e.is_control() => Err(e),
+            Err(e) => {
+                session.notes.add(*task, format!("a thread: {}", e.kind()));
+                Ok(None)
+            }
+        };
+        let traces = threads.par_iter().map(one).collect::<Result<Vec<_>>>()?;
+        Ok(Traces(traces.into_iter().flatten().collect()))
+    }
+
+    /// The address of each thread's `struct task_struct`, and its stack.
+    pub fn iter(&self) -> impl Iterator<Item = &(u64, Trace)> {
+        self.0.iter()
     }
 }
 

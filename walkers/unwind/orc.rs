@@ -291,7 +291,9 @@ impl Orc {
                 Err(e) => session.notes.add(module.addr, format!("ORC table of a module: {}", e.kind())),
             }
         }
-        Ok(Orc { format, tables, offset_first: symbol("hardirq_stack_inuse").is_none() })
+        // a variable of its own, but in Linux 6.2 to 6.14 a member of another
+        let in_use = symbol("hardirq_stack_inuse").is_some() || session.has_member("pcpu_hot", "hardirq_stack_inuse");
+        Ok(Orc { format, tables, offset_first: !in_use })
     }
 
     /// What is known of the code at an address; `None` if no table covers it.

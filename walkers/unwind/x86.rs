@@ -140,7 +140,11 @@ impl<'a> Unwinder<'a> {
         let mut frames = Vec::new();
         let mut guard = Guard::default();
         loop {
-            frames.push(Frame { pc: self.ip, sp: self.sp, how: self.how, exact: self.signal });
+            let regs = match self.known {
+                Registers::Saved(at) => Some(at),
+                _ => None,
+            };
+            frames.push(Frame { pc: self.ip, sp: self.sp, how: self.how, exact: self.signal, regs });
             let before = self.sp;
             let end = match self.step() {
                 Ok(Step::Up) => match guard.check(&frames, before, self.sp) {
@@ -168,7 +172,7 @@ impl<'a> Unwinder<'a> {
 
     fn step(&mut self) -> Result<Step> {
         let Some(orc) = self.orc.clone() else { return self.frame_pointer() };
-        let entry = if self.ip == 0 {
+        let entry = if self.ip == 0 || self.jumped_into_data() {
             Some(Entry::NULL)
         } else {
             let place = if self.signal { self.ip } else { self.ip.wrapping_sub(1) };
@@ -186,9 +190,17 @@ impl<'a> Unwinder<'a> {
             None if self.session.symbolize(self.ip).is_none() => {
                 return Ok(Step::Over(End::Broken(format!("{:x} is no known code", self.ip))));
             }
+            None if hole::caller(self.session, self.ip, self.sp).is_some() => return self.hole(),
             None => (Entry::FRAME_POINTER, How::Guess),
         };
         self.follow(&orc, entry, how)
+    }
+
+    /// Whether a call led to where no code is: its return address is on the stack then.
+    fn jumped_into_data(&self) -> bool {
+        let mapped = || self.session.target.translate(Space::Kernel, self.ip);
+        matches!(self.known, Registers::Saved(_))
+            && mapped().map_or(true, |to| to.flags.is_some_and(|flags| !flags.exec))
     }
 
     /// Whether the instruction pointer lies in executable memory that belongs to no symbol.

@@ -1,0 +1,127 @@
+"""Guests that are brought down: what was done to them, and until when they are watched before their memory is taken.
+
+`by` says who writes the dump: qemu, when the console has said `until`; or kdump, the guest's own crash kernel. The words are
+those of crasher/crasher.c; where a kernel has no module (there are no headers, or no compiler for it) it is brought down by
+means of user space.
+"""
+import os
+import subprocess
+import time
+
+import initramfs
+from vm import VM
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+PANIC = "end Kernel panic"
+OOPS = "end trace"
+
+# word -> what is set before, what the console says when it is over, what else the boot needs
+PLAIN = dict(before="sysctl -qw kernel.panic_on_oops=1")
+WORDS = {
+    **{w: PLAIN for w in ("null", "null_write", "null_timer", "jump", "wild", "paging", "rodata", "nx", "divide", "bug", "opcode",
+                          "deep", "canary", "panic", "list_del", "list_add")},
+    "uaf": dict(PLAIN, append="slub_debug=FZPU"),
+    "double_free": dict(PLAIN, append="slab_nomerge"),
+    "warn": dict(before="sysctl -qw kernel.panic_on_warn=1"),
+    "refcount": dict(before="sysctl -qw kernel.panic_on_warn=1"),
+    "soft": dict(before="sysctl -qw kernel.softlockup_panic=1 kernel.watchdog_thresh=3"),
+    # there is no NMI of a performance counter here: the machine hangs, and somebody asks for a dump
+    "hard": dict(before="sysctl -qw kernel.watchdog_thresh=3", until="out-of-tree module", wait=25),
+    "spin": dict(before="sysctl -qw kernel.softlockup_panic=1 kernel.watchdog_thresh=3"),
+    "rcu": dict(before="sysctl -qw kernel.panic_on_rcu_stall=1 kernel.watchdog=0; echo 4 > /sys/module/rcupdate/parameters/rcu_cpu_stall_timeout"),
+    "atomic": dict(before="sysctl -qw kernel.panic_on_warn=1", until="scheduling while atomic", wait=3),
+    "hung": dict(before="sysctl -qw kernel.hung_task_panic=1 kernel.hung_task_timeout_secs=5", word="abba"),
+    # an oops, a bad page: the kernel lives on
+    "oops": dict(before="true", word="null", until=OOPS, wait=2),
+    "bad_page": dict(before="true", until="BUG: Bad page state", wait=3),
+    # threads that wait: nothing is said, and a while later somebody asks for a dump
+    **{w: dict(before="true", until="LAB-WAITS", wait=w == "abba" and 130 or 3)
+       for w in ("hold", "abba", "ring", "rwsem", "rt", "self", "completion", "waitq", "sema")},
+}
+# by user space alone
+USER = {
+    "sysrq": "echo c > /proc/sysrq-trigger",
+    "init": "kill -SEGV 1; exit 3",
+    "oom": "sysctl -qw vm.panic_on_oom=1; labtool as eater /proc/self/comm eater; tail /dev/zero",
+    "oomkill": "tail /dev/zero",
+    "frozen": "sysctl -qw kernel.hung_task_panic=1 kernel.hung_task_timeout_secs=5; d=$(disk labext4); mkdir -p /lab/ext4; "
+              "mount -t ext4 $d /lab/ext4; fsfreeze --freeze /lab/ext4; echo x > /lab/ext4/late",
+    "nmi": "sysctl -qw kernel.unknown_nmi_panic=1 kernel.panic_on_unrecovered_nmi=1; echo LAB-NMI; sleep 100",
+}
+
+
+def recipe(kernel, word, by="qemu", **more):
+    """What matrix.py has of a dump."""
+    if word in USER:
+        how = dict(before="true", act=USER[word], until=dict(oomkill="Killed process").get(word, PANIC), wait=2)
+    else:
+        how = dict(WORDS[word])
+        how.setdefault("until", PANIC)
+        how["act"] = f"insmod /crasher.ko; {how.pop('before')}; labtool as victim /proc/crasher {how.pop('word', word)}"
+    append = "loglevel=7 " + how.pop("append", "") + more.pop("append", "")
+    return dict(kernel=kernel, crash=how["act"], by=by, until=how["until"], wait=how.get("wait", 1), word=word, append=append.strip(),
+                mem=512 if by == "kdump" else 256, ext4=word == "frozen",
+                wanted=["virtio_pci", "virtio_blk", "qemu_fw_cfg"] + (["ext4"] if word == "frozen" else []), **more)
+
+
+def all_of(kernel, words, **more):
+    return {f"crash-{kernel}-{word.replace('_', '-')}": recipe(kernel, word, **more) for word in words}
+
+
+MATRIX = {
+    **all_of("k612", [*WORDS, *USER]),
+    **all_of("k61", ["null", "uaf", "bug", "warn", "hung", "soft", "rcu", "oom", "deep", "list_del", "divide", "abba", "rwsem", "spin", "frozen"]),
+    **all_of("k510", ["null", "bug", "hung", "soft", "rcu", "oom", "deep", "list_del", "abba", "rwsem", "sysrq", "frozen"]),
+    **all_of("k72", ["null", "hung", "soft", "oom", "abba", "rwsem", "sysrq", "init", "frozen", "oomkill"]),
+    **all_of("a612", ["sysrq", "init", "oom", "frozen"], cpu="cortex-a72"),
+    **all_of("a61", ["sysrq", "oom", "frozen"], cpu="cortex-a72"),
+    **{f"{name}-kdump": recipe(kernel, word, "kdump") for name, kernel, word in (
+        ("crash-k612-null", "k612", "null"), ("crash-k612-null-timer", "k612", "null_timer"), ("crash-k612-hung", "k612", "hung"),
+        ("crash-k612-soft", "k612", "soft"), ("crash-k612-rcu", "k612", "rcu"), ("crash-k612-oom", "k612", "oom"),
+        ("crash-k612-deep", "k612", "deep"), ("crash-k61-null", "k61", "null"), ("crash-k61-hung", "k61", "hung"),
+        ("crash-k510-null", "k510", "null"), ("crash-k510-soft", "k510", "soft"), ("crash-k72-sysrq", "k72", "sysrq"),
+        ("crash-k72-frozen", "k72", "frozen"))},
+}
+
+
+def module(lab, kernel):
+    """Builds the module; whether it is there."""
+    made = subprocess.run([f"{HERE}/crasher/build.sh", kernel], capture_output=True)
+    return made.returncode == 0 and os.path.exists(f"{lab}/kern/{kernel}/crasher.ko")
+
+
+def script(recipe):
+    """What the guest does up to its end."""
+    return ("mods\n"
+            f"bring_down() {{ {recipe['crash']}; }}\n"
+            f"step crash {recipe['word']}\n"
+            "echo LAB-CRASH\n")
+
+
+def add_module(lab, kernel, cpio):
+    path = f"{lab}/kern/{kernel}/crasher.ko"
+    if os.path.exists(path):
+        cpio.file("crasher.ko", initramfs.read(path), 0o644)
+
+
+def boot(lab, name, recipe):
+    """The guest goes down, QEMU writes what is left of it."""
+    recipe, do = dict(recipe), script(recipe) + "bring_down\necho LAB-WAITS\nsleep 1000\n"
+    kernel, until, wait, word = recipe.pop("kernel"), recipe.pop("until"), recipe.pop("wait"), recipe.pop("word")
+    for used in ("crash", "by"):
+        del recipe[used]
+    vm = VM(lab, name, kernel, do, add=lambda cpio: add_module(lab, kernel, cpio), **recipe)
+    try:
+        vm.wait("LAB-CRASH", 300)
+        if word == "nmi":
+            vm.wait("LAB-NMI")
+            vm.qmp("inject-nmi")
+        vm.wait(until, 200)
+        time.sleep(wait)
+        vm.qmp("stop")
+        vm.dump("vmcore.elf")
+        vm.qmp("quit")
+        vm.end()
+    except BaseException:
+        vm.kill()
+        raise

@@ -1,0 +1,208 @@
+//! Kernels that were brought down, and what kmdb says of them: dumps of the lab (`corpus/lab/crashes.py`), which need
+//! `KMDB_LAB`. What was done to a guest is in the dump's name; kmdb is told nothing but the dump.
+
+#![allow(clippy::unwrap_used)]
+
+use serde_json::Value;
+use std::{
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+/// What was done, what it is to be called, and a function that must be on the guilty stack (none: there is no stack).
+const EXPECTED: &[(&str, &str, &str)] = &[
+    ("null", "null-deref", "crash_null"),
+    ("null-write", "null-deref", "crash_null_write"),
+    ("null-timer", "null-deref", "crash_null"),
+    ("jump", "null-call", "crash_jump"),
+    ("wild", "bad-pointer", "crash_wild"),
+    // the address is that of an error number
+    ("paging", "error-pointer", "crash_paging"),
+    ("rodata", "read-only", "crash_rodata"),
+    ("nx", "no-exec", "crash_nx"),
+    ("divide", "divide-error", "crash_divide"),
+    ("bug", "bug", "crash_bug"),
+    ("opcode", "invalid-opcode", "crash_opcode"),
+    ("deep", "stack-overflow", "crash_deep"),
+    ("canary", "stack-smashed", "crash_canary"),
+    ("panic", "panic", "do_panic"),
+    ("list-del", "list-corruption", "crash_list_del"),
+    ("list-add", "list-corruption", "crash_list_add"),
+    ("uaf", "use-after-free", "crash_uaf"),
+    ("double-free", "double-free", "crash_double_free"),
+    ("warn", "warn", "crash_warn"),
+    ("refcount", "refcount", "crash_refcount"),
+    ("soft", "soft-lockup", "crash_soft"),
+    ("hard", "hard-lockup", "crash_hard"),
+    ("atomic", "atomic", "msleep"),
+    ("spin", "soft-lockup", "crash_spin"),
+    ("rcu", "rcu-stall", "crash_rcu"),
+    ("hung", "deadlock", "two_mutexes"),
+    ("oops", "null-deref", "crash_null"),
+    ("bad-page", "bad-page", ""),
+    ("abba", "deadlock", "two_mutexes"),
+    ("ring", "deadlock", "two_mutexes"),
+    ("rwsem", "deadlock", "two_sems"),
+    ("rt", "deadlock", "two_rt"),
+    ("self", "deadlock", "itself"),
+    ("sysrq", "sysrq", "sysrq_handle_crash"),
+    ("init", "init-died", "do_exit"),
+    ("oom", "oom", ""),
+    ("oomkill", "oom-kill", ""),
+    ("frozen", "hung-task", ""),
+    ("nmi", "nmi", ""),
+    ("hold", "none", ""),
+    ("completion", "none", ""),
+    ("sema", "none", ""),
+];
+
+/// The dumps of crashes: name and file.
+fn dumps() -> Vec<(String, PathBuf)> {
+    let Some(lab) = std::env::var_os("KMDB_LAB") else { return Vec::new() };
+    let Ok(folders) = std::fs::read_dir(Path::new(&lab).join("dumps")) else { return Vec::new() };
+    let mut found = Vec::new();
+    for folder in folders.map(|e| e.unwrap()) {
+        let name = folder.file_name().into_string().unwrap();
+        let files = ["vmcore.z-d31", "vmcore.elf"].map(|file| folder.path().join(file));
+        let made = folder.path().join("stamp").exists() && name.starts_with("crash-");
+        if let Some(file) = files.into_iter().find(|file| made && file.exists()) {
+            found.push((name, file));
+        }
+    }
+    found.sort();
+    found
+}
+
+/// `crash-k612-null-timer-kdump` was brought down by `null-timer`.
+fn done(name: &str) -> &str {
+    let name = name.strip_suffix("-kdump").unwrap_or(name);
+    name.splitn(3, '-').nth(2).unwrap_or_default()
+}
+
+fn answers(dump: &Path, command: &str) -> Vec<Value> {
+    let out = Command::new(env!("CARGO_BIN_EXE_kmdb"))
+        .args(["-S", "--no-debuginfo", "-o", "json", "-e", command])
+        .arg(dump)
+        .output()
+        .unwrap();
+    let text = String::from_utf8(out.stdout).unwrap();
+    text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+}
+
+#[test]
+fn each_crash_is_called_by_its_name() {
+    let dumps = dumps();
+    if dumps.is_empty() {
+        return eprintln!("left out: no dumps of crashes (KMDB_LAB, corpus/lab/make.sh 'crash-*')");
+    }
+    let mut wrong = Vec::new();
+    let mut signatures = std::collections::BTreeMap::new();
+    for (name, file) in &dumps {
+        let Some((_, class, function)) = EXPECTED.iter().find(|(word, ..)| *word == done(name)) else { continue };
+        let rows = answers(file, "::triage -1 -q");
+        let Some(row) = rows.first() else {
+            wrong.push(format!("{name}: no answer"));
+            continue;
+        };
+        let functions: Vec<_> = row["functions"].as_array().unwrap().iter().map(|f| f.as_str().unwrap()).collect();
+        if row["class"] != *class || !(function.is_empty() || functions.contains(function)) {
+            wrong.push(format!("{name}: {} ({}), on {functions:?}", row["class"], row["title"]));
+        }
+        // where the module's own function is innermost, kernels agree
+        if functions.first().is_some_and(|first| first.starts_with("crash_")) {
+            let signature = row["signature"].as_str().unwrap().to_owned();
+            let other = signatures.entry(done(name)).or_insert_with(|| signature.clone());
+            if *other != signature {
+                wrong.push(format!("{name}: signature {signature}, elsewhere {other}"));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{} of {}:\n{}", wrong.len(), dumps.len(), wrong.join("\n"));
+}
+
+/// Who waits for whom, by the names of crasher.c's threads.
+#[test]
+fn locks_name_their_holders() {
+    let holders: &[(&str, &str, &str, &str)] = &[
+        ("hold", "crash_waiter", "mutex", "crash_holder"),
+        ("abba", "crash_ab", "mutex", "crash_ba"),
+        ("abba", "crash_ba", "mutex", "crash_ab"),
+        ("ring", "crash_ca", "mutex", "crash_ab"),
+        ("rwsem", "sem_ab", "rwsem", "sem_ba"),
+        ("rwsem", "sem_ba", "rwsem", "sem_ab"),
+        ("rt", "rt_ab", "rtmutex", "rt_ba"),
+        ("self", "crash_self", "mutex", "crash_self"),
+        ("completion", "crash_compl", "completion", ""),
+        ("sema", "crash_sema", "sema", ""),
+    ];
+    let mut wrong = Vec::new();
+    for (name, file) in dumps() {
+        for (_, waiter, kind, holder) in holders.iter().filter(|(word, ..)| *word == done(&name)) {
+            let rows = answers(&file, "::blocked");
+            let row = rows.iter().find(|row| row["name"] == *waiter);
+            let right = row.is_some_and(|row| {
+                row["sobj"] == *kind && row["holder_name"].as_str().unwrap_or("") == *holder && !row["object"].is_null()
+            });
+            if !right {
+                wrong.push(format!("{name}: {waiter}: {row:?}"));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+/// The dump of the corpus in which a thread waits for another's mutex.
+fn corpus() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("corpus/k612-uaf/vmcore.zst")
+}
+
+#[test]
+fn a_thread_that_waits_and_the_one_that_holds_are_named() {
+    let rows = answers(&corpus(), "::blocked");
+    let row = rows.iter().find(|row| row["name"] == "lab_waiter").unwrap();
+    assert_eq!((&row["sobj"], &row["holder_name"]), (&"mutex".into(), &"lab_holder".into()));
+    let rows = answers(&corpus(), "labmod`lab_held::locks");
+    assert_eq!((&rows[0]["held"], &rows[0]["waiters"]), (&"exclusive".into(), &1.into()));
+}
+
+/// Many at once, with a status for scripts: 2 says that one could not be opened.
+#[test]
+fn several_dumps_are_told_in_one_table() {
+    let out = Command::new(env!("CARGO_BIN_EXE_kmdb"))
+        .args(["--no-debuginfo", "-o", "json", "--triage", "--quick"])
+        .args([corpus(), corpus(), PathBuf::from("/nonexistent")])
+        .output()
+        .unwrap();
+    assert_eq!(out.status.code(), Some(2));
+    let rows: Vec<Value> =
+        String::from_utf8(out.stdout).unwrap().lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!(rows.len(), 2);
+    assert!(rows.iter().all(|row| row["class"].is_string() && row["dump"].as_str().unwrap().ends_with("vmcore.zst")));
+}
+
+/// The page needs nothing from elsewhere, and a browser, where there is one, shows its graph.
+#[test]
+fn the_page_stands_alone() {
+    let folder = tempfile::tempdir().unwrap();
+    let page = folder.path().join("page with 'quotes'.html");
+    let status = Command::new(env!("CARGO_BIN_EXE_kmdb"))
+        .args(["-S", "--no-debuginfo", "--triage-html"])
+        .args([&page, &corpus()])
+        .output()
+        .unwrap()
+        .status;
+    assert!(matches!(status.code(), Some(0 | 1)), "{status}");
+    let text = std::fs::read_to_string(&page).unwrap();
+    assert!(text.contains("default-src 'none'"));
+    for loads in ["src=", "href=", "url(", "@import", "<link", "<img", "<iframe"] {
+        assert!(!text.contains(loads), "{loads}");
+    }
+    let browser = Command::new("chromium")
+        .args(["--headless", "--no-sandbox", "--disable-gpu", "--dump-dom"])
+        .arg(format!("--user-data-dir={}", folder.path().join("profile").display()))
+        .arg(&page)
+        .output();
+    let Ok(browser) = browser else { return eprintln!("left out: no chromium") };
+    let dom = String::from_utf8_lossy(&browser.stdout);
+    assert!(dom.matches("class=\"n\"").count() > 50, "{}", String::from_utf8_lossy(&browser.stderr));
+}

@@ -1,0 +1,389 @@
+//! How the kernel came down, from what is left in memory: who panicked, on which stack, what was interrupted, what the
+//! watchdogs and counters say. The log is one witness among these, and may be missing.
+//!
+//! ```console
+//! > ::panicinfo | ::where what == "function"
+//! WHAT     VALUE
+//! function crasher`crash_null+0x4
+//! ```
+
+use crate::{
+    clock::Clocks,
+    cpu, dmesg,
+    percpu::{self, Percpu},
+    task::Task,
+    unwind::{self, How, Trace},
+};
+use engine::{
+    ViewEntry,
+    prelude::*,
+    targets::{Arch, RegSource},
+};
+
+/// A crash, as far as one is found.
+#[derive(Clone, Debug)]
+pub struct Crash {
+    /// the CPU that panicked
+    pub cpu: Option<u32>,
+    /// the task that ran there
+    pub task: Option<u64>,
+    /// its stack
+    pub trace: Trace,
+    /// of its frames, that which an exception, interrupt or NMI interrupted first, counted from the innermost
+    pub interrupted: Option<usize>,
+    /// Whether the stack begins there: a crash kernel is given the registers of the fault, not those of panic().
+    pub direct: bool,
+    /// the symbol by which the exception of such a fault came in, if that can be told
+    pub entry: Option<String>,
+    /// the registers of what was interrupted, by the names that the processor's manual gives them
+    pub registers: Vec<(String, u64)>,
+    /// what the log says
+    pub words: Words,
+}
+
+/// What the log says of the end, and of what came before.
+#[derive(Clone, Debug, Default)]
+pub struct Words {
+    /// what panic() was called with
+    pub panic: Option<String>,
+    /// the first line of each oops, BUG, stall or lockup, in order
+    pub reports: Vec<String>,
+    /// the functions of the last call trace, the innermost first, from where it happened on
+    pub trace: Vec<String>,
+    /// processes that were killed for want of memory
+    pub killed: Vec<String>,
+    /// the last lines
+    pub last: Vec<String>,
+}
+
+/// A panic is among the last records of the log; a stack of each CPU may come behind it.
+const LAST_RECORDS: u64 = 8192;
+const LAST_LINES: usize = 40;
+/// More reports than anybody reads.
+const MAX_REPORTS: usize = 64;
+/// How panic() (kernel/panic.c) begins.
+const PANIC: &str = "Kernel panic - not syncing: ";
+/// How the first lines of reports begin.
+const REPORTS: &[&str] = &[
+    "BUG: ",
+    "Oops: ",
+    "Oops - ",
+    "Internal error: ",
+    "kernel BUG at ",
+    "general protection fault",
+    "Unable to handle kernel ",
+    "divide error: ",
+    "invalid opcode: ",
+    "stack segment: ",
+    "traps: PANIC: double fault",
+    "watchdog: BUG: ",
+    "watchdog: Watchdog detected hard LOCKUP",
+    "NMI watchdog: Watchdog detected hard LOCKUP",
+    "WARNING: CPU: ",
+    "WARNING: ",
+    "rcu: INFO: ",
+    "INFO: task ",
+    "list_add ",
+    "list_del ",
+    "slab ",
+    "refcount_t: ",
+    "mce: ",
+    "kernel tried to execute NX-protected page",
+    "stack-protector: ",
+    "Insufficient stack space to handle exception",
+];
+
+/// The function of `do_null+0x10/0x30 [crasher]`, a line of a call trace. What the kernel guesses has a `?` in front.
+fn function(text: &str) -> Option<&str> {
+    let (name, rest) = text.split_once("+0x")?;
+    let is_name = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '.');
+    (rest.contains("/0x") && !name.is_empty() && name.chars().all(is_name)).then_some(name)
+}
+
+impl Words {
+    fn of(session: &Session) -> Result<Words> {
+        let mut words = Words::default();
+        dmesg::tail(session, LAST_RECORDS, &mut |record| {
+            // what user space writes to /dev/kmsg is no witness
+            if record.info.facility == 0 {
+                record.text.unwrap_or_default().lines().for_each(|line| words.line(line));
+            }
+            Ok(())
+        })?;
+        let first = words.last.len().saturating_sub(LAST_LINES);
+        words.last.drain(..first);
+        Ok(words)
+    }
+
+    fn line(&mut self, line: &str) {
+        if let Some(message) = line.strip_prefix(PANIC) {
+            self.panic = Some(message.to_owned());
+        } else if self.reports.len() < MAX_REPORTS && REPORTS.iter().any(|start| line.starts_with(start)) {
+            self.reports.push(line.to_owned());
+        } else if let Some(place) = line.strip_prefix("RIP: 0010:").or_else(|| line.strip_prefix("pc : ")) {
+            self.trace.clear();
+            self.trace.extend(function(place).map(str::to_owned));
+        } else if line.starts_with(' ') && self.trace.len() < MAX_REPORTS {
+            self.trace.extend(function(line.trim_start()).map(str::to_owned));
+        } else if self.killed.len() < MAX_REPORTS && line.contains("Killed process ") {
+            self.killed.push(line.to_owned());
+        }
+        self.last.push(line.to_owned());
+        if self.last.len() > 4 * LAST_LINES {
+            self.last.drain(..3 * LAST_LINES);
+        }
+    }
+}
+
+impl Crash {
+    /// Reads it.
+    pub fn of(session: &Session) -> Result<Crash> {
+        let cpu = cpu::panicked(session);
+        let task = cpu.and_then(|cpu| cpu::current(session, cpu).ok());
+        let trace = match task.map(|task| unwind::of_task(session, task)) {
+            Some(Ok(trace)) => trace,
+            Some(Err(e)) if e.is_control() => return Err(e),
+            Some(Err(e)) => Trace { frames: Vec::new(), end: unwind::End::Broken(e.kind()) },
+            None => Trace { frames: Vec::new(), end: unwind::End::Gone },
+        };
+        let words = match Words::of(session) {
+            Err(e) if e.is_control() => return Err(e),
+            words => words.unwrap_or_default(),
+        };
+        let mut crash =
+            Crash { cpu, task, trace, interrupted: None, direct: false, entry: None, registers: Vec::new(), words };
+        crash.find_fault(session);
+        Ok(crash)
+    }
+
+    fn find_fault(&mut self, session: &Session) {
+        self.interrupted = self.trace.frames.iter().position(|frame| frame.regs.is_some());
+        let Some(first) = self.trace.frames.first().copied() else { return };
+        let saved = if first.how == How::Registers { saved_below(session, first.pc, first.sp) } else { None };
+        let given = || {
+            let task = session.view::<Task>(self.task?).ok()?;
+            let regs = unwind::registers(session, &task, self.cpu?)?;
+            (regs.source == RegSource::Prstatus && !dies(session, first.pc)).then_some(regs)
+        };
+        let at = match (saved, given()) {
+            (Some((regs, entry)), _) => {
+                (self.direct, self.entry, self.interrupted) = (true, entry, Some(0));
+                Some(regs)
+            }
+            (None, Some(regs)) => {
+                self.registers = regs.iter().map(|(name, value)| (name.to_owned(), value)).collect();
+                (self.direct, self.interrupted) = (true, Some(0));
+                return;
+            }
+            (None, None) => self.interrupted.and_then(|i| self.trace.frames.get(i)).and_then(|frame| frame.regs),
+        };
+        self.registers = at.and_then(|at| saved_registers(session, at).ok()).unwrap_or_default();
+    }
+}
+
+/// Whether code belongs to what takes registers to save them for a crash kernel.
+fn dies(session: &Session, pc: u64) -> bool {
+    let name = session.symbols.by_addr(session, pc.wrapping_sub(1)).map(|symbol| symbol.name.to_string());
+    name.is_none_or(|name| {
+        ["crash", "__crash", "panic", "vpanic", "nmi_panic", "machine_"].iter().any(|s| name.starts_with(s))
+    })
+}
+
+/// The registers that an exception at `pc` saved right below the stack pointer that it met, and the symbol that it came in
+/// by, whose call of the handler is on the stack below them. An exception with a stack of its own saved them there.
+fn saved_below(session: &Session, pc: u64, sp: u64) -> Option<(u64, Option<String>)> {
+    let at = (sp & !0xf).wrapping_sub(session.size_of("pt_regs").ok()?);
+    let word = |path: &str| session.u64(at.wrapping_add(session.offset("pt_regs", path).ok()?)).ok();
+    let x86 = session.target.arch() == Arch::X86_64;
+    let (ip, stack) = if x86 { (word("ip"), word("sp")) } else { (word("pc"), word("sp")) };
+    if ip != Some(pc) || stack != Some(sp) {
+        return None;
+    }
+    let back = session.u64(at.wrapping_sub(8)).ok().filter(|_| x86);
+    let symbol = back.and_then(|back| session.symbols.by_addr(session, back.wrapping_sub(1)));
+    let entry = symbol.map(|symbol| symbol.name.to_string());
+    Some((at, entry.filter(|name| name.starts_with("asm_"))))
+}
+
+/// Names of registers in `struct pt_regs` and what they are called elsewhere.
+const X86_REGS: [(&str, &str); 18] = [
+    ("ax", "rax"),
+    ("bx", "rbx"),
+    ("cx", "rcx"),
+    ("dx", "rdx"),
+    ("si", "rsi"),
+    ("di", "rdi"),
+    ("bp", "rbp"),
+    ("sp", "rsp"),
+    ("r8", "r8"),
+    ("r9", "r9"),
+    ("r10", "r10"),
+    ("r11", "r11"),
+    ("r12", "r12"),
+    ("r13", "r13"),
+    ("r14", "r14"),
+    ("r15", "r15"),
+    ("ip", "rip"),
+    ("flags", "rflags"),
+];
+
+/// The registers that are saved in a `struct pt_regs`, by the names that the processor's manual gives them.
+pub fn saved_registers(session: &Session, regs: u64) -> Result<Vec<(String, u64)>> {
+    let get = |path: &str| session.u64(regs.wrapping_add(session.offset("pt_regs", path)?));
+    match session.target.arch() {
+        Arch::X86_64 => X86_REGS.iter().map(|(path, name)| Ok(((*name).to_owned(), get(path)?))).collect(),
+        _ => {
+            let mut found =
+                (0..31).map(|n| Ok((format!("x{n}"), get(&format!("regs[{n}]"))?))).collect::<Result<Vec<_>>>()?;
+            for name in ["sp", "pc", "pstate"] {
+                found.push((name.into(), get(name)?));
+            }
+            Ok(found)
+        }
+    }
+}
+
+/// What an exception left in the task: `struct thread_struct`.
+#[derive(View, Clone, Copy, Debug)]
+#[ctype("task_struct")]
+pub struct Trap {
+    /// number of the exception, x86-64
+    #[field("thread.trap_nr")]
+    pub number: Option<u64>,
+    /// its error code, x86-64; the syndrome register, arm64
+    #[field("thread.error_code", "thread.fault_code")]
+    pub code: Option<u64>,
+    /// the address, of faults that were reported
+    #[field("thread.cr2", "thread.fault_address")]
+    pub address: Option<u64>,
+}
+
+/// A CPU that has stopped doing what it should, by the clocks of the watchdogs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Stuck {
+    /// its number
+    pub cpu: u32,
+    /// the task it runs
+    pub task: u64,
+    /// seconds since it last let another task run
+    pub seconds: u64,
+    /// it does not even serve its timer's interrupts
+    pub no_interrupts: bool,
+}
+
+/// `softlockup_panic` and its like aside: CPUs that have not rescheduled for twice the threshold (kernel/watchdog.c).
+pub fn stuck(session: &Session) -> Result<Vec<Stuck>> {
+    let (Some(touched), Some(thresh)) =
+        (session.kernel_symbol("watchdog_touch_ts"), session.kernel_symbol("watchdog_thresh"))
+    else {
+        return Ok(Vec::new());
+    };
+    let clocks = Clocks::of(session)?;
+    let thresh = u64::from(session.u32(thresh)?);
+    let now = now(session, &clocks);
+    let cpus = Percpu::of(session)?;
+    let mut found = Vec::new();
+    for cpu in cpus.online() {
+        // seconds of 2^30 nanoseconds (get_timestamp()); 0 and the largest number stand for: just touched
+        let touched = session.u64(cpus.address(touched, *cpu)?)?;
+        let seconds = (now >> 30).saturating_sub(touched);
+        if thresh == 0 || touched == 0 || touched == u64::MAX || seconds <= 2 * thresh {
+            continue;
+        }
+        let no_interrupts = timer_is_late(session, *cpu, now, &clocks, 2 * thresh).unwrap_or(false);
+        found.push(Stuck { cpu: *cpu, task: cpu::current(session, *cpu)?, seconds, no_interrupts });
+    }
+    // a machine that was stopped as a whole is not stuck
+    if found.len() == cpus.online().len() && found.iter().all(|stuck| stuck.no_interrupts) && found.len() > 1 {
+        found.clear();
+    }
+    Ok(found)
+}
+
+/// The scheduler's clock at the end: of all CPUs, that which is furthest.
+fn now(session: &Session, clocks: &Clocks) -> u64 {
+    let ticked = clocks.updated.saturating_add_signed(clocks.local_offset().unwrap_or(0));
+    let queues = crate::rq::all(session).unwrap_or_default();
+    queues.iter().map(|(_, rq)| rq.clock).chain([ticked]).max().unwrap_or(0)
+}
+
+/// Whether the watchdog's timer on a CPU should have gone off `seconds` ago.
+fn timer_is_late(session: &Session, cpu: u32, now: u64, clocks: &Clocks, seconds: u64) -> Option<bool> {
+    let timer = percpu::variable(session, "watchdog_hrtimer", cpu).ok()?;
+    let expires = ["node.expires", "node.node.expires", "node.expires.tv64"];
+    let offset = expires.iter().find_map(|path| session.offset("hrtimer", path).ok())?;
+    let due = session.u64(timer.wrapping_add(offset)).ok()?;
+    let monotonic = now.saturating_add_signed(-clocks.local_offset().unwrap_or(0));
+    Some(due != 0 && monotonic.saturating_sub(due) > seconds * 1_000_000_000)
+}
+
+/// `struct rcu_state` (kernel/rcu/tree.h).
+#[derive(View)]
+#[ctype("rcu_state")]
+struct RcuState {
+    gp_seq: u64,
+    gp_start: u64,
+}
+
+/// Seconds for which RCU has waited for its readers, if it waits for longer than it warns of.
+pub fn rcu_stall(session: &Session) -> Result<Option<u64>> {
+    let Some(at) = session.kernel_symbol("rcu_state") else { return Ok(None) };
+    let state: RcuState = session.view(at)?;
+    let clocks = Clocks::of(session)?;
+    let limit = match session.kernel_symbol("rcu_cpu_stall_timeout") {
+        Some(at) => u64::from(session.u32(at)?),
+        None => return Ok(None),
+    };
+    /// of the sequence number, the bits that say that a grace period is under way (kernel/rcu/rcu.h)
+    const UNDER_WAY: u64 = 3;
+    let waited = clocks.jiffies.wrapping_sub(state.gp_start).checked_div(clocks.hz()).unwrap_or(0);
+    Ok(Some(waited)
+        .filter(|seconds| state.gp_seq & UNDER_WAY != 0 && limit > 0 && *seconds > limit && *seconds < 1 << 32))
+}
+
+/// How many processes were killed for want of memory: the event OOM_KILL, summed over the CPUs.
+pub fn oom_kills(session: &Session) -> Option<u64> {
+    let events = session.kernel_symbol("vm_event_states")?;
+    let which = u64::try_from(session.enumerator("OOM_KILL")?).ok()?;
+    let cpus = Percpu::of(session).ok()?;
+    let counts = cpus.copies(events).filter_map(|(_, at)| session.u64(at.wrapping_add(which * 8)).ok());
+    Some(counts.fold(0, u64::wrapping_add))
+}
+
+/// Oopses that the kernel has counted: `oops_count`, since Linux 6.2 (9db89b411170).
+pub fn oopses(session: &Session) -> Option<u64> {
+    session.u32(session.kernel_symbol("oops_count")?).ok().map(u64::from)
+}
+
+/// Whether a task is the first of user space, whose death is the kernel's.
+pub fn is_init(session: &Session, task: u64) -> bool {
+    session.view::<Task>(task).is_ok_and(|task| task.tgid == 1)
+}
+
+/// The views of this file.
+pub static VIEWS: &[ViewEntry] = &[ViewEntry::of::<Trap>(), ViewEntry::of::<RcuState>()];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn words_of_the_log() {
+        let mut words = Words::default();
+        for line in [
+            "BUG: kernel NULL pointer dereference, address: 0000000000000020",
+            "RIP: 0010:crash_null+0x5/0x10 [crasher]",
+            "Code: 90 90",
+            "Call Trace:",
+            " <TASK>",
+            " ? __die+0x1a/0x60",
+            " do_null.isra.0+0x10/0x30 [crasher]",
+            "Kernel panic - not syncing: Fatal exception",
+        ] {
+            words.line(line);
+        }
+        assert_eq!(words.panic.as_deref(), Some("Fatal exception"));
+        assert_eq!(words.trace, ["crash_null", "do_null.isra.0"]);
+        assert_eq!(words.reports.len(), 1);
+    }
+}
