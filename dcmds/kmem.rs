@@ -18,6 +18,7 @@
 //! To walk the objects themselves, see `::walkers kmem` and the walkers that bear the caches' names: `::walk dentry`.
 
 use engine::{IntoRow, Schema, prelude::*};
+use std::collections::BTreeMap;
 use walkers::{
     kfence,
     slab::{self, Aliases, Cache, Caches, Slabs, State, cache},
@@ -283,6 +284,12 @@ pub struct KmemSlabs {
     /// how many slabs are full, and how many objects each partly filled one has in use, fullest first
     #[arg(short = 'v')]
     verbose: bool,
+    /// over how many objects in use the slabs are distributed, in at most so many bins
+    #[arg(short = 'b', value_name = "MAXBINS", value_parser = clap::value_parser!(u32).range(1..))]
+    bins: Option<u32>,
+    /// likewise, each bin being so many objects wide at least
+    #[arg(short = 'B', value_name = "MINSIZE", value_parser = clap::value_parser!(u32).range(1..))]
+    width: Option<u32>,
     /// only caches whose name contains this
     #[arg(short = 'n', value_name = "CACHE", conflicts_with = "exact")]
     name: Option<String>,
@@ -309,7 +316,7 @@ pub struct SlabsRow {
     unused: u64,
     /// the share of them
     waste: String,
-    /// full and partly filled slabs
+    /// full and partly filled slabs, and how many slabs have how many objects in use
     #[detail]
     fill: Vec<String>,
 }
@@ -333,6 +340,25 @@ impl KmemSlabs {
     }
 }
 
+/// How many slabs have how many objects in use: `1-5 @@@@ 12`, in bins of `width` objects.
+fn distribution(used: &BTreeMap<u32, u64>, objects: u32, width: u32) -> Vec<String> {
+    /// of the longest bar
+    const BAR: u64 = 40;
+    let mut bins: BTreeMap<u32, u64> = BTreeMap::new();
+    for (used, slabs) in used {
+        // those that are full go into the last bin, not into one of their own
+        *bins.entry((*used).min(objects.saturating_sub(1)) / width).or_default() += slabs;
+    }
+    let most = bins.values().copied().max().unwrap_or(1).max(1);
+    let line = |(bin, slabs): (&u32, &u64)| {
+        let (first, last) = (bin * width, ((bin + 1) * width).min(objects.max(1)) - 1);
+        let last = if last + 1 >= objects { objects } else { last };
+        let range = if first == last { first.to_string() } else { format!("{first}-{last}") };
+        format!("{range:>9} {:BAR$} {slabs}", "@".repeat((slabs * BAR).div_ceil(most) as usize), BAR = BAR as usize)
+    };
+    bins.iter().map(line).collect()
+}
+
 impl Dcmd for KmemSlabs {
     const NAME: &'static str = "kmem_slabs";
     const ROWS: &'static [&'static Schema] = &[SlabsRow::SCHEMA];
@@ -350,6 +376,7 @@ impl Dcmd for KmemSlabs {
             let Some(cache) = slabs.caches.get(number) else { continue };
             let free = slabs.free(cx, number)?;
             let (mut complete, mut empty, mut objects, mut partial) = (0, 0, 0, Vec::new());
+            let mut used: BTreeMap<u32, u64> = BTreeMap::new();
             for (i, slab) in slabs.of_cache(number).iter().enumerate() {
                 let mut unused = 0;
                 free.each(i, slab.objects, State::Free, &mut |_| {
@@ -357,6 +384,7 @@ impl Dcmd for KmemSlabs {
                     Ok(())
                 })?;
                 objects = objects.max(slab.objects);
+                *used.entry(slab.objects - unused).or_default() += 1;
                 match slab.objects - unused {
                     used if used == slab.objects => complete += 1,
                     0 => empty += 1,
@@ -365,6 +393,11 @@ impl Dcmd for KmemSlabs {
             }
             let counts = free.counts;
             let unused = counts.total - counts.in_use.min(counts.total);
+            let mut fill = self.fill(complete, empty, objects, partial.clone());
+            if self.bins.is_some() || self.width.is_some() {
+                let wide = objects.div_ceil(self.bins.unwrap_or(u32::MAX)).max(self.width.unwrap_or(1)).max(1);
+                fill.extend(distribution(&used, objects, wide));
+            }
             let waste = (unused * 1000).checked_div(counts.total).unwrap_or(0);
             out.row(SlabsRow {
                 addr: cx.object("kmem_cache", cache.addr),
@@ -374,7 +407,7 @@ impl Dcmd for KmemSlabs {
                 buffers: counts.total,
                 unused,
                 waste: format!("{}.{}%", waste / 10, waste % 10),
-                fill: self.fill(complete, empty, objects, partial),
+                fill,
             })?;
         }
         Ok(())

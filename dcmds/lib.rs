@@ -14,6 +14,8 @@ pub mod args;
 pub mod blk;
 pub mod bpf;
 pub mod blocked;
+pub mod buddy;
+pub mod bufhist;
 pub mod context;
 pub mod cpuinfo;
 pub mod cred;
@@ -32,13 +34,17 @@ pub mod ipcs;
 pub mod irqs;
 pub mod kernels;
 pub mod kgrep;
+pub mod kmalog;
+pub mod kmausers;
 pub mod kmem;
+pub mod kmem_debug;
 pub mod kmem_log;
 pub mod kmem_verify;
 pub mod machine;
 pub mod locks;
 pub mod macros;
 pub mod mappings;
+pub mod memstat;
 pub mod modparam;
 pub mod modules;
 pub mod mounts;
@@ -48,6 +54,8 @@ pub mod netdev;
 pub mod netstat;
 pub mod nm;
 pub mod panicinfo;
+pub mod oom;
+pub mod pages;
 pub mod pfiles;
 pub mod pipe;
 pub mod print;
@@ -65,6 +73,7 @@ pub mod sort;
 pub mod stack;
 pub mod stacks;
 pub mod status;
+pub mod swap;
 pub mod syscalls;
 pub mod sysctl;
 pub mod timers;
@@ -75,9 +84,12 @@ pub mod types;
 pub mod ustack;
 pub mod vars;
 pub mod vmas;
+pub mod vmem;
+pub mod vmstat;
 pub mod walk;
 pub mod whatis;
 pub mod workqueues;
+pub mod zones;
 
 use engine::DcmdEntry;
 
@@ -88,6 +100,8 @@ pub static DCMDS: &[&[DcmdEntry]] = &[
     args::DCMDS,
     blk::DCMDS,
     bpf::DCMDS,
+    buddy::DCMDS,
+    bufhist::DCMDS,
     context::DCMDS,
     cred::DCMDS,
     blocked::DCMDS,
@@ -107,7 +121,10 @@ pub static DCMDS: &[&[DcmdEntry]] = &[
     kgrep::DCMDS,
     inode::DCMDS,
     kernels::DCMDS,
+    kmalog::DCMDS,
+    kmausers::DCMDS,
     kmem::DCMDS,
+    kmem_debug::DCMDS,
     kmem_log::DCMDS,
     kmem_verify::DCMDS,
     machine::DCMDS,
@@ -115,6 +132,7 @@ pub static DCMDS: &[&[DcmdEntry]] = &[
     macros::DCMDS,
     mappings::DCMDS,
     modparam::DCMDS,
+    memstat::DCMDS,
     modules::DCMDS,
     mounts::DCMDS,
     msgbuf::DCMDS,
@@ -125,6 +143,8 @@ pub static DCMDS: &[&[DcmdEntry]] = &[
     pfiles::DCMDS,
     pipe::DCMDS,
     panicinfo::DCMDS,
+    oom::DCMDS,
+    pages::DCMDS,
     print::DCMDS,
     probes::DCMDS,
     ps::DCMDS,
@@ -143,13 +163,17 @@ pub static DCMDS: &[&[DcmdEntry]] = &[
     sysctl::DCMDS,
     timers::DCMDS,
     triage::DCMDS,
+    swap::DCMDS,
     typedef::DCMDS,
     typegraph::DCMDS,
     types::DCMDS,
     ustack::DCMDS,
     vars::DCMDS,
     vmas::DCMDS,
+    vmem::DCMDS,
+    vmstat::DCMDS,
     walk::DCMDS,
     whatis::DCMDS,
     workqueues::DCMDS,
+    zones::DCMDS,
 ];

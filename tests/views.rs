@@ -33,6 +33,13 @@ const ABSENT: &[(&str, &str, &str)] = &[
     ("clock::Noted", "arm64", "its CPUs' clocks agree"),
     ("x86::Inactive", "arm64", "x86-64's"),
     ("x86::Switched", "arm64", "x86-64's"),
+    ("alloc_tag::Raw", "5.10", "allocation profiling came with 6.10"),
+    ("alloc_tag::Raw", "6.1.", "likewise"),
+    ("alloc_tag::Counters", "5.10", "likewise"),
+    ("alloc_tag::Counters", "6.1.", "likewise"),
+    ("alloc_tag::Section", "", "CONFIG_MEM_ALLOC_PROFILING is off in all of these"),
+    ("page_owner::PageExt", "", "CONFIG_PAGE_OWNER is off in all of these"),
+    ("page_owner::Owner", "", "likewise"),
     ("free::CpuSlab", "7.", "struct kmem_cache_cpu went with 7.0: sheaves took its place"),
 ];
 

@@ -20,6 +20,7 @@
 //! ```
 
 mod arm64;
+mod memory;
 #[cfg(test)]
 mod tests;
 mod x86;
@@ -48,6 +49,8 @@ pub fn find(session: &Session) -> Vec<Symbol> {
     search.lists();
     search.numbers();
     search.per_cpu();
+    search.nodes();
+    search.mappings();
     search.found.into_values().collect()
 }
 

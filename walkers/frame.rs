@@ -110,22 +110,34 @@ pub struct Frames {
 impl Frames {
     /// Looks at every `struct page`, and at what the kernel maps.
     pub fn of(session: &Session) -> Result<Frames> {
+        let mut frames = Frames::by_struct(session)?;
+        let mut special = Special::default();
+        special.find(session, &*PageMap::of(session)?)?;
+        for run in std::mem::take(&mut frames.runs) {
+            special.split(run, &mut |run| frames.add(run));
+        }
+        frames.lost_tables = special.lost_tables;
+        Ok(frames)
+    }
+
+    /// Looks at every `struct page`, and at nothing else: of kernel memory no more is known than that it is that.
+    pub fn by_struct(session: &Session) -> Result<Frames> {
         let map = PageMap::of(session)?;
         let shape = Shape::of(session)?;
         let scan =
             map.scan(session, |first, bytes, found: &mut Vec<Run>| shape.runs(session, &map, first, bytes, found))?;
-        let mut special = Special::default();
-        special.find(session, &map)?;
-        let mut runs: Vec<Run> = Vec::new();
-        for run in scan.found {
-            special.split(run, &mut |run| match runs.last_mut() {
-                Some(last) if last.kind == run.kind && last.frames.end == run.frames.start => {
-                    last.frames.end = run.frames.end;
-                }
-                _ => runs.push(run),
-            });
+        let mut frames = Frames { unknown: scan.missing, ..Frames::default() };
+        scan.found.into_iter().for_each(|run| frames.add(run));
+        Ok(frames)
+    }
+
+    fn add(&mut self, run: Run) {
+        match self.runs.last_mut() {
+            Some(last) if last.kind == run.kind && last.frames.end == run.frames.start => {
+                last.frames.end = run.frames.end;
+            }
+            _ => self.runs.push(run),
         }
-        Ok(Frames { runs, unknown: scan.missing, lost_tables: special.lost_tables })
     }
 }
 
@@ -187,7 +199,7 @@ impl Shape {
         let mut at = 0;
         while let Some(this) = (at < count).then(|| page(at)).flatten() {
             let mut next = at + 1;
-            let kind = match self.tail_of(map, map.page(first + at), this) {
+            let kind = match map.head(map.page(first + at), word(this, self.head)) {
                 Some(head) if head != last_head.0 => {
                     let kind = session.bytes(head, self.size).ok().and_then(|head| self.kind(&head));
                     last_head = (head, kind);
@@ -208,20 +220,6 @@ impl Shape {
             }
             at = next;
         }
-    }
-
-    /// The first page of a larger one that this is behind of. Since Linux 7.1 (d50569612c29) there may be a mask for the
-    /// address instead of the address.
-    fn tail_of(&self, map: &PageMap, page: Option<u64>, bytes: &[u8]) -> Option<u64> {
-        let value = word(bytes, self.head);
-        if value & 1 == 0 {
-            return None;
-        }
-        let head = match map.frame(value - 1) {
-            Some(_) => value - 1,
-            None => page? & (value - 1),
-        };
-        (Some(head) != page && map.frame(head).is_some()).then_some(head)
     }
 
     /// What a page is by itself; `None` if it is nobody's.

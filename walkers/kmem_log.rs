@@ -29,7 +29,7 @@ mod caller;
 mod gather;
 mod join;
 
-use crate::{ftrace::Window, kfence, slab, task::Pids};
+use crate::{clock::Clocks, ftrace::Window, kfence, slab, task::Pids};
 use engine::prelude::*;
 use std::{cmp::Reverse, sync::Arc};
 
@@ -252,7 +252,7 @@ impl Log {
     }
 
     /// The last transaction of each buffer that is allocated.
-    fn allocated<'a>(&'a self, session: &'a Session) -> impl Iterator<Item = Result<&'a Transaction>> {
+    pub fn allocated<'a>(&'a self, session: &'a Session) -> impl Iterator<Item = Result<&'a Transaction>> {
         let allocations = self.last().filter(|t| t.kind == Kind::Alloc);
         allocations.filter_map(|t| self.holds(session, t).map(|holds| holds.then_some(t)).transpose())
     }
@@ -261,6 +261,20 @@ impl Log {
     pub fn caller(&self, session: &Session, t: &Transaction) -> Result<u64> {
         let stack = t.stack(session)?;
         Ok(self.callers.first(session, &stack).unwrap_or(t.site))
+    }
+
+    /// When a transaction happened, by the clock of the kernel's log.
+    pub fn local_time(&self, session: &Session, t: &Transaction) -> u64 {
+        let local = Clocks::of(session).ok().and_then(|clocks| clocks.local_offset());
+        match (self.monotonic, local) {
+            (Some(ahead), Some(local)) => t.time.saturating_add_signed(local.wrapping_sub(ahead)),
+            _ => t.time,
+        }
+    }
+
+    /// The first frame of a stack that is outside of the allocator.
+    pub fn outside(&self, session: &Session, stack: &[u64]) -> Option<u64> {
+        self.callers.first(session, stack)
     }
 
     /// The task that made a transaction, if the thread with that number still lives and was born before it. Numbers

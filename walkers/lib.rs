@@ -4,11 +4,13 @@
 //!
 //! **Invariant:** nothing here formats anything.
 
+pub mod alloc_tag;
 pub mod anchors;
 pub mod blk;
 pub mod bpf;
 pub mod blocked;
 pub mod bug;
+pub mod buddy;
 pub mod cgroup;
 pub mod clock;
 pub mod clocksource;
@@ -29,26 +31,33 @@ pub mod flock;
 pub mod frame;
 pub mod ftrace;
 pub mod hrtimer;
+pub mod hugetlb;
 pub mod image;
 pub mod inode;
 pub mod ipc;
 pub mod irq;
 pub mod kfence;
+pub mod kmem_debug;
 pub mod kmem_log;
 pub mod list;
 pub mod list_lru;
 pub mod locks;
 pub mod lookup;
 pub mod maple;
+pub mod meminfo;
+pub mod memuse;
 pub mod mm;
 pub mod module;
 pub mod mount;
 pub mod net;
 pub mod notifier;
 pub mod ns;
+pub mod oom;
 pub mod page;
 pub mod page_use;
+pub mod page_owner;
 pub mod pagecache;
+pub mod pageinfo;
 pub mod param;
 pub mod percpu;
 pub mod pipe;
@@ -56,6 +65,7 @@ pub mod probe;
 pub mod process;
 pub mod rbtree;
 pub mod rcu;
+pub mod reports;
 pub mod resource;
 pub mod rhashtable;
 pub mod rq;
@@ -67,6 +77,7 @@ pub mod special;
 pub mod stackdepot;
 pub mod static_key;
 pub mod super_block;
+pub mod swap;
 pub mod syscall;
 pub mod sysctl;
 pub mod system;
@@ -76,10 +87,14 @@ pub mod timer;
 pub mod typegraph;
 pub mod unwind;
 pub mod user;
+pub mod users;
 pub mod ustack;
 pub mod vma;
+pub mod vmalloc;
+pub mod vmstat;
 pub mod workqueue;
 pub mod xarray;
+pub mod zone;
 
 use engine::{DynamicWalkers, ViewEntry, WalkerEntry};
 
@@ -90,6 +105,8 @@ pub static WALKERS: &[&[WalkerEntry]] = &[
     cgroup::WALKERS,
     clocksource::WALKERS,
     container::WALKERS,
+    alloc_tag::WALKERS,
+    buddy::WALKERS,
     dentry::WALKERS,
     dmesg::WALKERS,
     epoll::WALKERS,
@@ -97,6 +114,7 @@ pub static WALKERS: &[&[WalkerEntry]] = &[
     flock::WALKERS,
     ftrace::WALKERS,
     inode::WALKERS,
+    hugetlb::WALKERS,
     kfence::WALKERS,
     kmem_log::WALKERS,
     list::WALKERS,
@@ -130,10 +148,13 @@ pub static WALKERS: &[&[WalkerEntry]] = &[
     slab::WALKERS,
     static_key::WALKERS,
     super_block::WALKERS,
+    swap::WALKERS,
     task::WALKERS,
     typegraph::WALKERS,
     vma::WALKERS,
+    vmalloc::WALKERS,
     xarray::WALKERS,
+    zone::WALKERS,
 ];
 
 /// Families of walkers that the target brings along.
@@ -144,6 +165,8 @@ pub static DYNAMIC: &[DynamicWalkers] = &[slab::DYNAMIC];
 pub static VIEWS: &[&[ViewEntry]] = &[
     blk::VIEWS,
     cgroup::VIEWS,
+    alloc_tag::VIEWS,
+    buddy::VIEWS,
     clock::VIEWS,
     corefile::VIEWS,
     cred::VIEWS,
@@ -164,6 +187,7 @@ pub static VIEWS: &[&[ViewEntry]] = &[
     ftrace::ring::VIEWS,
     ftrace::types::VIEWS,
     inode::VIEWS,
+    hugetlb::VIEWS,
     kfence::VIEWS,
     sysctl::VIEWS,
     resource::VIEWS,
@@ -180,6 +204,8 @@ pub static VIEWS: &[&[ViewEntry]] = &[
     hrtimer::VIEWS,
     list_lru::VIEWS,
     locks::VIEWS,
+    meminfo::VIEWS,
+    memuse::VIEWS,
     mm::VIEWS,
     module::VIEWS,
     mount::VIEWS,
@@ -191,6 +217,9 @@ pub static VIEWS: &[&[ViewEntry]] = &[
     net::sock::VIEWS,
     net::unix::VIEWS,
     page_use::VIEWS,
+    oom::VIEWS,
+    page_owner::VIEWS,
+    pageinfo::VIEWS,
     percpu::VIEWS,
     pipe::VIEWS,
     process::VIEWS,
@@ -206,6 +235,7 @@ pub static VIEWS: &[&[ViewEntry]] = &[
     stackdepot::VIEWS,
     super_block::VIEWS,
     syscall::VIEWS,
+    swap::VIEWS,
     system::VIEWS,
     task::VIEWS,
     task_stack::VIEWS,
@@ -214,5 +244,8 @@ pub static VIEWS: &[&[ViewEntry]] = &[
     unwind::TRAMPOLINE_VIEWS,
     user::VIEWS,
     vma::VIEWS,
+    vmalloc::VIEWS,
+    vmstat::VIEWS,
     xarray::VIEWS,
+    zone::VIEWS,
 ];

@@ -47,6 +47,8 @@ pub struct Section {
     pub frames: Range<u64>,
     /// address of its first frame's `struct page`
     pub map: u64,
+    /// address of its `struct mem_section`; 0 if it has none
+    pub addr: u64,
 }
 
 /// Where every `struct page` is.
@@ -92,12 +94,17 @@ impl PageMap {
         self.sections.iter().map(|s| s.frames.end - s.frames.start).sum()
     }
 
+    /// The section that a frame is in.
+    pub fn section(&self, frame: u64) -> Option<&Section> {
+        let next = self.sections.partition_point(|s| s.frames.start <= frame);
+        self.sections.get(next.checked_sub(1)?).filter(|section| section.frames.contains(&frame))
+    }
+
     /// Address of a frame's `struct page`.
     pub fn page(&self, frame: u64) -> Option<u64> {
-        let next = self.sections.partition_point(|s| s.frames.start <= frame);
-        let section = self.sections.get(next.checked_sub(1)?)?;
+        let section = self.section(frame)?;
         let index = frame - section.frames.start;
-        section.frames.contains(&frame).then(|| section.map.wrapping_add(index.wrapping_mul(self.page_struct)))
+        Some(section.map.wrapping_add(index.wrapping_mul(self.page_struct)))
     }
 
     /// The frame whose `struct page` covers an address.
@@ -107,6 +114,19 @@ impl PageMap {
         let section = self.by_map.get(next.checked_sub(1)?).and_then(section)?;
         let frame = section.frames.start.checked_add((page - section.map) / self.page_struct)?;
         section.frames.contains(&frame).then_some(frame)
+    }
+
+    /// The first page of the larger one that a page, whose `compound_head` or `compound_info` is `info`, is behind of.
+    /// Since Linux 7.1 (d50569612c29) there may be a mask for the address instead of the address.
+    pub fn head(&self, page: Option<u64>, info: u64) -> Option<u64> {
+        if info & 1 == 0 {
+            return None;
+        }
+        let head = match self.frame(info - 1) {
+            Some(_) => info - 1,
+            None => page? & (info - 1),
+        };
+        (Some(head) != page && self.frame(head).is_some()).then_some(head)
     }
 
     /// Where the direct map has a frame: `page_address()`.
@@ -155,7 +175,7 @@ impl PageMap {
         (0..(frames.end - frames.start).div_ceil(PART)).map(move |i| {
             let start = frames.start + i * PART;
             let map = map.wrapping_add(i.wrapping_mul(PART).wrapping_mul(size));
-            Section { frames: start..frames.end.min(start + PART), map }
+            Section { frames: start..frames.end.min(start + PART), map, addr: 0 }
         })
     }
 
@@ -317,7 +337,8 @@ fn sparse(
             }
         };
         for number in (root * per_root..(root + 1) * per_root).take_while(|n| *n <= highest) {
-            let word = match session.u64(at.wrapping_add(number % per_root * size + member)) {
+            let addr = at.wrapping_add(number % per_root * size);
+            let word = match session.u64(addr.wrapping_add(member)) {
                 Ok(word) => word,
                 Err(e) if e.is_control() => return Err(e),
                 Err(e) => {
@@ -326,7 +347,7 @@ fn sparse(
                 }
             };
             if word & HAS_MEM_MAP != 0 {
-                out.push(section(number * frames, frames, word & !FLAGS, page_struct));
+                out.push(Section { addr, ..section(number * frames, frames, word & !FLAGS, page_struct) });
             }
         }
     }
@@ -335,7 +356,7 @@ fn sparse(
 
 /// A section whose `struct page`s are counted from frame 0 at `base`.
 fn section(first: u64, frames: u64, base: u64, page_struct: u64) -> Section {
-    Section { frames: first..first + frames, map: base.wrapping_add(first.wrapping_mul(page_struct)) }
+    Section { frames: first..first + frames, map: base.wrapping_add(first.wrapping_mul(page_struct)), addr: 0 }
 }
 
 /// Without `mem_section`: one array for all frames, of which there are as many as the dump's memory has.

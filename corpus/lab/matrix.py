@@ -50,6 +50,12 @@ big = ("mods\nnet\ncgroups\ntree 2000\nactors\nstep crowd\ncrowd {crowd} > /tmp/
        "while [ -e /proc/$! ] && ! grep -q complete /tmp/crowd; do sleep 1; done\ncat /tmp/crowd\n"
        "step truth\nproc cmdline version modules meminfo\nstep final\nfinal\n")
 BIG = dict(mem=8192, patience=1500, crowd=True, oracle=False)
+# memory that is swapped out, huge pages, and what the memory manager's files say straight before the machine is stopped
+memory = (RICH + "dd if=/dev/zero of=/lab/ext4/swap bs=1M count=16\nchmod 600 /lab/ext4/swap\nmkswap /lab/ext4/swap > /dev/null\n"
+          "swapon /lab/ext4/swap\necho 2 > /proc/sys/vm/nr_hugepages\n"
+          "dd if=/dev/urandom of=/lab/fill bs=1M count={fill} 2>/dev/null\n" + CLOSED +
+          "mkdir -p /truth/last\nsync\nsleep 1\nfor f in swaps vmallocinfo buddyinfo zoneinfo vmstat meminfo; do cat /proc/$f > /truth/last/$f; done\n"
+          ).format(files=200, ring=160, noise=1, fill=120)
 LA48 = "max,la57=off"  # no five-level page tables
 NUMA = ["-object", "memory-backend-ram,id=m0,size=512M", "-object", "memory-backend-ram,id=m1,size=512M",
         "-numa", "node,memdev=m0,cpus=0-1", "-numa", "node,memdev=m1,cpus=2-3"]
@@ -127,6 +133,8 @@ MATRIX = {
     "k61-offline": dict(kernel="k61", script=plain.replace(CLOSED, "offline 1 3\n" + CLOSED), append=PLAIN, cpus=4, cpu=LA48),
     "k612-huge": dict(kernel="k612", script=rich, append=f"{DEBUG} hugepages=32 transparent_hugepage=always"),
     "k612-nomerge": dict(kernel="k612", script=plain, append=f"{PLAIN} slab_nomerge"),
+    **{f"{k}-memory": dict(kernel=k, script=memory, append=f"{PLAIN} {QUIET}", mem=256) for k in ("k510", "k61", "k612", "k72")},
+    "a612-memory": dict(kernel="a612", script=memory, append=f"{PLAIN} {QUIET}", mem=256, cpu=A72),
     # each of slub_debug's checks by itself, and all for one cache
     **{f"k612-slub-{tag}": dict(kernel="k612", script=state.format(first="", ring=160, story=""), append=f"slub_debug={flags} {QUIET}", **STATE)
        for tag, flags in dict(f="F", u="U", z="Z", p="P", one="U,dentry", zu="ZU").items()},

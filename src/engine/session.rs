@@ -14,7 +14,7 @@ use crate::{
     view::{Field, FieldReader, Layout, View, any_struct},
 };
 use bytes::Bytes;
-use debuginfo::{Type, TypeId, Types, dwarf::Dwarf};
+use debuginfo::{EnumValue, Tag, Type, TypeId, Types, dwarf::Dwarf};
 use std::{
     any::{Any, TypeId as RustType},
     collections::HashMap,
@@ -235,6 +235,15 @@ impl Session {
     /// Value of an enumerator.
     pub fn enumerator(&self, name: &str) -> Option<i64> {
         self.types.enumerator_own(name)
+    }
+
+    /// The names and values of an enum, in its order; none if there is no such enum.
+    pub fn enumerators(&self, name: &str) -> Vec<EnumValue> {
+        let found = self.types.find_own(Tag::Enum, name).into_iter().find_map(|id| self.shape(id));
+        match found.as_deref() {
+            Some(Type::Enum { values, .. }) => values.to_vec(),
+            _ => Vec::new(),
+        }
     }
 
     /// A member by its path in a type.

@@ -38,7 +38,7 @@ pub struct Cache {
     /// per-CPU `struct slub_percpu_sheaves`, since Linux 6.18 (2d517aa09bbc)
     pub(super) cpu_sheaves: Option<u64>,
     /// objects that a sheaf holds; 0 if the cache has no sheaves of its own
-    pub(super) sheaf_capacity: Option<u32>,
+    pub sheaf_capacity: Option<u32>,
     /// constructor of objects, or 0
     pub ctor: u64,
     /// number of `kmem_cache_create()`s that were answered with this cache
