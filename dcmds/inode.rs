@@ -92,7 +92,7 @@ impl ShowInode {
 }
 
 /// The first name that an inode has in memory, and where it leads if it is a symbolic link.
-fn path(cx: &Cx<'_>, inode: &Inode) -> Result<Option<String>> {
+pub(crate) fn path(cx: &Cx<'_>, inode: &Inode) -> Result<Option<String>> {
     let mut first = None;
     match inode::names(cx, inode.addr, &mut |dentry| {
         first = Some(dentry);

@@ -1,4 +1,4 @@
-//! Mounted filesystems: `::mounts`.
+//! Mounted filesystems: `::mounts`, and filesystems as such: `::superblocks`.
 //!
 //! ```console
 //! > ::mounts | ::tail -5
@@ -15,8 +15,9 @@
 
 use engine::{IntoRow, prelude::*};
 use walkers::{
+    dentry, inode,
     mount::{self, Mount},
-    super_block::SuperBlock,
+    super_block::{self, SuperBlock},
 };
 
 /// Show what is mounted, where.
@@ -101,5 +102,82 @@ fn show(cx: &Cx<'_>, addr: u64, out: &mut Out<'_>) -> Result<()> {
     })
 }
 
+/// Show filesystems: all that are in use, the kernel's own too, or the one whose struct super_block is at the address.
+#[derive(Args)]
+pub struct Superblocks {
+    /// count the inodes of each that are in memory, and the names that may be reclaimed
+    #[arg(short = 'c')]
+    count: bool,
+}
+
+/// A filesystem.
+#[derive(Row)]
+pub struct SuperRow {
+    /// address of the struct super_block
+    addr: Object,
+    /// type of the filesystem
+    fs: Result<String>,
+    /// name of the device, or of the type where there is none
+    id: String,
+    /// major and minor number of the device
+    dev: String,
+    /// whether it may be written to
+    mode: &'static str,
+    /// its root, struct dentry
+    root: Addr,
+    /// inodes in memory
+    inodes: Option<u64>,
+    /// names that may be reclaimed
+    lru: Option<u64>,
+}
+
+/// Counts what a walk visits.
+fn count(walk: impl FnOnce(&mut dyn FnMut(u64) -> Result<()>) -> Result<()>) -> Result<u64> {
+    let mut count = 0;
+    walk(&mut |_| {
+        count += 1;
+        Ok(())
+    })?;
+    Ok(count)
+}
+
+impl Superblocks {
+    fn show(&self, cx: &Cx<'_>, addr: u64, out: &mut Out<'_>) -> Result<()> {
+        let sb: SuperBlock = cx.view(addr)?;
+        let inodes = || count(|visit| inode::of_super_block(cx, addr, visit));
+        let lru = || count(|visit| dentry::lru(cx, addr, visit));
+        out.row(SuperRow {
+            addr: cx.object("super_block", addr),
+            fs: sb.kind(cx),
+            dev: format!("{}:{}", sb.device().0, sb.device().1),
+            mode: if sb.is_read_only() { "ro" } else { "rw" },
+            root: Addr(sb.root),
+            inodes: self.count.then(inodes).transpose()?,
+            lru: self.count.then(lru).transpose()?,
+            id: sb.id,
+        })
+    }
+}
+
+impl Dcmd for Superblocks {
+    const NAME: &'static str = "superblocks";
+    const ALIASES: &'static [&'static str] = &["sb"];
+    const ROWS: &'static [&'static engine::Schema] = &[SuperRow::SCHEMA];
+    const PASSES: &'static str = "struct super_block";
+
+    fn run(&self, cx: &Cx<'_>, at: Option<Object>, out: &mut Out<'_>) -> Result<()> {
+        match at {
+            Some(at) => self.show(cx, at.addr, out),
+            None => super_block::each(cx, &mut |addr| match self.show(cx, addr, out) {
+                Err(e) if e.is_unreadable() => {
+                    cx.notes.add(addr, format!("filesystem: {}", e.kind()));
+                    Ok(())
+                }
+                result => result,
+            }),
+        }
+    }
+}
+
 /// The dcmds of this file.
-pub static DCMDS: &[DcmdEntry] = &[DcmdEntry::of::<Mounts>()];
+pub static DCMDS: &[DcmdEntry] = &[DcmdEntry::of::<Mounts>(), DcmdEntry::of::<Superblocks>()];

@@ -1,4 +1,4 @@
-//! Pipes, epolls, and locks on files: `::pipe`, `::epoll`, `::flock`.
+//! Pipes, epolls, inotify, and locks on files: `::pipe`, `::epoll`, `::inotify`, `::flock`.
 //!
 //! ```console
 //! > ::pipe | ::where bytes
@@ -18,6 +18,7 @@ use walkers::{
     file::{File, Holders},
     flock::{self, Lock},
     inode,
+    inotify::{self, Watch},
     pipe::{self, Pipe},
     task::Task,
 };
@@ -47,6 +48,8 @@ struct PipeRow {
     data: Result<String>,
 }
 
+/// A pipe has no more in it, unless root made it larger than /proc/sys/fs/pipe-max-size allows.
+const MOST: usize = 64 << 20;
 /// Bytes shown of what is in a pipe.
 const SHOWN: usize = 64;
 
@@ -54,7 +57,7 @@ impl ShowPipe {
     fn show(&self, cx: &Cx<'_>, addr: u64, out: &mut Out<'_>) -> Result<()> {
         let pipe: Pipe = cx.view(addr)?;
         if self.content {
-            let content = pipe.content(cx, usize::MAX)?;
+            let content = pipe.content(cx, MOST)?;
             let text = content.strip_suffix(b"\n").unwrap_or(&content);
             return text.split(|b| *b == b'\n').try_for_each(|line| out.line(engine::text::decode(line)));
         }
@@ -154,6 +157,65 @@ impl Dcmd for Epoll {
     }
 }
 
+/// Show what inotify watches: all, or the one whose struct file is at the address.
+#[derive(Args)]
+pub struct Inotify {}
+
+/// A watch.
+#[derive(Row)]
+struct WatchRow {
+    /// address of the struct inotify_inode_mark
+    watch: Object,
+    /// the inotify: process id and descriptor of the first who has it
+    owner: Option<String>,
+    /// number of the watch
+    wd: i32,
+    /// what is waited for
+    events: String,
+    /// the struct inode that is watched
+    inode: Result<Addr>,
+    /// a path of it within its filesystem
+    path: Result<Option<String>>,
+}
+
+impl Inotify {
+    fn show(cx: &Cx<'_>, file: u64, out: &mut Out<'_>) -> Result<()> {
+        let Some(group) = inotify::of_file(cx, file)? else {
+            return Err(Error::Unavailable(format!("the file at {file:#x} is no inotify")));
+        };
+        let owner = owner(cx, file)?;
+        inotify::watches(cx, group, &mut |addr| {
+            let watch: Watch = cx.view(addr)?;
+            let inode = watch.inode(cx);
+            let path = match &inode {
+                Ok(inode) => crate::inode::path(cx, &cx.view(*inode)?),
+                Err(e) => Err(Error::Unavailable(e.kind())),
+            };
+            out.row(WatchRow {
+                watch: cx.object("inotify_inode_mark", addr),
+                owner: owner.clone(),
+                wd: watch.wd,
+                events: watch.event_names().join(","),
+                inode: inode.map(Addr),
+                path,
+            })
+        })
+    }
+}
+
+impl Dcmd for Inotify {
+    const NAME: &'static str = "inotify";
+    const ROWS: &'static [&'static engine::Schema] = &[WatchRow::SCHEMA];
+    const PASSES: &'static str = "struct inotify_inode_mark";
+
+    fn run(&self, cx: &Cx<'_>, at: Option<Object>, out: &mut Out<'_>) -> Result<()> {
+        match at {
+            Some(at) => Inotify::show(cx, at.addr, out),
+            None => inotify::each_file(cx, &mut |file| Inotify::show(cx, file, out)),
+        }
+    }
+}
+
 /// Show locks on files, as /proc/locks does, and who waits for them: all, or those on the struct inode, file or dentry at
 /// the address.
 #[derive(Args)]
@@ -215,4 +277,5 @@ impl Dcmd for Flock {
 }
 
 /// The dcmds of this file.
-pub static DCMDS: &[DcmdEntry] = &[DcmdEntry::of::<ShowPipe>(), DcmdEntry::of::<Epoll>(), DcmdEntry::of::<Flock>()];
+pub static DCMDS: &[DcmdEntry] =
+    &[DcmdEntry::of::<ShowPipe>(), DcmdEntry::of::<Epoll>(), DcmdEntry::of::<Inotify>(), DcmdEntry::of::<Flock>()];

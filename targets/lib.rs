@@ -47,7 +47,7 @@ pub use info::{Info, Uts};
 pub use kernel::{Evidence, FoundKernel, KernelLayout};
 pub use live::{Live, LiveSource};
 pub use loaded::KernelFile;
-pub use mmu::{Arch, BareTables, Flags, Mapping, Outcome, Table, Translation};
+pub use mmu::{Arch, BareTables, Flags, Mapping, Outcome, Step, Table, Translation};
 pub use open::OpenOptions;
 pub use order::Order;
 pub use raw::Load;

@@ -13,7 +13,7 @@ use crate::info::Info;
 use crate::kernel::{self, Evidence, FoundKernel, Kernel, KernelLayout};
 use crate::live::{self, Live, LiveSource};
 use crate::loaded::{KernelFile, Loaded};
-use crate::mmu::{Arch, Mapping, Outcome, Paging, Table, Translation};
+use crate::mmu::{Arch, Mapping, Outcome, Paging, Step, Table, Translation};
 use crate::open::{self, OpenOptions, Opened};
 use crate::order::Order;
 use crate::qmp;
@@ -327,6 +327,19 @@ impl Target {
             Space::Phys => self.straight(va),
             Space::Kernel => self.kernel()?.translate(&*self.image, va),
             Space::User(root) => self.paging(root)?.walk(&*self.image, va),
+        }
+    }
+
+    /// The way of a virtual address through the page tables, and where it leads; no steps where it needs none.
+    pub fn trail(&self, space: Space, va: u64) -> (Vec<Step>, Result<Translation, Reason>) {
+        let paging = match space {
+            Space::User(root) => self.paging(root),
+            Space::Kernel if !self.is_file() => self.kernel().map(|kernel| kernel.paging),
+            _ => return (Vec::new(), self.translate(space, va)),
+        };
+        match paging {
+            Ok(paging) => paging.trail(&*self.image, va),
+            Err(reason) => (Vec::new(), Err(reason)),
         }
     }
 

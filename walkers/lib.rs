@@ -7,10 +7,11 @@
 pub mod alloc_tag;
 pub mod anchors;
 pub mod blk;
-pub mod bpf;
 pub mod blocked;
-pub mod bug;
+pub mod bpf;
 pub mod buddy;
+pub mod buddy;
+pub mod bug;
 pub mod cgroup;
 pub mod clock;
 pub mod clocksource;
@@ -36,6 +37,7 @@ pub mod image;
 pub mod inode;
 pub mod ipc;
 pub mod irq;
+pub mod inotify;
 pub mod kfence;
 pub mod kmem_debug;
 pub mod kmem_log;
@@ -54,8 +56,9 @@ pub mod notifier;
 pub mod ns;
 pub mod oom;
 pub mod page;
-pub mod page_use;
 pub mod page_owner;
+pub mod page_owner;
+pub mod page_use;
 pub mod pagecache;
 pub mod pageinfo;
 pub mod param;
@@ -63,6 +66,7 @@ pub mod percpu;
 pub mod pipe;
 pub mod probe;
 pub mod process;
+pub mod pte;
 pub mod rbtree;
 pub mod rcu;
 pub mod reports;
@@ -115,6 +119,7 @@ pub static WALKERS: &[&[WalkerEntry]] = &[
     ftrace::WALKERS,
     inode::WALKERS,
     hugetlb::WALKERS,
+    inotify::WALKERS,
     kfence::WALKERS,
     kmem_log::WALKERS,
     list::WALKERS,
@@ -188,6 +193,7 @@ pub static VIEWS: &[&[ViewEntry]] = &[
     ftrace::types::VIEWS,
     inode::VIEWS,
     hugetlb::VIEWS,
+    inotify::VIEWS,
     kfence::VIEWS,
     sysctl::VIEWS,
     resource::VIEWS,

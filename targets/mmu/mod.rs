@@ -132,6 +132,17 @@ pub struct Translation {
     pub flags: Option<Flags>,
 }
 
+/// An entry of a page table on the way of an address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Step {
+    /// 1 for the lowest level, whose entries map the smallest pages
+    pub level: u8,
+    /// its physical address
+    pub at: u64,
+    /// what it is
+    pub entry: u64,
+}
+
 /// What a page-table entry says.
 enum Entry {
     /// Nothing is mapped.
@@ -242,15 +253,29 @@ impl Paging {
 
     /// Walks the tables for `va`.
     pub fn walk(self, image: &dyn Image, va: u64) -> Result<Translation, Reason> {
+        self.follow(image, va, |_| {})
+    }
+
+    /// The way of `va` as far as it goes, entry by entry, and where it leads.
+    pub fn trail(self, image: &dyn Image, va: u64) -> (Vec<Step>, Result<Translation, Reason>) {
+        let mut steps = Vec::new();
+        let end = self.follow(image, va, |step| steps.push(step));
+        (steps, end)
+    }
+
+    /// Walks, and shows each entry on the way.
+    fn follow(self, image: &dyn Image, va: u64, mut seen: impl FnMut(Step)) -> Result<Translation, Reason> {
         let va = self.check(va)?;
         let mut table = self.top(va).ok_or(Reason::NotMapped)?;
         let mut flags = Flags::ALL;
         for level in (1..=self.levels).rev() {
             let shift = self.shift(level);
-            let index = (va >> shift) & (self.entries(level) - 1);
-            let mut entry = [0; 8];
-            image.read(table.wrapping_add(8 * index), &mut entry).map_err(|_| Reason::PageTable(table))?;
-            match self.decode(u64::from_le_bytes(entry), level, &mut flags) {
+            let at = table.wrapping_add(8 * ((va >> shift) & (self.entries(level) - 1)));
+            let mut bytes = [0; 8];
+            image.read(at, &mut bytes).map_err(|_| Reason::PageTable(table))?;
+            let entry = u64::from_le_bytes(bytes);
+            seen(Step { level, at, entry });
+            match self.decode(entry, level, &mut flags) {
                 Entry::Absent => return Err(Reason::NotMapped),
                 Entry::Table(next) => table = next,
                 Entry::Page(start) => {
