@@ -318,6 +318,11 @@ impl Gcore {
         let mappings = corefile::mappings(cx, mm)?;
         let threads = corefile::threads(cx, leader)?;
         let pid = threads.first().map_or(0, |thread| thread.task.tgid);
+        if threads.iter().any(|thread| thread.is_narrow(cx)) {
+            return Err(Error::Unavailable(format!(
+                "process {pid} is of 32 bits: no core file of that kind is written"
+            )));
+        }
         let segments = segments(cx, mm, &mappings)?;
         let notes = notes(cx, &threads, &mappings)?;
         let layout = Layout::of(cx, segments.len() as u64, notes.len() as u64);

@@ -48,6 +48,7 @@ fn spell(frame: &ustack::Frame) -> String {
     let file = |path: &str| path.rsplit('/').next().unwrap_or(path).to_owned();
     match (&frame.object, &frame.function) {
         (Some((path, _)), Some((function, offset))) => format!("{}`{function}+{offset:#x}", file(path)),
+        (Some((path, 0)), None) => format!("{}`{:#x}", file(path), frame.pc),
         (Some((path, base)), None) => format!("{}+{:#x}", file(path), frame.pc.wrapping_sub(*base)),
         (None, _) => format!("{:#x}", frame.pc),
     }

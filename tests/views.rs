@@ -29,6 +29,7 @@ const ABSENT: &[(&str, &str, &str)] = &[
     ("trampoline::Rethook", "5.10", "rethooks came with 5.18 (54ecbe6f1ed5)"),
     ("trampoline::Rethook", "arm64", "its return probes are kretprobes"),
     ("corefile::Segments", "arm64", "x86-64's"),
+    ("corefile::VdsoImage", "arm64", "x86-64's"),
     ("corefile::ArmThread", "amd64", "arm64's"),
     ("clock::Noted", "arm64", "its CPUs' clocks agree"),
     ("x86::Inactive", "arm64", "x86-64's"),

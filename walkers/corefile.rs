@@ -15,6 +15,7 @@ use crate::{
     pagecache,
     process::Memory as Counted,
     super_block::Kinds,
+    syscall::{MODE32, USER32_CS},
     task::{self, Task},
     unwind::{self, End},
     vma::{self, Vma},
@@ -54,6 +55,25 @@ pub struct Pieces<'a> {
     table: Space,
     swapped: bool,
     page: u64,
+    vdso: Vdso,
+}
+
+/// Where the vDSO is, on x86: in the process, and what of the kernel is shown there.
+#[derive(View)]
+#[ctype("mm_struct")]
+struct Vdso {
+    #[field("context.vdso")]
+    at: Option<u64>,
+    #[field("context.vdso_image")]
+    image: Option<u64>,
+}
+
+/// What the vDSO is made of, on x86.
+#[derive(View)]
+#[ctype("vdso_image")]
+struct VdsoImage {
+    data: u64,
+    size: u64,
 }
 
 /// `VM_IO`, `VM_PFNMAP`: memory of devices, and what the kernel itself shows a process (include/linux/mm.h). The kernel
@@ -61,12 +81,17 @@ pub struct Pieces<'a> {
 const VM_IO: u64 = 0x4000;
 /// Untouched memory that is larger than this was reserved, not used; it is left out.
 const MAX_ZEROS: u64 = 1 << 30;
+/// More pieces of one mapping than there can be without damage.
+const MAX_PIECES: usize = 1 << 22;
+/// More pages than the kernel shows a process of its own.
+const MAX_SPECIAL: u64 = 64;
 
 impl<'a> Pieces<'a> {
     /// Of the address space whose `struct mm_struct` is at `mm`.
     pub fn of(session: &'a Session, mm: u64) -> Result<Pieces<'a>> {
         let swapped = Counted::of_mm(session, mm).map_or(true, |counted| counted.swap != 0);
-        Ok(Pieces { session, table: crate::mm::space(session, mm)?, swapped, page: session.target.page_size() })
+        let (table, page) = (crate::mm::space(session, mm)?, session.target.page_size());
+        Ok(Pieces { session, table, swapped, page, vdso: session.view(mm)? })
     }
 
     /// Visits the pieces of a mapping, lowest first, without gaps.
@@ -79,14 +104,17 @@ impl<'a> Pieces<'a> {
             &|| !session.interrupt.is_set(),
             &mut |mapping| {
                 present.push((mapping.va, mapping.pa, mapping.len));
-                ControlFlow::Continue(())
+                if present.len() < MAX_PIECES { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
             },
         );
         let lost = match seen {
-            Ok(outcome) => outcome.unreadable > 0,
+            Ok(outcome) => outcome.unreadable > 0 || outcome.stopped,
             Err(_) => true,
         };
         session.interrupt.check()?;
+        if lost {
+            session.notes.add(vma.addr, "mapping of which not all page tables could be read");
+        }
         let cache = self.cache(vma)?;
         let mut at = vma.start;
         for (va, pa, len) in present {
@@ -145,8 +173,11 @@ impl<'a> Pieces<'a> {
     /// The pages of the mapped file that are in memory: by their place in it the first frame, and how many.
     fn cache(&self, vma: &Vma) -> Result<BTreeMap<u64, (u64, u64)>> {
         let mut found = BTreeMap::new();
-        if vma.file == 0 || vma.flags & VM_IO != 0 {
+        if vma.flags & VM_IO != 0 {
             return Ok(found);
+        }
+        if vma.file == 0 {
+            return self.special(vma);
         }
         let file: File = self.session.view(vma.file)?;
         let inode: Inode = self.session.view(file.inode)?;
@@ -169,6 +200,36 @@ impl<'a> Pieces<'a> {
             Ok(()) | Err(Error::Stop) => Ok(found),
             Err(e) => Err(e),
         }
+    }
+}
+
+impl Pieces<'_> {
+    /// The pages of what the kernel shows a process, in the form of [`Pieces::cache`]: the vDSO, of which most is never
+    /// touched.
+    fn special(&self, vma: &Vma) -> Result<BTreeMap<u64, (u64, u64)>> {
+        let (mut found, session) = (BTreeMap::new(), self.session);
+        let Some(special) = vma.special(session) else { return Ok(found) };
+        let count = ((vma.end - vma.start) / self.page).min(MAX_SPECIAL);
+        let first = vma.page_of(vma.start, self.page);
+        if let (Some(at), Some(image)) = (self.vdso.at, self.vdso.image.filter(|image| *image != 0)) {
+            let image: VdsoImage = session.view(image)?;
+            for i in 0..if at == vma.start { count } else { 0 } {
+                let place = session.target.translate(Space::Kernel, image.data.wrapping_add(i * self.page));
+                if let Some(place) = place.ok().filter(|_| i * self.page < image.size) {
+                    found.insert(first + i, (place.pa / self.page, 1));
+                }
+            }
+            return Ok(found);
+        }
+        let pages = session.u64(special.wrapping_add(session.offset("vm_special_mapping", "pages")?))?;
+        let map = PageMap::of(session)?;
+        for i in 0..if pages == 0 { 0 } else { count } {
+            let page = session.u64(pages.wrapping_add(8 * i))?;
+            if let Some(frame) = map.frame(page) {
+                found.insert(first + i, (frame, 1));
+            }
+        }
+        Ok(found)
     }
 }
 
@@ -248,6 +309,15 @@ impl Thread {
             thread.float = if running { None } else { fxsave(session, addr)? };
         }
         Ok(thread)
+    }
+
+    /// Whether it runs code of 32 bits: by the code segment, on arm64 by the state of the processor.
+    pub fn is_narrow(&self, session: &Session) -> bool {
+        let word = |place: usize| self.general.as_ref().and_then(|general| general.get(place)).copied().unwrap_or(0);
+        match session.target.arch() {
+            Arch::Aarch64 => word(33) & MODE32 != 0,
+            _ => word(17) == USER32_CS,
+        }
     }
 
     fn add_segments(&mut self, own: &Segments) {
@@ -345,4 +415,5 @@ pub fn mappings(session: &Session, mm: u64) -> Result<Vec<Vma>> {
 }
 
 /// The views of those architectures, each of which only its own kernels have.
-pub static VIEWS: &[ViewEntry] = &[ViewEntry::of::<Segments>(), ViewEntry::of::<ArmThread>()];
+pub static VIEWS: &[ViewEntry] =
+    &[ViewEntry::of::<Vdso>(), ViewEntry::of::<VdsoImage>(), ViewEntry::of::<Segments>(), ViewEntry::of::<ArmThread>()];

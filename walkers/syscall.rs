@@ -85,9 +85,9 @@ pub enum Doing {
 const X86_64: [&str; 6] = ["di", "si", "dx", "r10", "r8", "r9"];
 const IA32: [&str; 6] = ["bx", "cx", "dx", "si", "di", "bp"];
 /// `__USER32_CS`, the code segment of 32-bit programs (arch/x86/include/asm/segment.h).
-const USER32_CS: u64 = 0x23;
+pub(crate) const USER32_CS: u64 = 0x23;
 /// `PSR_MODE32_BIT` (arch/arm64/include/uapi/asm/ptrace.h).
-const MODE32: u64 = 0x10;
+pub(crate) const MODE32: u64 = 0x10;
 /// More arguments than any system call has.
 const MAX_ARGUMENTS: u64 = 6;
 /// More than any architecture's table has; how many one has is in no type.

@@ -55,7 +55,7 @@ pub struct Frame {
     pub how: How,
     /// the function, and how far in it
     pub function: Option<(String, u64)>,
-    /// the file that it is in, and where that was loaded
+    /// the file that it is in, and where that was loaded; 0 if that cannot be told
     pub object: Option<(String, u64)>,
 }
 
@@ -309,7 +309,13 @@ impl<'a> Unwinder<'a> {
             let object = self.objects.get(&vma.start).and_then(Option::as_ref);
             let place = if exact { pc } else { pc.wrapping_sub(1) };
             let function = object.and_then(|object| object.function(place)).map(|(n, o)| (n, o + (pc - place)));
-            let named = object.map(|object| (object.name.clone(), object.base));
+            let named = match object {
+                Some(object) => Some((object.name.clone(), object.base)),
+                None if vma.file != 0 => {
+                    Some((self.image.session.view::<File>(vma.file)?.path(self.image.session)?, 0))
+                }
+                None => None,
+            };
             trace.frames.push(Frame { pc, sp, how, function, object: named });
             if trace.frames.len() >= MAX_FRAMES {
                 trace.broken = Some(format!("more than {MAX_FRAMES} frames"));

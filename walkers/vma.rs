@@ -89,6 +89,12 @@ impl Vma {
         self.file == 0 && self.ops == 0
     }
 
+    /// The `struct vm_special_mapping` of what the kernel itself shows a process: the vDSO and its data.
+    pub fn special(&self, session: &Session) -> Option<u64> {
+        let own = self.ops != 0 && session.kernel_symbol("special_mapping_vmops") == Some(self.ops);
+        own.then_some(self.private)
+    }
+
     /// Whether what may be done is to read, write, execute.
     pub fn access(&self) -> (bool, bool, bool) {
         (self.flags & READ != 0, self.flags & WRITE != 0, self.flags & EXEC != 0)
@@ -123,8 +129,8 @@ impl Vma {
         if self.file != 0 {
             return session.view::<File>(self.file)?.path(session);
         }
-        if self.ops != 0 && session.kernel_symbol("special_mapping_vmops") == Some(self.ops) {
-            let name = self.private.wrapping_add(session.offset("vm_special_mapping", "name")?);
+        if let Some(special) = self.special(session) {
+            let name = special.wrapping_add(session.offset("vm_special_mapping", "name")?);
             return session.cstr(session.u64(name)?, 64);
         }
         if self.start <= space.brk && self.end >= space.start_brk && space.brk != 0 {
