@@ -97,6 +97,8 @@ const OP_MASK: u32 = 0xff;
 /// More queues, and more requests in one, than any disk has.
 const MAX_QUEUES: u64 = 4096;
 const MAX_TAGS: u32 = 1 << 16;
+/// As many requests are looked at for one disk.
+const MAX_REQUESTS: usize = 1 << 20;
 
 impl Device {
     /// Major and minor number.
@@ -226,6 +228,10 @@ pub fn requests(session: &Session, disk: u64, visit: &mut dyn FnMut(Request) -> 
                 let at = session.u64(array.wrapping_add(8 * i))?;
                 if at == 0 || !seen.insert(at) {
                     continue;
+                }
+                if seen.len() > MAX_REQUESTS {
+                    session.notes.add(disk, "disk with more requests than can be");
+                    return Ok(());
                 }
                 match session.view::<Request>(at) {
                     Ok(request) if request.is_live(queue) => visit(request)?,

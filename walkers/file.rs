@@ -151,6 +151,8 @@ struct Table {
 
 /// Descriptors in a word of the bitmaps.
 const WORD: u32 = 64;
+/// As many descriptors as a process can have, unless `sysctl_nr_open` was raised (include/uapi/linux/fs.h has 1024 * 1024).
+const NR_OPEN: u32 = 1 << 20;
 /// As many pointers that lead nowhere, one behind the other, are no table.
 const MOST_BAD: u32 = 1024;
 
@@ -163,11 +165,13 @@ pub fn descriptors(session: &Session, task: u64, visit: &mut dyn FnMut(Descripto
     }
     let table = session.u64(files.wrapping_add(session.offset("files_struct", "fdt")?))?;
     let table: Table = session.view(table).doing(|| format!("reading the descriptors of the task at {task:#x}"))?;
-    if !table.room.is_multiple_of(WORD) {
+    let most = session.kernel_symbol("sysctl_nr_open").and_then(|at| session.u32(at).ok()).unwrap_or(NR_OPEN);
+    let room = table.room.min(most.max(NR_OPEN));
+    if !table.room.is_multiple_of(WORD) || room != table.room {
         session.notes.add(table.files, "table of descriptors of impossible size");
     }
     let mut bad = 0;
-    for word in 0..table.room / WORD {
+    for word in 0..room / WORD {
         let at = |map: u64| session.u64(map.wrapping_add(u64::from(word) * 8));
         let open = match at(table.open_fds) {
             Ok(open) => open,

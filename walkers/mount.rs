@@ -11,7 +11,10 @@ use crate::{
     list, rbtree, task,
 };
 use engine::{ViewEntry, prelude::*};
-use std::collections::HashSet;
+use std::{
+    collections::{HashMap, HashSet},
+    sync::{Arc, Mutex, PoisonError},
+};
 
 /// A mount.
 #[derive(View, Clone, Debug)]
@@ -55,7 +58,7 @@ const OPTIONS: &[(&str, u64, &str)] = &[
 const READONLY: (&str, u64) = ("MNT_READONLY", 0x40);
 
 /// More mounts on mounts than anyone has.
-const MAX_DEPTH: usize = 4096;
+const MAX_DEPTH: usize = 1024;
 
 impl Mount {
     /// What was mounted: a device, `proc`, …; as it was given to mount(2).
@@ -88,25 +91,78 @@ impl Mount {
 /// The path of a dentry of a mount in the mount's namespace, as `d_path()` has it for a process that has the
 /// namespace's root.
 pub fn path(session: &Session, mount: &Mount, dentry: u64) -> Result<String> {
-    let paths = Paths::of(session)?;
-    let (mut mount, mut dentry, mut seen) = (mount.clone(), dentry, HashSet::new());
-    let mut text = String::new();
-    loop {
-        let inner = paths.path(session, &session.view::<Dentry>(dentry)?)?;
-        let root = if dentry == mount.root { inner.clone() } else { mount.root_path(session)? };
-        match below(&inner, &root) {
-            Some(part) => text.insert_str(0, part),
+    let place = Places::of(session)?.get(session, mount)?;
+    let text = match dentry == mount.root {
+        true => place.above.clone(),
+        false => place.below(&Paths::of(session)?.path(session, &session.view::<Dentry>(dentry)?)?),
+    };
+    Ok(if text.is_empty() { "/".to_owned() } else { text })
+}
+
+/// Where a mount is.
+struct Place {
+    /// the path of what it is on; empty if that is the root
+    above: String,
+    /// the path of what it shows, in its filesystem
+    root: String,
+}
+
+impl Place {
+    /// The path of what has the path `inner` in the filesystem; without the slash of a root.
+    fn below(&self, inner: &str) -> String {
+        match below(inner, &self.root) {
+            Some(part) => format!("{}{part}", self.above),
             // what was moved out of the part of its filesystem that is mounted here
-            None => return Ok(format!("(unreachable){inner}{text}")),
+            None => format!("(unreachable){inner}"),
         }
-        if mount.parent == mount.addr {
-            return Ok(if text.is_empty() { "/".to_owned() } else { text });
+    }
+}
+
+/// Where mounts are, each found out once.
+#[derive(Default)]
+struct Places(Mutex<HashMap<u64, Arc<Place>>>);
+
+impl Places {
+    fn of(session: &Session) -> Result<Arc<Places>> {
+        session.once(|| Ok(Places::default()))
+    }
+
+    fn known(&self, mount: u64) -> Option<Arc<Place>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).get(&mount).cloned()
+    }
+
+    fn keep(&self, session: &Session, mount: &Mount, above: String) -> Result<Arc<Place>> {
+        /// far more than mounts; what does not fit is found out again
+        const MOST: usize = 1 << 16;
+        let place = Arc::new(Place { above, root: mount.root_path(session)? });
+        let mut map = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if map.len() < MOST {
+            map.insert(mount.addr, Arc::clone(&place));
         }
-        if !seen.insert(mount.addr) || seen.len() > MAX_DEPTH {
-            return Err(Error::Corrupt { addr: mount.addr, what: "mounts that are on each other".into() });
+        Ok(place)
+    }
+
+    fn get(&self, session: &Session, mount: &Mount) -> Result<Arc<Place>> {
+        let (mut waiting, mut mount) = (Vec::new(), mount.clone());
+        let mut place = loop {
+            if let Some(place) = self.known(mount.addr) {
+                break place;
+            }
+            if mount.parent == mount.addr {
+                break self.keep(session, &mount, String::new())?;
+            }
+            if waiting.len() > MAX_DEPTH || waiting.iter().any(|m: &Mount| m.addr == mount.addr) {
+                return Err(Error::Corrupt { addr: mount.addr, what: "mounts that are on each other".into() });
+            }
+            let parent = session.view(mount.parent)?;
+            waiting.push(std::mem::replace(&mut mount, parent));
+        };
+        let paths = Paths::of(session)?;
+        for mount in waiting.iter().rev() {
+            let on = paths.path(session, &session.view::<Dentry>(mount.mountpoint)?)?;
+            place = self.keep(session, mount, place.below(&on))?;
         }
-        dentry = mount.mountpoint;
-        mount = session.view(mount.parent)?;
+        Ok(place)
     }
 }
 

@@ -87,7 +87,12 @@ impl Shape {
                 ("PG_dirty", "dirty"),
                 ("PG_writeback", "writeback"),
                 ("PG_referenced", "referenced"),
+                ("PG_lru", "lru"),
                 ("PG_active", "active"),
+                ("PG_workingset", "workingset"),
+                ("PG_private", "private"),
+                ("PG_reclaim", "reclaim"),
+                ("PG_swapbacked", "swapbacked"),
                 ("PG_error", "error"),
                 ("PG_hwpoison", "hwpoison"),
             ];
