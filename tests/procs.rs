@@ -27,6 +27,7 @@ const QUESTIONS: &[(&str, &str)] = &[
     ("policy", "::ps -y"),
     ("locks", "::flock"),
     ("args", "::ps -f -u"),
+    ("disks", "::blk"),
 ];
 
 /// A process as /proc has it: the parts of what it said, by name.
@@ -319,6 +320,21 @@ impl<'a> Held<'a> {
     }
 }
 
+impl Held<'_> {
+    /// Requests wait where the guest said that some do: for a disk that is slow enough.
+    fn requests(&mut self) {
+        let Ok(text) = fs::read_to_string(self.case.folder.join("truth/inflight")) else { return };
+        for line in text.lines() {
+            let words: Vec<&str> = line.split_whitespace().collect();
+            let row = self.answers["disks"].iter().find(|row| row["name"].as_str() == words.first().copied());
+            let theirs: u64 = words.iter().skip(1).map(|n| n.parse::<u64>().unwrap()).sum();
+            let ours = row.and_then(|row| row["requests"].as_u64());
+            // some are done between the two moments
+            self.same("requests", 0, ours.map(|n| n > 0), Some(theirs > 0));
+        }
+    }
+}
+
 #[test]
 fn processes_are_what_the_guest_said() {
     let (mut wrong, mut seen) = (Vec::new(), 0);
@@ -332,6 +348,7 @@ fn processes_are_what_the_guest_said() {
         held.stat();
         held.arguments();
         held.locks();
+        held.requests();
         println!("{}: {} comparisons, {} differ", case.name, held.checked, held.wrong.len());
         seen += held.checked;
         wrong.extend(held.wrong);

@@ -14,6 +14,7 @@ import glob
 import hashlib
 import os
 import shutil
+import struct
 import subprocess
 import sys
 import threading
@@ -90,6 +91,39 @@ proc softirqs interrupts timer_list
 """
 hooked = "step mods\nmods\nnet\nactors\n" + HOOKED + MACHINE
 
+
+def old_program():
+    """A program of 32 bits that waits in poll(NULL, 0, -1) for ever, as printf has it."""
+    # mov $168,%eax; xor %ebx,%ebx; xor %ecx,%ecx; mov $-1,%edx; int $0x80; jmp back
+    code = bytes.fromhex("b8a8000000 31db 31c9 baffffffff cd80 ebec")
+    at, size = 0x8048000, 52 + 32 + len(code)
+    elf = struct.pack("<16sHHIIIIIHHHHHH", b"\x7fELF\1\1\1", 2, 3, 1, at + 84, 52, 0, 0, 52, 32, 1, 0, 0, 0)
+    elf += struct.pack("<IIIIIIII", 1, 0, at, at, size, size, 5, 4096) + code
+    return "".join(f"\\{byte:03o}" for byte in elf)
+
+
+# a disk so slow that requests wait, but for the first, which find its partitions
+SLOW = ["-object", "throttle-group,id=slow,x-iops-total=1,x-iops-total-max=24", "-blockdev",
+        "driver=throttle,throttle-group=slow,node-name=slow,file.driver=null-co,file.size=67108864,file.read-zeroes=on",
+        "-device", "virtio-blk-pci,drive=slow,serial=labslow"]
+# cgroups of version 1, a program of another word size, requests that wait
+BUSY = f"""actors
+mkdir -p /tmp/named /tmp/freezer
+mount -t cgroup -o none,name=lab lab /tmp/named
+mount -t cgroup -o freezer lab /tmp/freezer
+mkdir -p /tmp/named/g1/g2 /tmp/freezer/f1
+printf '{old_program()}' > /bin/lab_old
+chmod 755 /bin/lab_old
+/bin/lab_old &
+echo $! > /tmp/named/g1/g2/cgroup.procs
+echo $! > /tmp/freezer/f1/cgroup.procs
+s=$(disk labslow)
+for i in 1 2 3 4 5 6; do dd if=$s of=/dev/null bs=4k skip=$((i * 1000)) & done
+mount -t debugfs debugfs /sys/kernel/debug 2>/dev/null
+sleep 8
+"""
+BUSY_TRUTH = "for b in /sys/block/*; do echo ${b##*/} $(cat $b/inflight); done > /truth/inflight\nlabtool cat /sys/kernel/debug/block/*/hctx*/busy > /truth/requests\n"
+
 # name -> what to boot, what it does, what to write down. `files`: vmcore name -> QEMU's format
 MATRIX = {
     "k612-dbg": dict(kernel="k612", script=rich, append=DEBUG),
@@ -122,6 +156,8 @@ MATRIX = {
     **{f"{k}-forms": dict(kernel=k, script=state.format(first="cgroups\nactors", ring=160, story="story"), append=f"{DEBUG} {QUIET}", **STATE)
        for k in ("k612", "k61", "k510", "k72")},
     "k612-plain-forms": dict(kernel="k612", script=state.format(first="cgroups\nactors", ring=160, story="story"), append=f"{PLAIN} {QUIET}", **STATE),
+    **{f"{k}-busy": dict(kernel=k, script=state.format(first=BUSY, ring=160, story=BUSY_TRUTH), append=f"{PLAIN} {QUIET}", hardware=SLOW, **STATE)
+       for k in ("k612", "k61", "k510", "k72")},
     # Debian's full and PREEMPT_RT kernels
     **{f"{k}-dbg": dict(kernel=k, script=rich, append=DEBUG) for k in ("k612-rt", "k61-rt", "k612-full", "k61-full")},
     "k612-rt-plain": dict(kernel="k612-rt", script=plain + "traceagain\n", append=PLAIN),
