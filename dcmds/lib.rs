@@ -54,8 +54,6 @@ pub mod netdev;
 pub mod netstat;
 pub mod nm;
 pub mod oom;
-pub mod oom;
-pub mod pages;
 pub mod pages;
 pub mod panicinfo;
 pub mod pfiles;

@@ -95,21 +95,22 @@ impl Dcmd for Oom {
             return self.reports(cx, out);
         }
         Oom::note(cx)?;
-        for Candidate { task, total, resident, tables, adjust, points, chosen } in oom::candidates(cx)? {
+        let pages = |bytes: u64| bytes / cx.target.page_size().max(1);
+        for Candidate { task, memory, tables, adjust, points, chosen } in oom::candidates(cx)? {
             out.row(CandidateRow {
                 addr: cx.object("task_struct", task.addr),
                 pid: task.pid,
                 name: task.comm,
-                total,
-                rss: resident.sum(),
-                anon: resident.anon,
-                swap: resident.swap,
+                total: pages(memory.virt),
+                rss: pages(memory.resident),
+                anon: pages(memory.anonymous),
+                swap: pages(memory.swap),
                 tables,
                 adj: adjust,
                 points,
                 state: chosen.then_some("chosen"),
-                file: resident.file,
-                shared: resident.shared,
+                file: pages(memory.file),
+                shared: pages(memory.shared),
             })?;
         }
         Ok(())

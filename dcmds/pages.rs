@@ -9,7 +9,9 @@
 
 use engine::{Schema, prelude::*};
 use walkers::{
-    pageinfo::{self, Mapping, Page, Pages, Use},
+    page_use::{self, Owner},
+    pageinfo::{self, Page, Pages, Use},
+    task::Task,
     zone::{Memory, Zone},
 };
 
@@ -87,10 +89,7 @@ impl PageCmd {
         let (_, mapping) = target(used);
         match used {
             Use::Marked("slab") => lines.extend(pages.cache(cx, head)?.map(|name| format!("slab of {name}"))),
-            Use::File(at) => {
-                lines.push(format!("{mapping} {at:x}, page {:#x}{}", head.index, file(cx, *at)?));
-            }
-            Use::Anon(at) | Use::Ksm(at) | Use::Movable(at) => {
+            Use::File(at) | Use::Anon(at) | Use::Ksm(at) | Use::Movable(at) => {
                 lines.push(format!("{mapping} {at:x}, page {:#x}", head.index))
             }
             _ => {}
@@ -99,6 +98,7 @@ impl PageCmd {
             lines.push(format!("private {:x}", page.private));
         }
         let frame = pages.map.frame(page.addr).unwrap_or(0);
+        lines.extend(owner(cx, pages, frame)?);
         let memory = Memory::of(cx)?;
         if let Some(zone) = memory.zone_of(cx, frame, page.flags) {
             let node = memory.node(zone.node).map_or(-1, |node| node.id);
@@ -107,7 +107,7 @@ impl PageCmd {
                 cx.view::<Zone>(zone.addr)?.name.unwrap_or_else(|_| "?".into())
             ));
         }
-        lines.extend(pageinfo::memcg(cx, head)?.map(|group| format!("charged to the struct mem_cgroup {group:x}")));
+        lines.extend(pageinfo::charged_to(cx, head)?.map(|group| format!("charged to cgroup {group}")));
         Ok(lines)
     }
 
@@ -129,7 +129,7 @@ impl PageCmd {
             refs: head.refs,
             maps: pages.mappings(cx, &head, &used)?,
             used: used.name(),
-            flags: pages.flag_names(&page),
+            flags: page_use::flag_names(cx, page.flags)?.iter().map(|name| name.to_string()).collect(),
             head: (head.addr != page.addr).then_some(Addr(head.addr)),
             mapping: target(&used).0.map(Addr),
             index: head.index,
@@ -150,13 +150,21 @@ fn target(used: &Use) -> (Option<u64>, &'static str) {
     }
 }
 
-/// ` of /bin/busybox`
-fn file(cx: &Cx<'_>, mapping: u64) -> Result<String> {
-    let mapping: Mapping = cx.view(mapping)?;
-    Ok(match mapping.path(cx)? {
-        Some(path) => format!(" of {path}"),
-        None if mapping.host == 0 => " of the swap cache".to_owned(),
-        None => format!(" of the struct inode {:x}, which has no name", mapping.host),
+/// Whose it is, as lines: a file, processes.
+fn owner(cx: &Cx<'_>, pages: &Pages, frame: u64) -> Result<Vec<String>> {
+    Ok(match page_use::of_frame(cx, &pages.map, frame)?.owner {
+        Some(Owner::File { inode, path, offset }) => {
+            let path = path.unwrap_or_else(|| "without a name".into());
+            vec![format!("{offset:#x} into {path}, the struct inode {inode:x}")]
+        }
+        Some(Owner::Anon { users }) => {
+            let line = |(task, at): (u64, u64)| {
+                let task: Task = cx.view(task)?;
+                Ok(format!("{at:x} of process {} ({})", task.pid, task.comm))
+            };
+            users.into_iter().map(line).collect::<Result<_>>()?
+        }
+        Some(Owner::Table(_)) | None => Vec::new(),
     })
 }
 

@@ -253,7 +253,7 @@ pub fn one(session: &Session, map: &PageMap, frame: u64) -> Result<(u64, Option<
     let shape = &session.once(|| Ok(Kept(Shape::of(session)?)))?.0;
     let page = map.page(frame).ok_or_else(|| Error::Unavailable("the page frame has no struct page".into()))?;
     let bytes = session.bytes(page, shape.size)?;
-    match shape.tail_of(map, Some(page), &bytes) {
+    match map.head(Some(page), word(&bytes, shape.head)) {
         Some(head) => Ok((head, shape.kind(&session.bytes(head, shape.size)?))),
         None if shape.buddy.is(&bytes) && !shape.slab.is(&bytes) => Ok((page, Some(Kind::Free))),
         None => Ok((page, shape.kind(&bytes))),

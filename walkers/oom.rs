@@ -2,7 +2,8 @@
 //! what it or its parents wished (`oom_score_adj`).
 
 use crate::{
-    meminfo::{Meminfo, PercpuCounter},
+    meminfo::Meminfo,
+    process,
     task::{self, Task},
 };
 use engine::{ViewEntry, prelude::*};
@@ -15,8 +16,7 @@ const SKIP: u64 = 1 << 21;
 /// What of a process counts: of its `struct mm_struct`.
 #[derive(View)]
 #[ctype("mm_struct")]
-struct Memory {
-    total_vm: u64,
+struct Tables {
     pgtables_bytes: u64,
     flags: u64,
 }
@@ -31,55 +31,13 @@ struct Wishes {
     oom_mm: u64,
 }
 
-/// Pages of a process by kind.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Resident {
-    /// files'
-    pub file: u64,
-    /// anonymous
-    pub anon: u64,
-    /// shared memory
-    pub shared: u64,
-    /// swapped out
-    pub swap: u64,
-}
-
-impl Resident {
-    /// In memory.
-    pub fn sum(&self) -> u64 {
-        self.file.saturating_add(self.anon).saturating_add(self.shared)
-    }
-
-    /// Of the `struct mm_struct` at an address. An array of counters for each CPU since Linux 6.2 (f1a7941243c1), of
-    /// plain ones before.
-    pub fn of(session: &Session, mm: u64) -> Result<Resident> {
-        let member = mm.wrapping_add(session.offset("mm_struct", "rss_stat")?);
-        let plain = session.has_member("mm_struct", "rss_stat.count");
-        let stride = if plain { 8 } else { session.size_of("percpu_counter")? };
-        let count = |name: &str, usual: i64| -> Result<u64> {
-            let number = session.enumerator(name).unwrap_or(usual) as u64;
-            let at = member.wrapping_add(number.wrapping_mul(stride));
-            let sum = if plain { session.u64(at)? as i64 } else { PercpuCounter::sum(session, at)? };
-            Ok(u64::try_from(sum).unwrap_or(0))
-        };
-        Ok(Resident {
-            file: count("MM_FILEPAGES", 0)?,
-            anon: count("MM_ANONPAGES", 1)?,
-            swap: count("MM_SWAPENTS", 2)?,
-            shared: count("MM_SHMEMPAGES", 3)?,
-        })
-    }
-}
-
 /// A process with memory.
 #[derive(Clone, Debug)]
 pub struct Candidate {
     /// its leader
     pub task: Task,
-    /// pages it has addresses for
-    pub total: u64,
-    /// pages it has
-    pub resident: Resident,
+    /// what it has, in bytes
+    pub memory: process::Memory,
     /// bytes of its page tables
     pub tables: u64,
     /// −1000 to 1000: how much sooner it is to be taken, in thousandths of all memory
@@ -125,18 +83,17 @@ fn memory_of(session: &Session, leader: &Task) -> Result<Option<u64>> {
 }
 
 fn candidate(session: &Session, task: Task, mm: u64, all: u64) -> Result<Candidate> {
-    let (memory, wishes): (Memory, Wishes) = (session.view(mm)?, session.view(task.signal)?);
-    let resident = Resident::of(session, mm)?;
+    let (memory, wishes): (Tables, Wishes) = (session.view(mm)?, session.view(task.signal)?);
+    let counted = process::Memory::of_mm(session, mm)?;
     let adjust = i64::from(wishes.adjust as i16);
-    let tables = memory.pgtables_bytes / session.target.page_size();
-    let pages = resident.sum().saturating_add(resident.swap).saturating_add(tables);
+    let bytes = counted.resident.saturating_add(counted.swap).saturating_add(memory.pgtables_bytes);
+    let pages = bytes / session.target.page_size().max(1);
     let pages = i64::try_from(pages).unwrap_or(i64::MAX);
     let shift = adjust.saturating_mul(i64::try_from(all / 1000).unwrap_or(0));
     // the first process is never taken
     let exempt = adjust == NEVER || memory.flags & SKIP != 0 || task.tgid == 1;
     Ok(Candidate {
-        total: memory.total_vm,
-        resident,
+        memory: counted,
         tables: memory.pgtables_bytes,
         adjust,
         points: (!exempt).then(|| pages.saturating_add(shift)),
@@ -152,4 +109,4 @@ pub fn state(session: &Session) -> (Option<u32>, Option<u32>) {
 }
 
 /// The views of this file.
-pub static VIEWS: &[ViewEntry] = &[ViewEntry::of::<Memory>(), ViewEntry::of::<Wishes>()];
+pub static VIEWS: &[ViewEntry] = &[ViewEntry::of::<Tables>(), ViewEntry::of::<Wishes>()];

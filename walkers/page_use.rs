@@ -111,6 +111,13 @@ impl Names {
     }
 }
 
+/// The names of the flags that are set in a page's `flags`, in their order.
+pub fn flag_names(session: &Session, flags: u64) -> Result<Vec<Arc<str>>> {
+    let names = Names::of(session)?;
+    let set = names.0.iter().zip(0u32..).filter(|(_, bit)| flags >> bit & 1 == 1);
+    Ok(set.map(|(name, _)| name.clone()).collect())
+}
+
 /// What a page frame holds.
 pub fn of_frame(session: &Session, map: &PageMap, frame: u64) -> Result<PageUse> {
     let page = map.page(frame).ok_or_else(|| Error::Unavailable("the page frame has no struct page".into()))?;
@@ -119,10 +126,8 @@ pub fn of_frame(session: &Session, map: &PageMap, frame: u64) -> Result<PageUse>
     let bytes = session.bytes(head, size)?;
     let at = |member: &str| session.offset("page", member).map(|at| at as usize);
     let flags = crate::page::word(&bytes, at("flags")?);
-    let names = Names::of(session)?;
-    let set = names.0.iter().zip(0u32..).filter(|(_, bit)| flags >> bit & 1 == 1).map(|(name, _)| name.clone());
     let users = crate::page::word(&bytes, at("_refcount")?) as u32 as i32;
-    let mut found = PageUse { head, kind, order: 0, flags: set.collect(), users, owner: None };
+    let mut found = PageUse { head, kind, order: 0, flags: flag_names(session, flags)?, users, owner: None };
     if found.flags.iter().any(|name| &**name == "head") || head != page {
         found.order = order(session, map, head)?;
     }
@@ -144,7 +149,7 @@ pub fn of_frame(session: &Session, map: &PageMap, frame: u64) -> Result<PageUse>
 }
 
 /// The order of a larger page: in its second `struct page`.
-fn order(session: &Session, map: &PageMap, head: u64) -> Result<u32> {
+pub fn order(session: &Session, map: &PageMap, head: u64) -> Result<u32> {
     let second = head.wrapping_add(map.page_struct);
     let order = match (session.place("page", "compound_order"), session.place("folio", "_folio_order")) {
         (Some(place), _) => session.u8(second.wrapping_add(place.bit_offset / 8))?,

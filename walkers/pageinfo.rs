@@ -11,11 +11,11 @@
 //! ```
 
 use crate::{
-    dentry::{Dentry, Paths},
+    cgroup::Cgroup,
     page::{PageKind, PageMap},
-    slab,
+    page_use, slab,
 };
-use engine::{ViewEntry, debuginfo::EnumValue, prelude::*};
+use engine::{ViewEntry, prelude::*};
 use std::sync::Arc;
 
 /// What `mapping` points at, in its lowest bits: `PAGE_MAPPING_FLAGS`.
@@ -111,10 +111,8 @@ pub struct Pages {
     /// where they are
     pub map: Arc<PageMap>,
     marks: Vec<(PageKind, &'static str)>,
-    flags: Vec<EnumValue>,
     reserved: u64,
     head: u64,
-    large_order: Option<(u64, u64)>,
 }
 
 impl Pages {
@@ -128,18 +126,12 @@ impl Pages {
             // a mark of a kind that this kernel does not know, or that is a flag with another meaning
             Some((PageKind::of(session, kind).ok()?, *name))
         };
-        let mut flags = session.enumerators("pageflags");
-        flags.retain(|flag| flag.name.starts_with("PG_") && (0..64).contains(&flag.value));
-        let bit = |name: &str| flags.iter().find(|flag| &*flag.name == name).map_or(0, |flag| 1 << flag.value);
+        let bit = |name: &str| match session.enumerator(name) {
+            Some(bit @ 0..64) => 1u64 << bit,
+            _ => 0,
+        };
         let (reserved, head) = (bit("PG_reserved"), bit("PG_head"));
-        Ok(Pages {
-            map: PageMap::of(session)?,
-            marks: MARKS.iter().filter_map(marked).collect(),
-            reserved,
-            head,
-            flags,
-            large_order: large_order(session),
-        })
+        Ok(Pages { map: PageMap::of(session)?, marks: MARKS.iter().filter_map(marked).collect(), reserved, head })
     }
 
     /// The page that an address means: itself, if it is a `struct page`, or the one that a kernel address is mapped to.
@@ -149,19 +141,6 @@ impl Pages {
         }
         let frame = self.map.frame_of_direct(addr).or_else(|| self.map.frame_of(session, addr))?;
         self.map.page(frame)
-    }
-
-    /// Names of the flags that are set. Of several names that a bit has the first is its own; the others hold for some
-    /// uses only.
-    pub fn flag_names(&self, page: &Page) -> Vec<String> {
-        let mut names: Vec<(i64, &str)> = Vec::new();
-        for flag in &self.flags {
-            let set = page.flags >> flag.value & 1 == 1 && !names.iter().any(|(bit, _)| *bit == flag.value);
-            if set {
-                names.push((flag.value, flag.name.trim_start_matches("PG_")));
-            }
-        }
-        names.into_iter().map(|(_, name)| name.to_owned()).collect()
     }
 
     /// The head of the large page that this one is behind of.
@@ -194,12 +173,7 @@ impl Pages {
         if *used == Use::Marked("free") {
             return Ok(page.private.min(MOST) as u32);
         }
-        match self.large_order {
-            Some((offset, mask)) if page.flags & self.head != 0 => {
-                Ok((session.u64(page.addr.wrapping_add(offset))? & mask).min(MOST) as u32)
-            }
-            _ => Ok(0),
-        }
+        if page.flags & self.head == 0 { Ok(0) } else { page_use::order(session, &self.map, page.addr) }
     }
 
     /// How often page tables map the page; of a large one, any of its pages where the kernel counts that (since Linux
@@ -229,50 +203,15 @@ impl Pages {
     }
 }
 
-/// Where a large page's order is, from its head, and the bits of it: in the first page behind.
-fn large_order(session: &Session) -> Option<(u64, u64)> {
-    // a member of folios up to Linux 6.5, then bits of the second page's flags (ebc1baf5c9b4)
-    if let Ok(offset) = session.offset("folio", "_folio_order") {
-        return Some((offset, 0xff));
-    }
-    if let Ok(offset) = session.offset("page", "compound_order") {
-        return Some((offset + session.size_of("page").ok()?, 0xff));
-    }
-    session.offset("folio", "_flags_1").ok().map(|offset| (offset, 0xff))
+/// The path of the control group whose memory a page is charged to.
+pub fn charged_to(session: &Session, page: &Page) -> Result<Option<String>> {
+    let Some(group) = memcg(session, page)? else { return Ok(None) };
+    let cgroup = session.u64(group.wrapping_add(session.offset("mem_cgroup", "css.cgroup")?))?;
+    session.view::<Cgroup>(cgroup)?.path(session).map(Some)
 }
 
-/// A file's pages in memory: `struct address_space`.
-#[derive(View, Clone, Debug)]
-#[ctype("address_space")]
-pub struct Mapping {
-    /// its address
-    #[addr]
-    pub addr: u64,
-    /// its inode; none of the swap cache
-    pub host: u64,
-    /// pages in memory
-    #[field("nrpages")]
-    pub pages: u64,
-}
-
-impl Mapping {
-    /// The file's path in its filesystem, by one of its names; `None` if it has none, or is no file.
-    pub fn path(&self, session: &Session) -> Result<Option<String>> {
-        if self.host == 0 {
-            return Ok(None);
-        }
-        let first = session.u64(self.host.wrapping_add(session.offset("inode", "i_dentry")?))?;
-        if first == 0 {
-            return Ok(None);
-        }
-        let alias = session.offset("dentry", "d_u").or_else(|_| session.offset("dentry", "d_alias"))?;
-        let dentry: Dentry = session.view(first.wrapping_sub(alias))?;
-        Paths::of(session)?.path(session, &dentry).map(Some)
-    }
-}
-
-/// The control group whose memory a page is charged to: `struct mem_cgroup`.
-pub fn memcg(session: &Session, page: &Page) -> Result<Option<u64>> {
+/// Its `struct mem_cgroup`.
+fn memcg(session: &Session, page: &Page) -> Result<Option<u64>> {
     // MEMCG_DATA_OBJEXTS, MEMCG_DATA_KMEM, and one to spare
     let data = page.memcg.unwrap_or(0);
     let at = data & !7;
@@ -294,4 +233,4 @@ pub fn memcg(session: &Session, page: &Page) -> Result<Option<u64>> {
 }
 
 /// The views of this file.
-pub static VIEWS: &[ViewEntry] = &[ViewEntry::of::<Page>(), ViewEntry::of::<Mapping>()];
+pub static VIEWS: &[ViewEntry] = &[ViewEntry::of::<Page>()];
