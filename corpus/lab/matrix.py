@@ -24,6 +24,7 @@ import crashes
 import elfcore
 import initramfs
 import vm as machine
+import zoo
 from vm import VM
 
 HERE = os.path.dirname(os.path.abspath(__file__))
@@ -203,6 +204,7 @@ MATRIX = {
                              **{**SMALL, "cpu": ARM_MAX, "wanted": SMALL["wanted"] + ["dummy"]}),
     "small-k612-plain": dict(kernel="k612", script=small.format(first="cgroups\nactors", ring=160, story="story"), append=f"{PLAIN} {QUIET}",
                              **{**SMALL, "wanted": SMALL["wanted"] + ["overlay", "dummy"]}),
+    **zoo.recipes(DEBUG, PLAIN, LA48),
 }
 
 MATRIX.update(crashes.MATRIX)
@@ -221,7 +223,7 @@ def stamp(recipe):
     with open(f"{LAB}/kern/{recipe['kernel']}/release") as f:
         h.update(f.read().encode())
     guest = [path for path in glob.glob(f"{HERE}/guest/*") if recipe.get("crowd") or not path.endswith("/crowd.c")]
-    module = "crasher" if "crash" in recipe else "labmod"
+    module = "crasher" if "crash" in recipe else recipe.get("module", "labmod")
     for path in sorted(guest + glob.glob(f"{HERE}/{module}/*") + [f"{HERE}/vm.py", f"{HERE}/initramfs.py"]):
         h.update(initramfs.read(path))
     h.update(subprocess.run(["qemu-system-x86_64", "--version"], capture_output=True, check=True).stdout)
@@ -231,13 +233,15 @@ def stamp(recipe):
 def boot(name, recipe):
     recipe = dict(recipe)
     files = recipe.pop("files", {"vmcore.elf": "elf"})
-    script = recipe.pop("script") + "ready\nsend\n"
+    script, kernel = recipe.pop("script") + "ready\nsend\n", recipe.pop("kernel")
     patience = recipe.pop("patience", 300)
     recipe.pop("oracle", None)
     if recipe.pop("crowd", False):
         program = initramfs.read(f"{LAB}/build/crowd")
         recipe["add"] = lambda cpio: cpio.file("bin/crowd", program)
-    vm = VM(LAB, name, recipe.pop("kernel"), script, **recipe)
+    if recipe.pop("module", None) == "zoo":
+        recipe["add"] = lambda cpio: zoo.add_module(LAB, kernel, cpio)
+    vm = VM(LAB, name, kernel, script, **recipe)
     try:
         vm.wait("LAB-READY", patience)
         time.sleep(1)  # let it come to rest
@@ -404,6 +408,8 @@ def make(name, fetched, until):
         raise Skipped("no time left")
     if shutil.disk_usage(LAB).free < LEAST_ROOM:
         raise Skipped("no room on the disk")
+    if recipe.get("module") == "zoo" and not zoo.build(recipe["kernel"]):
+        raise Skipped(f"the zoo does not build for {recipe['kernel']} here")
     shutil.rmtree(where, ignore_errors=True)
     if "/crasher.ko" in recipe.get("crash", "") and not crashes.module(LAB, recipe["kernel"]):
         raise Skipped(f"no crasher.ko for {recipe['kernel']}")

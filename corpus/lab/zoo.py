@@ -1,0 +1,45 @@
+"""The corruption zoo: guests in which the module zoo/ has committed one sin after another. truth/zoo.txt says which, where."""
+import os
+import subprocess
+import threading
+
+import initramfs
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+SINS = """overflow overflow_far overflow_free overflow_short underflow uaf_write uaf_pointer uaf_read double_free wrong_cache
+wrong_list link_text link_pointer link_flip bit_flip wild track cache_field slab_count slab_list
+list_cycle list_poison list_torn list_text list_flip list_good hlist_torn hlist_poison refcount
+rb_red rb_parent rb_order rb_good xarray list_freed
+leak_single leak_chain leak_cycle interior leak_kmalloc leak_large leak_vmalloc leak_page dangling dentry_leak file_leak
+deadlock""".split()
+
+# each by a process with a name of its own; one that is killed for it leaves the others a chance
+COMMIT = ("insmod /zoo.ko\ntouch /lab/zoo_dentry\n"
+          f"for sin in {' '.join(SINS)}; do labtool as \"sin_$sin\" /proc/zoo $sin || echo \"LAB-WARN $sin\"; done\n"
+          # SLUB's own traces are not asked for: the kernel would fall over the damage
+          "cat /proc/zoo > /truth/zoo.txt\n")
+
+
+building = threading.Lock()
+
+
+def build(kernel):
+    """Builds the module; False if it cannot be built here."""
+    with building:
+        return subprocess.run([f"{HERE}/module.sh", "zoo", kernel], capture_output=True, timeout=300).returncode == 0
+
+
+def add_module(lab, kernel, cpio):
+    cpio.file("zoo.ko", initramfs.stripped(f"{lab}/kern/{kernel}/zoo.ko"), 0o644)
+
+
+def recipes(debug, plain, four_levels):
+    """The zoo's part of the matrix; drgn's loops do not survive it. Tracing is on, so that it is known who freed what also without slub_debug."""
+    script = "step mods\nmods\nnet\nstep trace\ntraceon 1024 kmem\nstep zoo\n" + COMMIT + "traceoff\nstep truth\ntruth\n"
+    each = {"dbg": debug, "plain": plain}
+    made = {}
+    for kernel in ("k510", "k61", "k612", "k72"):
+        cpu = dict(cpu=four_levels) if kernel == "k61" else {}
+        for tag, append in each.items():
+            made[f"zoo-{kernel}-{tag}"] = dict(kernel=kernel, module="zoo", script=script, append=append, mem=256, oracle=False, **cpu)
+    return made
