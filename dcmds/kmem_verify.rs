@@ -22,8 +22,9 @@
 //!
 //! One row for each place that is damaged: what it is (FINDING), where (ADDR is the first bad byte), how many bytes
 //! differ, and a judgement in words. Below it is who allocated the object and who freed it, where `slub_debug` kept
-//! that, and the same for the neighbour that is suspected. Without `slub_debug` free lists, counters and lists of slabs
-//! are checked. Exit status 1 if there are findings.
+//! that, and the same for the neighbour that is suspected; with `-v` for both neighbours. Without `slub_debug` free
+//! lists, counters and lists of slabs are checked. What SLUB itself reported in the kernel's log, and may have mended, is
+//! told as well. Exit status 1 if there are findings.
 
 use crate::history;
 use engine::{cprint::path, debuginfo::find::hex, prelude::*};
@@ -38,7 +39,7 @@ pub struct KmemVerify {
     /// only the cache of this name
     #[arg(short = 'n', value_name = "NAME")]
     name: Option<String>,
-    /// show the damaged bytes and what is around them
+    /// show the damaged bytes, what is around them, and who allocated and freed the neighbours
     #[arg(short = 'v')]
     verbose: bool,
     /// one row for each cache: how much was checked, and how many findings there are
@@ -139,6 +140,22 @@ impl KmemVerify {
         (!name.is_empty()).then(|| format!("the first bad byte is in {}.{name}", cx.types.spell(ctype)))
     }
 
+    /// Who allocated and freed the objects on both sides, as far as that was recorded.
+    fn neighbours(cx: &Cx<'_>, cache: &slab::Cache, finding: &Finding, out: &mut Vec<String>) -> Result<()> {
+        let Some(object) = finding.object else { return Ok(()) };
+        let size = u64::from(cache.size);
+        for (side, at) in [("in front", object.wrapping_sub(size)), ("behind", object.wrapping_add(size))] {
+            let Some(found) = slab::find(cx, at)?.filter(|found| found.cache == finding.cache) else { continue };
+            let mut tracks = Vec::new();
+            history::tracks(cx, found.cache, found.object, found.state, &mut tracks)?;
+            if finding.suspect != Some(found.object) && !tracks.is_empty() {
+                out.push(format!("the neighbour {side}, {:x}, {}:", found.object, found.state.name()));
+                out.append(&mut tracks);
+            }
+        }
+        Ok(())
+    }
+
     fn show(&self, cx: &Cx<'_>, slabs: &Slabs, finding: &Finding, out: &mut Out<'_>) -> Result<()> {
         let Some(cache) = slabs.caches.get(finding.cache) else { return Ok(()) };
         let mut history = Vec::new();
@@ -152,8 +169,15 @@ impl KmemVerify {
         }
         if let Some(suspect) = finding.suspect {
             let state = slab::find(cx, suspect)?.map_or(State::Unknown, |found| found.state);
-            history.push(format!("the neighbour in front, {suspect:x}:"));
-            history::tracks(cx, finding.cache, suspect, state, &mut history)?;
+            let mut tracks = Vec::new();
+            history::tracks(cx, finding.cache, suspect, state, &mut tracks)?;
+            if !tracks.is_empty() {
+                history.push(format!("the neighbour in front, {suspect:x}:"));
+                history.append(&mut tracks);
+            }
+        }
+        if self.verbose {
+            KmemVerify::neighbours(cx, cache, finding, &mut history)?;
         }
         cx.env.found();
         out.row(FindingRow {

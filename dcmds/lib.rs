@@ -83,6 +83,7 @@ pub mod typegraph;
 pub mod types;
 pub mod ustack;
 pub mod vars;
+pub mod verify;
 pub mod vmas;
 pub mod vmem;
 pub mod vmstat;
@@ -169,6 +170,7 @@ pub static DCMDS: &[&[DcmdEntry]] = &[
     types::DCMDS,
     ustack::DCMDS,
     vars::DCMDS,
+    verify::DCMDS,
     vmas::DCMDS,
     vmem::DCMDS,
     vmstat::DCMDS,

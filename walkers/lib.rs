@@ -40,6 +40,7 @@ pub mod irq;
 pub mod kfence;
 pub mod kmem_debug;
 pub mod kmem_log;
+pub mod links;
 pub mod list;
 pub mod list_lru;
 pub mod locks;

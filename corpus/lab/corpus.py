@@ -13,7 +13,8 @@ import sys
 HERE = os.path.dirname(os.path.abspath(__file__))
 LAB = os.environ["KMDB_LAB"]
 # whether the kernel's text comes along, and the big table of symbols
-CORPUS = {"k612-uaf": ("used", True), "k61-uaf": ("used", True), "k612-plain": ("none", False), "k612-arm64": ("none", True)}
+CORPUS = {"k612-uaf": ("used", True), "k61-uaf": ("used", True), "k612-plain": ("none", False), "k612-arm64": ("none", True),
+          "k612-zoo": ("none", False)}
 PLAIN_TEXT = 40_000  # truth files above this many bytes are compressed
 
 
@@ -50,9 +51,9 @@ def make(name, out):
     os.makedirs(truth)
     pack(core, f"{out}/{name}/vmcore.zst")
     os.unlink(core)
-    if os.path.exists(f"{kernel}/labmod.ko"):
-        pack(f"{kernel}/labmod.ko", f"{out}/{name}/labmod.ko.zst")
     guest = f"{small}/truth"
+    if os.path.exists(f"{kernel}/labmod.ko") and os.path.exists(f"{guest}/labmod.txt"):
+        pack(f"{kernel}/labmod.ko", f"{out}/{name}/labmod.ko.zst")
     with open(f"{guest}/trace.txt", "wb") as f:
         subprocess.run(["gzip", "-dc", f"{guest}/trace/trace.gz"], stdout=f, check=True)
     with open(f"{guest}/kallsyms", "wb") as f:
@@ -64,7 +65,10 @@ def make(name, out):
                 f.write(one.read())
     wanted = "version cmdline modules mountinfo module-sections ps.final dmesg labmod.txt actors.txt pid.txt trace.txt".split()
     wanted += ["slab/slabinfo", "slab/alloc_traces", "slab/free_traces", "trace/stats"] + ["kallsyms"] * symbols
-    for file in [f"{guest}/{w}" for w in wanted] + [f"{small}/oracle/{o}" for o in os.listdir(f"{small}/oracle")]:
+    told = [f"{small}/oracle/{o}" for o in os.listdir(f"{small}/oracle")]
+    if os.path.exists(f"{guest}/zoo.txt"):
+        wanted, told = "version cmdline dmesg zoo.txt".split(), []  # the only oracle of damage is who did it
+    for file in [f"{guest}/{w}" for w in wanted] + told:
         if not os.path.exists(file):
             continue
         to = f"{truth}/{'drgn-' if '/oracle/' in file else ''}{os.path.basename(file)}"

@@ -204,6 +204,8 @@ MATRIX = {
                              **{**SMALL, "cpu": ARM_MAX, "wanted": SMALL["wanted"] + ["dummy"]}),
     "small-k612-plain": dict(kernel="k612", script=small.format(first="cgroups\nactors", ring=160, story="story"), append=f"{PLAIN} {QUIET}",
                              **{**SMALL, "wanted": SMALL["wanted"] + ["overlay", "dummy"]}),
+    "small-k612-zoo": dict(kernel="k612", module="zoo", script=small.replace("final\n", "").format(first="", ring=2048, story=zoo.COMMIT),
+                           append=f"{PLAIN} {QUIET}", **SMALL),
     **zoo.recipes(DEBUG, PLAIN, LA48),
 }
 

@@ -86,6 +86,11 @@ impl Cache {
         (objects > 0 && need <= bytes).then_some(bytes)
     }
 
+    /// Whether as many objects as a usual slab is said to have fit into one.
+    pub(super) fn fits(&self, page: u64) -> bool {
+        self.slab_bytes(self.oo & 0xffff, page).is_some()
+    }
+
     /// How many allocations the cache has answered; `None` unless the kernel counts them (CONFIG_SLUB_STATS).
     pub fn allocations(&self, session: &Session) -> Result<Option<u64>> {
         // a struct of its own since Linux 7.0, as there is no kmem_cache_cpu any more

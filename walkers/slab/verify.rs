@@ -6,7 +6,8 @@
 
 mod fences;
 mod lists;
-mod verdict;
+mod reports;
+pub(crate) mod verdict;
 
 pub use fences::{Fences, OrigSize};
 
@@ -42,6 +43,8 @@ pub enum Kind {
     Node,
     /// the `struct kmem_cache` itself
     Cache,
+    /// what the kernel said in its log, and may have mended
+    Reported,
 }
 
 impl Kind {
@@ -60,6 +63,7 @@ impl Kind {
             Kind::Count => "counter",
             Kind::Node => "node",
             Kind::Cache => "cache",
+            Kind::Reported => "reported",
         }
     }
 }
@@ -111,7 +115,8 @@ pub struct Seen {
 pub fn verify(session: &Session, slabs: &Slabs, fences: &Fences, number: usize) -> Result<(Vec<Finding>, Seen)> {
     let Some(cache) = slabs.caches.get(number) else { return Ok(Default::default()) };
     let mut findings = lists::cache(session, slabs, number, cache)?;
-    if !cache.sound() {
+    reports::of_cache(session, slabs, number, &mut findings)?;
+    if !cache.sound() || !cache.fits(session.target.page_size()) {
         return Ok((findings, Seen::default()));
     }
     let free = slabs.free(session, number)?;

@@ -81,14 +81,14 @@ pub(super) fn looks(session: &Session, found: &[u8]) -> String {
 }
 
 /// At least four characters that print.
-pub(super) fn text(found: &[u8]) -> Option<String> {
+pub(crate) fn text(found: &[u8]) -> Option<String> {
     let run: Vec<u8> = found.iter().copied().take_while(|b| (0x20..0x7f).contains(b)).collect();
     let whole = run.len() == found.len() || found.get(run.len()) == Some(&0);
     (run.len() >= 4 && whole).then(|| String::from_utf8_lossy(&run).into_owned())
 }
 
 /// What an address points to, if it is one of the kernel's.
-pub(super) fn pointer(session: &Session, word: u64) -> Option<String> {
+pub(crate) fn pointer(session: &Session, word: u64) -> Option<String> {
     if word >> 47 != 0x1_ffff && word >> 56 != 0xff {
         return None;
     }
@@ -98,6 +98,56 @@ pub(super) fn pointer(session: &Session, word: u64) -> Option<String> {
     let found = slab::find(session, word).ok().flatten()?;
     let caches = slab::Caches::of(session).ok()?;
     Some(format!("a pointer to a {} object, {word:x}", caches.get(found.cache)?.name()))
+}
+
+/// An object whose overflow reaches as far as some text in the next one.
+pub(crate) struct Front {
+    /// the object in front
+    pub object: u64,
+    /// its own last bytes are text as well, and not only all those from the next object's first on
+    sure: bool,
+}
+
+impl Front {
+    /// In words.
+    pub fn text(&self) -> String {
+        let probably = if self.sure { "" } else { "from the object's first byte on: probably " };
+        format!("{probably}an overflow from the neighbour in front, {:x}", self.object)
+    }
+}
+
+/// Where text at `at` has come from, if it runs on from the start of its object.
+pub(crate) fn from_front(session: &Session, at: u64) -> Option<Front> {
+    /// Bytes in front of the object that are looked at.
+    const BEFORE: u64 = 8;
+    /// Longer runs are not looked at.
+    const MAX_RUN: u64 = 1 << 16;
+    let found = slab::find(session, at).ok().flatten()?;
+    let inside = u64::try_from(found.offset).ok().filter(|inside| *inside < MAX_RUN)?;
+    let bytes = session.bytes(found.object.checked_sub(BEFORE)?, (BEFORE + inside + 8) as usize).ok()?;
+    let size = u64::from(slab::Caches::of(session).ok()?.get(found.cache)?.size);
+    let front = slab::find(session, found.object.checked_sub(size)?).ok().flatten()?;
+    let (before, own) = bytes.split_at_checked(BEFORE as usize)?;
+    let is_text = |bytes: &[u8]| bytes.iter().all(|byte| (0x20..0x7f).contains(byte));
+    (front.cache == found.cache && is_text(own)).then(|| Front { object: front.object, sure: is_text(before) })
+}
+
+/// What a word of memory looks like: a pattern that the kernel fills memory with, text, or a pointer. `None` if like
+/// nothing.
+pub(crate) fn describe(session: &Session, word: u64) -> Option<String> {
+    /// Bytes that fill memory, and what it is then (include/linux/poison.h).
+    const FILLED: [(u8, &str); 4] = [
+        (0x6b, "the poison of freed memory (0x6b)"),
+        (0x5a, "the poison of padding (0x5a)"),
+        (0xbb, "the red zone of a free object (0xbb)"),
+        (0xcc, "the red zone of an allocated object (0xcc)"),
+    ];
+    let bytes = word.to_le_bytes();
+    let filled = FILLED.iter().find(|(byte, _)| bytes.iter().filter(|b| *b == byte).count() >= 7);
+    filled
+        .map(|(_, what)| (*what).to_owned())
+        .or_else(|| text(&bytes).map(|text| format!("text {text:?}")))
+        .or_else(|| pointer(session, word))
 }
 
 #[cfg(test)]

@@ -1,0 +1,295 @@
+//! Damage in what links objects: lists, hash chains, trees, arrays, counts, and variables that outlive what they point to.
+//!
+//! `struct list_head` and `hlist_node` need no type to be known: two words of which one leads to an entry that leads back
+//! here are a link ([`rings`]). Trees, arrays and counts are looked for where the types say that they are, in the objects
+//! of caches that are named after a struct ([`places`]).
+//!
+//! **Invariant:** each finding rests on two witnesses that contradict the damaged word. What merely looks odd, such as
+//! memory that nobody has initialised, is none.
+
+mod arrays;
+mod counts;
+mod dangling;
+mod places;
+mod rings;
+mod trees;
+
+use crate::{
+    module,
+    slab::{self, Slab, Slabs, State, names},
+};
+use bytes::Bytes;
+use engine::prelude::*;
+use places::Places;
+use rayon::prelude::*;
+use std::ops::Range;
+
+/// What is wrong.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Kind {
+    /// a list runs back into itself and leaves its head out
+    Cycle,
+    /// a list leads to an entry that was taken off
+    Poisoned,
+    /// a link and the one back do not agree
+    Torn,
+    /// a link was written over
+    Overwritten,
+    /// a link leads to an object that was freed
+    Freed,
+    /// a tree's node and its child do not agree, or both are red
+    Tree,
+    /// an xarray's node and what it holds do not agree
+    Array,
+    /// a reference count that was put too often, or taken too often
+    Refcount,
+    /// a variable points to an object that was freed
+    Dangling,
+}
+
+impl Kind {
+    /// In a word.
+    pub fn name(self) -> &'static str {
+        match self {
+            Kind::Cycle => "list-cycle",
+            Kind::Poisoned => "list-poison",
+            Kind::Torn => "list-torn",
+            Kind::Overwritten => "list-overwritten",
+            Kind::Freed => "list-freed",
+            Kind::Tree => "tree",
+            Kind::Array => "xarray",
+            Kind::Refcount => "refcount",
+            Kind::Dangling => "dangling",
+        }
+    }
+}
+
+/// Damage at one place.
+#[derive(Clone, Debug)]
+pub struct Finding {
+    /// what is wrong
+    pub kind: Kind,
+    /// the word that is
+    pub at: u64,
+    /// in plain words what probably happened
+    pub verdict: String,
+    /// the freed object that is still led to
+    pub freed: Option<u64>,
+}
+
+/// What was looked at.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Seen {
+    /// bytes of objects and variables
+    pub bytes: u64,
+    /// links that were held against the entries round them
+    pub links: u64,
+    /// nodes of trees and arrays, and counts
+    pub members: u64,
+}
+
+/// Findings that are kept; more say nothing new.
+const MAX_FINDINGS: usize = 10_000;
+
+/// Everything that is wrong with what links objects: in the caches of which `wanted` says so, or, without, everywhere.
+pub fn verify(session: &Session, wanted: Option<&dyn Fn(usize) -> bool>) -> Result<(Vec<Finding>, Seen)> {
+    let slabs = Slabs::of(session)?;
+    slabs.free_all(session)?;
+    let world = World { session, slabs: &slabs };
+    let mut found = Found::default();
+    for (number, cache) in slabs.caches.iter().enumerate() {
+        if !cache.sound() || wanted.is_some_and(|wanted| !wanted(number)) {
+            continue;
+        }
+        let places = names::object_type(session, cache).map(|ctype| Places::of(session, ctype)).unwrap_or_default();
+        let parts: Vec<Found> = slabs
+            .of_cache(number)
+            .par_iter()
+            .enumerate()
+            .map(|(index, slab)| world.slab(number, index, slab, &places))
+            .collect::<Result<_>>()?;
+        parts.into_iter().for_each(|part| found.add(part));
+    }
+    if wanted.is_none() {
+        for range in variables(session)? {
+            found.add(world.range(range)?);
+        }
+        found.findings.extend(dangling::look(&world)?);
+    }
+    let (mut findings, seen) = (found.findings, found.seen);
+    findings.extend(rings::judge(&world, found.breaks)?);
+    findings.sort_by_key(|finding| (finding.kind, finding.at));
+    findings.dedup_by_key(|finding| (finding.kind, finding.at));
+    findings.truncate(MAX_FINDINGS);
+    Ok((findings, seen))
+}
+
+/// What a part of memory had.
+#[derive(Default)]
+struct Found {
+    breaks: Vec<rings::Break>,
+    findings: Vec<Finding>,
+    seen: Seen,
+}
+
+impl Found {
+    fn add(&mut self, other: Found) {
+        let room = |len: usize| MAX_FINDINGS.saturating_sub(len);
+        self.breaks.extend(other.breaks.into_iter().take(room(self.breaks.len())));
+        self.findings.extend(other.findings.into_iter().take(room(self.findings.len())));
+        self.seen.bytes += other.seen.bytes;
+        self.seen.links += other.seen.links;
+        self.seen.members += other.seen.members;
+    }
+}
+
+/// The kernel's and the modules' variables.
+fn variables(session: &Session) -> Result<Vec<Range<u64>>> {
+    let ends = [("_sdata", "_edata"), ("__bss_start", "__bss_stop")];
+    let own = ends.iter().filter_map(|(start, end)| {
+        let (start, end) = (session.kernel_symbol(start)?, session.kernel_symbol(end)?);
+        (start < end && end - start <= MAX_VARIABLES).then_some(start.next_multiple_of(8)..end)
+    });
+    let mut ranges: Vec<_> = own.collect();
+    ranges.extend(module_data(session)?.into_iter().map(|(_, range)| range));
+    Ok(ranges)
+}
+
+/// The modules' variables, with the modules' names. Before Linux 6.4 (ac3b43283923) they lie behind the code.
+fn module_data(session: &Session) -> Result<Vec<(String, Range<u64>)>> {
+    let mut ranges = Vec::new();
+    if session.kernel_symbol("modules").is_none() {
+        return Ok(ranges);
+    }
+    module::each(session, &mut |at| {
+        match session.view::<module::Module>(at).and_then(|module| Ok((module.memory(session)?, module.name))) {
+            Ok((parts, name)) => {
+                let data = parts.into_iter().filter(|(part, _)| matches!(*part, "core" | "data" | "ro_after_init"));
+                ranges.extend(data.map(|(_, range)| (name.clone(), range)));
+                Ok(())
+            }
+            Err(e) if e.is_control() => Err(e),
+            // noted where modules are read
+            Err(_) => Ok(()),
+        }
+    })?;
+    Ok(ranges)
+}
+
+/// More than any kernel's data segment or bss.
+const MAX_VARIABLES: u64 = 1 << 28;
+/// Variables are looked at by so many bytes at once.
+const PIECE: u64 = 1 << 16;
+
+/// Memory, and what becomes of the objects in it.
+struct World<'a> {
+    session: &'a Session,
+    slabs: &'a Slabs,
+}
+
+impl World<'_> {
+    /// The allocated objects of a slab.
+    fn slab(&self, number: usize, index: usize, slab: &Slab, places: &Places) -> Result<Found> {
+        self.session.interrupt.check()?;
+        let mut found = Found::default();
+        let (Some(cache), Some(memory)) =
+            (self.slabs.caches.get(number), self.memory(slab.base, u64::from(slab.bytes))?)
+        else {
+            return Ok(found);
+        };
+        let free = self.slabs.free(self.session, number)?;
+        for i in (0..slab.objects).filter(|i| free.state(index, *i) == State::Allocated) {
+            let start = self.slabs.object(slab, i);
+            let from = start.wrapping_sub(slab.base) as usize;
+            let Some(object) = memory.get(from..from.saturating_add(cache.object_size as usize)) else { continue };
+            self.words(start, object, &mut found)?;
+            self.members(start, object, places, &mut found)?;
+        }
+        Ok(found)
+    }
+
+    /// What is typed in an object.
+    fn members(&self, start: u64, object: &[u8], places: &Places, found: &mut Found) -> Result<()> {
+        found.seen.members += (places.nodes.len() + places.counts.len()) as u64;
+        for offset in &places.nodes {
+            trees::node(self, start.wrapping_add(*offset), &mut found.findings)?;
+        }
+        for offset in &places.counts {
+            found.findings.extend(counts::count(start, object, *offset));
+        }
+        if let Some(shape) = &places.array {
+            arrays::node(self, start, object, shape, &mut found.findings)?;
+        }
+        Ok(())
+    }
+
+    /// A range of variables.
+    fn range(&self, range: Range<u64>) -> Result<Found> {
+        let pieces: Vec<u64> = (range.start..range.end).step_by(PIECE as usize).collect();
+        let parts: Vec<Found> = pieces
+            .into_par_iter()
+            .map(|start| {
+                let mut found = Found::default();
+                // eight bytes of the next, so that a link across the border is seen
+                let end = start.saturating_add(PIECE + 8).min(range.end);
+                if let Some(memory) = self.memory(start, end - start)? {
+                    self.words(start, &memory, &mut found)?;
+                }
+                Ok(found)
+            })
+            .collect::<Result<_>>()?;
+        let mut found = Found::default();
+        parts.into_iter().for_each(|part| found.add(part));
+        Ok(found)
+    }
+
+    /// Every two words that could be a link.
+    fn words(&self, start: u64, memory: &[u8], found: &mut Found) -> Result<()> {
+        found.seen.bytes += memory.len() as u64;
+        let mut words = memory.chunks_exact(8).map(|bytes| bytes.try_into().map_or(0, u64::from_le_bytes));
+        let Some(mut next) = words.next() else { return Ok(()) };
+        for (at, prev) in (start..).step_by(8).zip(words) {
+            if is_pointer(next) || is_pointer(prev) {
+                found.seen.links += u64::from(rings::look(self, at, next, prev, &mut found.breaks)?);
+            }
+            next = prev;
+        }
+        Ok(())
+    }
+
+    /// Bytes; `None` if they are not in the dump.
+    fn memory(&self, addr: u64, len: u64) -> Result<Option<Bytes>> {
+        match self.session.bytes(addr, usize::try_from(len).unwrap_or(0)) {
+            Ok(bytes) => Ok(Some(bytes)),
+            Err(e) if e.is_control() => Err(e),
+            Err(_) => Ok(None),
+        }
+    }
+
+    /// `N` words; `None` if they are not in the dump.
+    fn read<const N: usize>(&self, addr: u64) -> Result<Option<[u64; N]>> {
+        let mut bytes = [0; 32];
+        let Some(part) = bytes.get_mut(..N * 8) else { return Ok(None) };
+        match self.session.read(addr, part) {
+            Ok(()) => {}
+            Err(e) if e.is_control() => return Err(e),
+            Err(_) => return Ok(None),
+        }
+        let mut words = [0; N];
+        for (word, bytes) in words.iter_mut().zip(bytes.chunks_exact(8)) {
+            *word = bytes.try_into().map_or(0, u64::from_le_bytes);
+        }
+        Ok(Some(words))
+    }
+
+    /// The object that an address lies in, if it is free.
+    fn freed(&self, addr: u64) -> Result<Option<u64>> {
+        let found = slab::find(self.session, addr)?.filter(|found| found.state == State::Free && found.offset >= 0);
+        Ok(found.map(|found| found.object))
+    }
+}
+
+/// Whether a word could be a pointer to a structure of the kernel's: its half, aligned, and no error number.
+fn is_pointer(word: u64) -> bool {
+    word >> 63 == 1 && word.is_multiple_of(8) && word < 0xffff_ffff_ffff_f000
+}
