@@ -25,6 +25,7 @@ pub mod dis;
 pub mod dump;
 pub mod dumpcheck;
 pub mod filter;
+pub mod findleaks;
 pub mod fuser;
 pub mod gcore;
 pub mod help;
@@ -64,6 +65,7 @@ pub mod ps;
 mod ps_views;
 pub mod ptree;
 pub mod rcu;
+pub mod refs;
 pub mod regs;
 pub mod resources;
 pub mod select;
@@ -115,6 +117,7 @@ pub static DCMDS: &[&[DcmdEntry]] = &[
     dumpcheck::DCMDS,
     fuser::DCMDS,
     gcore::DCMDS,
+    findleaks::DCMDS,
     help::DCMDS,
     ipcs::DCMDS,
     irqs::DCMDS,
@@ -151,6 +154,7 @@ pub static DCMDS: &[&[DcmdEntry]] = &[
     ps::DCMDS,
     ptree::DCMDS,
     rcu::DCMDS,
+    refs::DCMDS,
     regs::DCMDS,
     resources::DCMDS,
     select::DCMDS,

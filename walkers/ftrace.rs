@@ -22,7 +22,7 @@ use crate::list;
 use engine::ViewEntry;
 use engine::prelude::*;
 use ring::{Cursor, Shape};
-use std::{cmp::Reverse, collections::BinaryHeap};
+use std::{cmp::Reverse, collections::BinaryHeap, ops::Range};
 
 /// A tracer's buffer and how it is set up: `struct trace_array` (kernel/trace/trace.h).
 #[derive(View, Clone, Debug)]
@@ -164,6 +164,24 @@ pub fn events(
         queue.extend(cursor.advance(session, &shape)?.map(|time| Reverse((time, i))));
     }
     Ok(cursors.into_iter().map(Cursor::window).collect())
+}
+
+/// The memory of an array's sub-buffers, and of its snapshot's: also what has been read, or not been written again.
+pub fn pages(session: &Session, array: &TraceArray) -> Result<Vec<Range<u64>>> {
+    // another name since Linux 7.0
+    let places = ["snapshot_buffer.buffer", "max_buffer.buffer"];
+    let snapshot =
+        places.iter().find_map(|member| session.place("trace_array", member)).map(|field| field.bit_offset / 8);
+    let snapshot = snapshot.and_then(|at| session.u64(array.addr.wrapping_add(at)).ok()).filter(|at| *at != 0);
+    let mut found = Vec::new();
+    for at in [Some(array.buffer), snapshot].into_iter().flatten() {
+        let buffer: Buffer = session.view(at)?;
+        let shape = Shape::of(session, buffer.subbuf_order.unwrap_or(0))?;
+        for (_, ring) in ring::per_cpu(session, buffer.buffers)? {
+            found.extend(ring::memory(session, &shape, ring)?);
+        }
+    }
+    Ok(found)
 }
 
 fn walk_arrays(cx: &Cx<'_>, _: Option<Object>, visit: Visit<'_>) -> Result<()> {

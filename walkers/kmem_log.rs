@@ -25,9 +25,11 @@
 //! ff2b352c10570f50 ff2b352c10570f20 1c82a6d36    281 alloc track+ftrace labmod`lab_alloc_node+0x5e
 //! ```
 
-mod caller;
+pub mod caller;
 mod gather;
 mod join;
+
+pub use gather::seen_by_ring;
 
 use crate::{clock::Clocks, ftrace::Window, kfence, slab, task::Pids};
 use engine::prelude::*;

@@ -68,6 +68,7 @@ pub mod process;
 pub mod pte;
 pub mod rbtree;
 pub mod rcu;
+pub mod refs;
 pub mod reports;
 pub mod resource;
 pub mod rhashtable;
@@ -149,6 +150,7 @@ pub static WALKERS: &[&[WalkerEntry]] = &[
     rbtree::WALKERS,
     signal::WALKERS,
     rhashtable::WALKERS,
+    refs::WALKERS,
     slab::WALKERS,
     static_key::WALKERS,
     super_block::WALKERS,
@@ -232,6 +234,7 @@ pub static VIEWS: &[&[ViewEntry]] = &[
     signal::VIEWS,
     rhashtable::VIEWS,
     rq::VIEWS,
+    refs::VIEWS,
     slab::alias::VIEWS,
     slab::cache::VIEWS,
     slab::free::VIEWS,

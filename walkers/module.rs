@@ -228,6 +228,24 @@ impl Reader for Bytes<'_> {
     }
 }
 
+/// The memory of all modules, and what is there; of those that can be read.
+pub fn memory(session: &Session) -> Result<Vec<(&'static str, Range<u64>)>> {
+    let mut found = Vec::new();
+    let outcome = each(session, &mut |at| {
+        match session.view::<Module>(at).and_then(|module| module.memory(session)) {
+            Ok(memory) => found.extend(memory),
+            Err(e) if e.is_control() => return Err(e),
+            Err(_) => {}
+        }
+        Ok(())
+    });
+    match outcome {
+        // a kernel without modules
+        Err(e) if !e.is_control() => Ok(Vec::new()),
+        outcome => outcome.map(|()| found),
+    }
+}
+
 /// Visits every module, the youngest first.
 pub fn each(session: &Session, visit: Visit<'_>) -> Result<()> {
     let head = session

@@ -263,7 +263,7 @@ pub fn variable(session: &Session, name: &str, cpu: u32) -> Result<u64> {
 }
 
 /// Bytes from a symbol to the next.
-fn extent(session: &Session, name: &str) -> Option<u64> {
+pub fn extent(session: &Session, name: &str) -> Option<u64> {
     let symbol = session.symbols.kernel()?.by_name(name).into_iter().next()?;
     (symbol.size > 0).then_some(symbol.size)
 }

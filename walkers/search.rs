@@ -88,6 +88,11 @@ impl Area {
         Area { runs: session.target.ranges().iter().map(run).collect(), lost_tables: 0 }
     }
 
+    /// What it consists of.
+    pub fn runs(&self) -> &[Run] {
+        &self.runs
+    }
+
     /// The pieces of it that lie in a range of addresses.
     fn pieces(&self, range: &RangeInclusive<u64>) -> Vec<Run> {
         let mut pieces = Vec::new();
@@ -126,7 +131,7 @@ fn of_memory(session: &Session, runs: Vec<Run>) -> Vec<Run> {
 }
 
 /// Sorted and disjoint.
-fn merged(mut ranges: Vec<Range<u64>>) -> Vec<Range<u64>> {
+pub(crate) fn merged(mut ranges: Vec<Range<u64>>) -> Vec<Range<u64>> {
     ranges.retain(|range| !range.is_empty());
     ranges.sort_unstable_by_key(|range| range.start);
     let mut out: Vec<Range<u64>> = Vec::new();
@@ -139,8 +144,14 @@ fn merged(mut ranges: Vec<Range<u64>>) -> Vec<Range<u64>> {
     out
 }
 
+/// Whether one of sorted, disjoint ranges has something in common with another range.
+pub(crate) fn overlaps(sorted: &[Range<u64>], range: &Range<u64>) -> bool {
+    let next = sorted.partition_point(|other| other.end <= range.start);
+    sorted.get(next).is_some_and(|other| other.start < range.end)
+}
+
 /// What of sorted ranges other sorted ranges do not cover.
-fn subtract(from: &[Range<u64>], what: &[Range<u64>]) -> Vec<Range<u64>> {
+pub(crate) fn subtract(from: &[Range<u64>], what: &[Range<u64>]) -> Vec<Range<u64>> {
     let mut out = Vec::new();
     for range in from {
         let mut start = range.start;

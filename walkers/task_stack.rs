@@ -84,6 +84,11 @@ impl Stacks {
         self.size
     }
 
+    /// Them all, by address.
+    pub fn iter(&self) -> impl Iterator<Item = &Stack> {
+        self.stacks.iter()
+    }
+
     /// Their addresses.
     pub fn ranges(&self) -> impl Iterator<Item = Range<u64>> + '_ {
         self.stacks.iter().map(|stack| stack.range.clone())

@@ -10,7 +10,7 @@ use super::Event;
 use bytes::Bytes;
 use engine::ViewEntry;
 use engine::{Doing, Error, Result, Session, View};
-use std::collections::HashSet;
+use std::{collections::HashSet, ops::Range};
 
 /// `RB_PAGE_HEAD` and `RB_PAGE_UPDATE`, in the low bits of a `next` pointer.
 const FLAGS: u64 = 3;
@@ -234,6 +234,22 @@ fn pages(session: &Session, shape: &Shape, ring: &PerCpu) -> Result<Vec<Page>> {
             }
         }
         out.extend(rest.into_iter().rev());
+    }
+    Ok(out)
+}
+
+/// The memory of a CPU's sub-buffers, whatever they hold.
+pub fn memory(session: &Session, shape: &Shape, ring: u64) -> Result<Vec<Range<u64>>> {
+    let ring: PerCpu = session.view(ring)?;
+    let (mut out, mut seen) = (Vec::new(), HashSet::new());
+    for first in [ring.reader_page, ring.head_page] {
+        let mut at = first;
+        while seen.len() < MAX_PAGES && seen.insert(at) {
+            session.interrupt.check()?;
+            let Ok(page) = session.view::<BufferPage>(at) else { break };
+            out.push(page.page..page.page.saturating_add(shape.size as u64));
+            at = (page.next & !FLAGS).wrapping_sub(shape.link);
+        }
     }
     Ok(out)
 }

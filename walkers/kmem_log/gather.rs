@@ -67,6 +67,20 @@ fn best_ring(session: &Session) -> Result<Option<Ring>> {
     Ok(best)
 }
 
+/// Of each buffer that the ring saw allocated, and not freed since, that allocation; at monotonic time if the ring's
+/// clock is known.
+pub fn seen_by_ring(session: &Session) -> Result<HashMap<u64, Transaction>> {
+    let Some(ring) = best_ring(session)? else { return Ok(HashMap::new()) };
+    let ahead = Clocks::of(session).ok().zip(ring.clock).and_then(|(clocks, clock)| clocks.offset_of(&clock));
+    let mut last: HashMap<u64, Transaction> = HashMap::new();
+    for mut event in ring.events {
+        event.time = event.time.saturating_add_signed(ahead.unwrap_or(0).saturating_neg());
+        last.insert(event.buffer, event);
+    }
+    last.retain(|_, event| event.kind == Kind::Alloc);
+    Ok(last)
+}
+
 /// The fields of an event of the allocator.
 struct Shape {
     kind: Kind,

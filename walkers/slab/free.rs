@@ -118,6 +118,8 @@ pub struct FreeMap {
     waiting: Vec<u64>,
     /// for each slab, whether its other objects are of unknown state
     unknown: Vec<bool>,
+    /// sheaves of free objects, in the hands of CPUs and nodes: each also has pointers to objects that it had before
+    pub sheaves: Vec<u64>,
     /// what was wrong
     pub faults: Vec<Fault>,
     /// how many
@@ -429,6 +431,7 @@ impl Lists<'_> {
         if sheaf == 0 {
             return Ok(());
         }
+        self.map.sheaves.push(sheaf);
         let objects = match self.session.view::<Sheaf>(sheaf) {
             Ok(view) if view.size <= capacity => self.session.bytes(view.objects.0, view.size as usize * 8),
             Ok(view) => {
