@@ -357,7 +357,7 @@ impl<'a> Unwinder<'a> {
             let tables = Tables { header, frames, frames_at: *frames_at, arm: self.arm };
             match cfi::step(&tables, place, registers, stack, &read) {
                 Ok(Step::Caller { registers, sp, pc, signal }) => {
-                    return Ok(Some((registers, pc, sp, How::Cfi, signal)));
+                    return Ok(Some((*registers, pc, sp, How::Cfi, signal)));
                 }
                 Ok(Step::Outermost) => return Ok(None),
                 Err(reason) => why = reason,

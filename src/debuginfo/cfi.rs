@@ -35,7 +35,7 @@ pub enum Step {
     /// the caller's registers; that of the return address is where it goes on
     Caller {
         /// all that are known
-        registers: Registers,
+        registers: Box<Registers>,
         /// its stack pointer
         sp: u64,
         /// where it goes on
@@ -137,7 +137,7 @@ impl<'a> Rules<'a, '_> {
         let sp = of(Register(stack)).unwrap_or(cfa);
         match pc {
             0 => Ok(Step::Outermost),
-            pc => Ok(Step::Caller { registers, sp, pc, signal }),
+            pc => Ok(Step::Caller { registers: Box::new(registers), sp, pc, signal }),
         }
     }
 

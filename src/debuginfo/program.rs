@@ -129,7 +129,7 @@ impl Program {
                 self.add_functions(&table, &strings);
             }
         }
-        self.functions.sort_by(|a, b| (a.at, a.len == 0).cmp(&(b.at, b.len == 0)));
+        self.functions.sort_by_key(|function| (function.at, function.len == 0));
         self.functions.dedup_by_key(|function| function.at);
         Some(())
     }
