@@ -56,7 +56,7 @@ impl<'a> Memory<'a> {
     pub fn prefix(&self, addr: u64, len: u64) -> Result<Vec<u8>> {
         let page = self.session.target.page_size();
         let (mut out, mut at) = (Vec::new(), addr);
-        let end = addr.checked_add(len).unwrap_or(u64::MAX);
+        let end = addr.saturating_add(len);
         while at < end {
             // never across a page: the next one may be missing
             let step = (page - at % page).min(end - at);

@@ -110,11 +110,11 @@ impl<'a> Image<'a> {
             let step = (piece.start + piece.len - at).min(end - at) as usize;
             let old = out.len();
             out.resize(old + step, 0);
-            if let (Source::At(pa), Some(buf)) = (piece.source, out.get_mut(old..)) {
-                if self.session.read_in(Space::Phys, pa + (at - piece.start), buf).is_err() {
-                    out.truncate(old);
-                    break;
-                }
+            if let (Source::At(pa), Some(buf)) = (piece.source, out.get_mut(old..))
+                && self.session.read_in(Space::Phys, pa + (at - piece.start), buf).is_err()
+            {
+                out.truncate(old);
+                break;
             }
             at += step as u64;
         }
