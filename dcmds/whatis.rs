@@ -39,6 +39,7 @@
 //!
 //! Every source of an answer is one entry in a table, most specific first; `::whatis` asks them in turn.
 
+mod area;
 mod code;
 mod memory;
 mod number;
@@ -123,9 +124,13 @@ const SOURCES: &[Source] = &[
     symbol::KERNEL,
     symbol::MODULES,
     code::CODE,
+    area::VMALLOC,
+    area::FIXMAP,
+    area::DEPOT,
     memory::PAGE_STRUCTS,
     memory::DIRECT_MAP,
     memory::MAPPINGS,
+    area::REGIONS,
     user::USERS,
     task::PIDS,
 ];
@@ -134,8 +139,8 @@ const SOURCES: &[Source] = &[
 ///
 /// Sources are asked in this order: numbers that are no addresses, such as error codes and poison; objects of KFENCE,
 /// objects of slab caches, slabs, stacks of tasks, stacks of CPUs, per-CPU memory, the kernel's image, modules, code made
-/// at run time, struct pages, the direct map, other mappings, memory of processes. In a pipe it passes on what the address
-/// belongs to, with its type where that is known.
+/// at run time, vmalloc areas, the fixmap, the stack depot, struct pages, the direct map, other mappings, what addresses
+/// are for, memory of processes. In a pipe it passes on what the address belongs to, with its type where that is known.
 #[derive(Args)]
 pub struct Whatis {
     /// all answers, not only the first

@@ -69,6 +69,7 @@ pub mod pte;
 pub mod rbtree;
 pub mod rcu;
 pub mod refs;
+pub mod regions;
 pub mod reports;
 pub mod resource;
 pub mod rhashtable;
@@ -181,7 +182,6 @@ pub static VIEWS: &[&[ViewEntry]] = &[
     code_image::VIEWS,
     blocked::VIEWS,
     bug::VIEWS,
-    clock::VIEWS,
     crash::VIEWS,
     dentry::VIEWS,
     dmesg::VIEWS,

@@ -92,6 +92,47 @@ impl Depot {
     }
 }
 
+/// The memory of the depot.
+pub struct Pools {
+    /// by address: where each begins, and its number
+    pools: Vec<(u64, u64)>,
+    size: u64,
+}
+
+impl Pools {
+    /// More pools than a handle can name.
+    const MAX: u64 = 1 << 20;
+    /// `DEPOT_POOL_ORDER`, `STACK_ALLOC_ORDER`: two to this power pages are a pool.
+    const ORDER: u32 = 2;
+
+    /// The session's.
+    pub fn of(session: &Session) -> Result<Arc<Pools>> {
+        session.once(|| {
+            let depot = Depot::of(session)?;
+            let mut pools = Vec::new();
+            for number in 0..depot.count.unwrap_or(Self::MAX) {
+                match session.u64(depot.pools.wrapping_add(number * 8)) {
+                    // they are filled from the first on; the next one may be there already
+                    Ok(0) | Err(_) if number > pools.len() as u64 => break,
+                    Ok(0) => {}
+                    Ok(base) => pools.push((base, number)),
+                    Err(e) if e.is_control() => return Err(e),
+                    Err(_) => break,
+                }
+            }
+            pools.sort_unstable();
+            Ok(Pools { pools, size: session.target.page_size() << Self::ORDER })
+        })
+    }
+
+    /// The pool that an address lies in: its number, and where it begins.
+    pub fn at(&self, addr: u64) -> Option<(u64, u64)> {
+        let next = self.pools.partition_point(|(base, _)| *base <= addr);
+        let (base, number) = *self.pools.get(next.checked_sub(1)?)?;
+        (addr - base < self.size).then_some((number, base))
+    }
+}
+
 /// A stack: `struct stack_record`.
 #[derive(View)]
 #[ctype("stack_record")]
