@@ -54,6 +54,11 @@ struct IpcRow {
     values: Option<String>,
 }
 
+/// What was read, or a note that it could not be.
+fn told<T>(cx: &Cx<'_>, at: u64, read: Result<T>) -> Option<T> {
+    read.map_err(|e| cx.notes.add(at, format!("ipc: {}", e.kind()))).ok()
+}
+
 impl Ipcs {
     fn show(&self, cx: &Cx<'_>, kind: Kind, perm: Perm, out: &mut Out<'_>) -> Result<()> {
         let (name, ctype) = match kind {
@@ -79,13 +84,13 @@ impl Ipcs {
             Kind::Memory => {
                 let memory: Result<Memory> = cx.view(perm.addr);
                 row.used = memory.as_ref().ok().map(|m| m.attached);
-                let both = memory.as_ref().ok().and_then(|m| m.processes(cx).ok());
+                let both = memory.as_ref().ok().and_then(|m| told(cx, perm.addr, m.processes(cx)));
                 (row.creator, row.last) = both.unwrap_or_default();
                 row.size = memory.map(|m| m.size);
             }
             Kind::Semaphores => {
                 let set: Result<Semaphores> = cx.view(perm.addr);
-                let values = set.as_ref().ok().and_then(|s| s.values(cx).ok());
+                let values = set.as_ref().ok().and_then(|s| told(cx, perm.addr, s.values(cx)));
                 row.values = values.map(|all| all.iter().map(i32::to_string).collect::<Vec<_>>().join(","));
                 row.size = set.map(|s| s.count.max(0) as u64);
             }
@@ -93,7 +98,7 @@ impl Ipcs {
                 let queue: Result<Messages> = cx.view(perm.addr);
                 row.used = queue.as_ref().ok().map(|q| q.count);
                 row.bytes = queue.as_ref().ok().map(|q| q.bytes);
-                let both = queue.as_ref().ok().and_then(|q| q.processes(cx).ok());
+                let both = queue.as_ref().ok().and_then(|q| told(cx, perm.addr, q.processes(cx)));
                 (row.creator, row.last) = both.unwrap_or_default();
                 row.size = queue.map(|q| q.limit);
             }

@@ -172,7 +172,7 @@ impl Irqs {
         if self.percpu {
             return match counter.counts.len() {
                 1 => Ok(()),
-                _ => self.percpu(cx, None, counter.name, &counter.counts, &Ok(counter.what.to_owned()), out),
+                _ => self.percpu(cx, None, &counter.name, &counter.counts, &Ok(counter.what.clone()), out),
             };
         }
         if sum == 0 && !self.all {
@@ -180,7 +180,7 @@ impl Irqs {
         }
         out.row(IrqRow {
             addr: None,
-            irq: counter.name.to_owned(),
+            irq: counter.name,
             count: Ok(sum),
             counts: Ok(counter.counts),
             chip: None,
@@ -189,7 +189,7 @@ impl Irqs {
             affinity: None,
             depth: None,
             unhandled: None,
-            actions: Ok(counter.what.to_owned()),
+            actions: Ok(counter.what),
         })
     }
 

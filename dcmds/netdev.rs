@@ -8,7 +8,7 @@
 
 use engine::{IntoRow, prelude::*};
 use walkers::net::{
-    self, Device, Net,
+    self, Device, Net, Traffic,
     neigh::{self, Neighbour},
     route::{self, Route},
 };
@@ -38,16 +38,16 @@ struct DeviceRow {
     hardware: Result<String>,
     /// packets received, as far as the network's core counts them
     #[hidden]
-    rx_packets: Option<u64>,
+    rx_packets: Result<u64>,
     /// bytes received, likewise
     #[hidden]
-    rx_bytes: Option<u64>,
+    rx_bytes: Result<u64>,
     /// packets sent, likewise
     #[hidden]
-    tx_packets: Option<u64>,
+    tx_packets: Result<u64>,
     /// bytes sent, likewise
     #[hidden]
-    tx_bytes: Option<u64>,
+    tx_bytes: Result<u64>,
     /// its addresses, each with the length of its network's prefix
     addresses: Result<String>,
     /// number of its namespace
@@ -102,7 +102,8 @@ fn device(cx: &Cx<'_>, at: u64, out: &mut Out<'_>) -> Result<()> {
     let addresses = dev
         .addresses(cx)
         .map(|all| all.iter().map(|a| format!("{}/{}", a.addr, a.prefix)).collect::<Vec<_>>().join(", "));
-    let traffic = dev.traffic(cx).ok();
+    let traffic = dev.traffic(cx);
+    let counted = |of: fn(&Traffic) -> u64| traffic.as_ref().map(of).map_err(|e| Error::Unavailable(e.kind()));
     out.row(DeviceRow {
         addr: cx.object("net_device", at),
         ifindex: dev.ifindex,
@@ -110,10 +111,10 @@ fn device(cx: &Cx<'_>, at: u64, out: &mut Out<'_>) -> Result<()> {
         state: STATES.get(dev.operstate as usize).unwrap_or(&"?"),
         flags: words(dev.flags.into(), FLAGS),
         hardware: dev.hardware(cx).map(|bytes| hardware(&bytes)),
-        rx_packets: traffic.map(|t| t.rx_packets),
-        rx_bytes: traffic.map(|t| t.rx_bytes),
-        tx_packets: traffic.map(|t| t.tx_packets),
-        tx_bytes: traffic.map(|t| t.tx_bytes),
+        rx_packets: counted(|t| t.rx_packets),
+        rx_bytes: counted(|t| t.rx_bytes),
+        tx_packets: counted(|t| t.tx_packets),
+        tx_bytes: counted(|t| t.tx_bytes),
         addresses,
         namespace: inum(cx, dev.net),
         name: dev.name,
@@ -161,7 +162,7 @@ struct NeighbourRow {
     /// REACHABLE, STALE, FAILED, PERMANENT, …
     state: String,
     /// name of the device behind which it is
-    device: Option<String>,
+    device: Option<Result<String>>,
 }
 
 /// `NUD_…` (include/uapi/linux/neighbour.h).
@@ -240,7 +241,7 @@ struct RouteRow {
     /// the router, several if the route has several ways; none if the network is at hand
     via: Option<String>,
     /// the device
-    dev: Option<String>,
+    dev: Option<Result<String>>,
     /// the address that packets are sent from
     source: Option<String>,
     /// the less, the better
@@ -296,6 +297,15 @@ fn named(value: u8, names: &[(u8, &str)]) -> Cell {
     name.map_or(Cell::Uint(value.into()), |(_, name)| Cell::Str((*name).to_owned()))
 }
 
+/// Names of the devices that a route's ways use.
+fn devices(cx: &Cx<'_>, route: &Route) -> Option<Result<String>> {
+    let names: Result<Vec<String>> = route.hops.iter().filter_map(|hop| net::device_name(cx, hop.dev)).collect();
+    match names {
+        Ok(names) => (!names.is_empty()).then(|| Ok(names.join(", "))),
+        Err(e) => Some(Err(e)),
+    }
+}
+
 impl Routes {
     fn show(&self, cx: &Cx<'_>, route: Route, out: &mut Out<'_>) -> Result<()> {
         let other = if route.to.is_ipv4() { self.v6 } else { self.v4 };
@@ -311,7 +321,7 @@ impl Routes {
                 prefix => format!("{}/{prefix}", route.to),
             },
             via: list(route.hops.iter().filter_map(|hop| Some(hop.gateway?.to_string())).collect()),
-            dev: list(route.hops.iter().filter_map(|hop| net::device_name(cx, hop.dev)).collect()),
+            dev: devices(cx, &route),
             source: route.source.map(|ip| ip.to_string()),
             metric: route.metric,
             kind: match KINDS.get(usize::from(route.kind)) {

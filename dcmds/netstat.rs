@@ -47,10 +47,10 @@ struct SockRow {
     state: &'static str,
     /// what was received and nobody has read, in bytes
     #[heading("RECVQ")]
-    recv_queue: Option<u64>,
+    recv_queue: Option<Result<u64>>,
     /// what is to be sent, in bytes
     #[heading("SENDQ")]
-    send_queue: Option<u64>,
+    send_queue: Option<Result<u64>>,
     /// its own end
     local: Result<String>,
     /// its peer's
@@ -126,7 +126,7 @@ impl Netstat {
             "tcp" => sock::tcp_queues(cx, &common, sock),
             _ => sock::memory_queues(cx, sock, proto == "udp"),
         });
-        let queues = queues.and_then(Result::ok);
+        let (received, waiting) = both(queues);
         let ends = common.ends(cx);
         let (local, remote) = match ends {
             Ok([local, remote]) => (Ok(end(local)), Ok(end(remote))),
@@ -142,8 +142,8 @@ impl Netstat {
                 (_, sock::ESTABLISHED) => "ESTAB",
                 _ => "UNCONN",
             },
-            recv_queue: queues.map(|q| q.0),
-            send_queue: queues.map(|q| q.1),
+            recv_queue: received,
+            send_queue: waiting,
             local,
             remote,
             uid: full.as_ref().map(|s| s.uid),
@@ -159,7 +159,7 @@ impl Netstat {
         if self.listening && common.state != sock::LISTEN {
             return Ok(());
         }
-        let queues = sock::memory_queues(cx, &sock, false).ok();
+        let (received, waiting) = both(Some(sock::memory_queues(cx, &sock, false)));
         let (local, remote) = match proto {
             "unix" => unix_ends(cx, at),
             "netlink" => netlink_ends(cx, at, sock.protocol),
@@ -179,16 +179,27 @@ impl Netstat {
                 _ => "UNCONN",
             },
             recv_queue: match common.state {
-                sock::LISTEN => Some(sock.backlog.into()),
-                _ => queues.map(|q| q.0),
+                sock::LISTEN => Some(Ok(sock.backlog.into())),
+                _ => received,
             },
-            send_queue: queues.map(|q| q.1),
+            send_queue: waiting,
             local,
             remote,
             uid: Some(sock.uid),
             inode: Some(sock::inode(cx, sock.socket)),
             namespace: namespace(cx, common.net),
         })
+    }
+}
+
+type Queue = Option<Result<u64>>;
+
+/// Both queues of a socket, or for both why they are not known.
+fn both(queues: Option<Result<(u64, u64)>>) -> (Queue, Queue) {
+    match queues {
+        Some(Ok((received, waiting))) => (Some(Ok(received)), Some(Ok(waiting))),
+        Some(Err(e)) => (Some(Err(Error::Unavailable(e.kind()))), Some(Err(e))),
+        None => (None, None),
     }
 }
 
@@ -309,7 +320,7 @@ struct SkbRow {
     /// who holds it
     users: u32,
     /// name of its device
-    device: Option<String>,
+    device: Option<Result<String>>,
     /// address of its socket
     sock: Option<Addr>,
     /// address of its data

@@ -35,9 +35,9 @@ struct CpuRow {
     /// the CPU
     cpu: u32,
     /// number of the grace period that it has heard of
-    gp_seq: u64,
+    gp_seq: i64,
     /// the furthest one that its callbacks need
-    needed: u64,
+    needed: i64,
     /// callbacks that wait
     callbacks: i64,
     /// callbacks that were called
@@ -58,7 +58,7 @@ struct StateRow {
     /// address of rcu_state
     addr: Object,
     /// its number, with two bits of state at its end
-    gp_seq: u64,
+    gp_seq: i64,
     /// whether one runs
     running: bool,
     /// what the thread does that drives it
@@ -104,8 +104,8 @@ impl Rcu {
         out.row(CpuRow {
             addr: cx.object("rcu_data", data.addr),
             cpu,
-            gp_seq: data.gp_seq,
-            needed: data.gp_seq_needed,
+            gp_seq: data.gp_seq as i64,
+            needed: data.gp_seq_needed as i64,
             callbacks: data.callbacks,
             invoked: data.invoked,
             ticks: data.ticks_this_gp,
@@ -136,7 +136,7 @@ fn state_row(cx: &Cx<'_>) -> Result<StateRow> {
     let running = state.running();
     Ok(StateRow {
         addr: cx.object("rcu_state", state.addr),
-        gp_seq: state.gp_seq,
+        gp_seq: state.gp_seq as i64,
         running,
         state: match usize::try_from(state.gp_state).ok().and_then(|i| rcu::STATES.get(i)) {
             Some(name) => Cell::Str((*name).to_owned()),
@@ -144,7 +144,7 @@ fn state_row(cx: &Cx<'_>) -> Result<StateRow> {
         },
         since: ago(state.gp_start).filter(|_| running),
         idle: ago(state.gp_activity),
-        stall: clocks.as_ref().map(|c| running && c.jiffies.wrapping_sub(state.jiffies_stall) as i64 >= 0),
+        stall: clocks.as_ref().map(|c| state.stalled(cx, c.jiffies, c.hz())),
         cpus: cpus(&|node| node.qsmask),
         tasks: tasks(),
         expedited: state.expediting(),

@@ -64,9 +64,12 @@ pub struct Action {
 }
 
 impl Action {
-    /// Who asked for it.
+    /// Who asked for it; empty if they gave no name.
     pub fn name(&self, session: &Session) -> Result<String> {
-        session.cstr(self.name, 128)
+        match self.name {
+            0 => Ok(String::new()),
+            name => session.cstr(name, 128),
+        }
     }
 }
 
@@ -165,9 +168,9 @@ pub fn each(session: &Session, visit: Visit<'_>) -> Result<()> {
 /// A counter for what has no descriptor: inter-processor interrupts, the local timer, machine checks.
 pub struct Counter {
     /// as /proc/interrupts has it: `LOC`
-    pub name: &'static str,
+    pub name: String,
     /// what it counts
-    pub what: &'static str,
+    pub what: String,
     /// for each CPU; one number if it counts for all of them
     pub counts: Vec<u64>,
 }
@@ -207,16 +210,48 @@ const TOTALS: &[(&str, &str, &str)] = &[("ERR", "irq_err_count", "errors"), ("MI
 pub fn counters(session: &Session) -> Result<Vec<Counter>> {
     let percpu = Percpu::of(session)?;
     let stat = session.kernel_symbol("irq_stat").zip(session.ctype("irq_cpustat_t").ok());
-    let mut found = Vec::new();
+    let mut found = listed(session, &percpu)?;
     for (name, member, what) in COUNTERS {
         let inside = stat.and_then(|(at, ctype)| Some(at.wrapping_add(session.field(ctype, member)?.bit_offset / 8)));
         let Some(at) = inside.or_else(|| session.kernel_symbol(member)) else { continue };
         let counts = percpu.copies(at).map(|(_, at)| Ok(session.u32(at)?.into())).collect::<Result<_>>()?;
-        found.push(Counter { name, what, counts });
+        found.push(Counter { name: (*name).to_owned(), what: (*what).to_owned(), counts });
     }
     for (name, variable, what) in TOTALS {
         let Some(at) = session.kernel_symbol(variable) else { continue };
-        found.push(Counter { name, what, counts: vec![session.u32(at)?.into()] });
+        let counts = vec![session.u32(at)?.into()];
+        found.push(Counter { name: (*name).to_owned(), what: (*what).to_owned(), counts });
+    }
+    Ok(found)
+}
+
+/// What one of x86's counters is called: `struct irq_stat_info` (arch/x86/kernel/irq.c).
+#[derive(View)]
+#[ctype("irq_stat_info")]
+struct CounterInfo {
+    symbol: u64,
+    text: u64,
+}
+
+/// Since Linux 7.1 x86's counters are an array, and another says what each is.
+fn listed(session: &Session, percpu: &Percpu) -> Result<Vec<Counter>> {
+    let Some(stat) = session.kernel_symbol("irq_stat").zip(session.ctype("irq_cpustat_t").ok()) else {
+        return Ok(Vec::new());
+    };
+    let (Some(info), Some(counts)) = (session.kernel_symbol("irq_stat_info"), session.field(stat.1, "counts")) else {
+        return Ok(Vec::new());
+    };
+    let first = stat.0.wrapping_add(counts.bit_offset / 8);
+    let size = session.size_of("irq_stat_info")?;
+    let mut found = Vec::new();
+    for i in 0..(counts.bits / 32).min(256) {
+        let info: CounterInfo = session.view(info.wrapping_add(i * size))?;
+        let copies = percpu.copies(first.wrapping_add(i * 4));
+        let counts = copies.map(|(_, at)| Ok(session.u32(at)?.into())).collect::<Result<_>>()?;
+        if info.symbol != 0 {
+            let (name, what) = (session.cstr(info.symbol, 16)?, session.cstr(info.text, 128)?);
+            found.push(Counter { name: name.trim().to_owned(), what: what.trim().to_owned(), counts });
+        }
     }
     Ok(found)
 }
@@ -243,5 +278,10 @@ pub static WALKERS: &[WalkerEntry] = &[
 ];
 
 /// The views of this file.
-pub static VIEWS: &[ViewEntry] =
-    &[ViewEntry::of::<Irq>(), ViewEntry::of::<Action>(), ViewEntry::of::<Chip>(), ViewEntry::of::<Domain>()];
+pub static VIEWS: &[ViewEntry] = &[
+    ViewEntry::of::<Irq>(),
+    ViewEntry::of::<Action>(),
+    ViewEntry::of::<Chip>(),
+    ViewEntry::of::<Domain>(),
+    ViewEntry::of::<CounterInfo>(),
+];

@@ -50,7 +50,14 @@ impl State {
         self.gp_seq & 3 != 0
     }
 
-    /// Whether an expedited one does.
+    /// Whether one runs for so long that the kernel complains, or has: `rcu_cpu_stall_timeout` is in seconds.
+    pub fn stalled(&self, session: &Session, jiffies: u64, hz: u64) -> bool {
+        let timeout = session.kernel_symbol("rcu_cpu_stall_timeout").and_then(|at| session.u32(at).ok());
+        let old = timeout.is_some_and(|s| jiffies.wrapping_sub(self.gp_start) as i64 >= (u64::from(s) * hz) as i64);
+        self.running() && (old || jiffies.wrapping_sub(self.jiffies_stall) as i64 >= 0)
+    }
+
+    /// Whether an expedited one runs.
     pub fn expediting(&self) -> bool {
         self.expedited_sequence & 3 != 0
     }

@@ -259,7 +259,14 @@ fn waiting(session: &Session, at: u64, state: State, pool: u64) -> Result<Queued
 pub fn names(session: &Session) -> Result<HashMap<u64, (u64, String)>> {
     let mut found = HashMap::new();
     each(session, &mut |at| {
-        let name = session.view::<Queue>(at)?.name;
+        let name = match session.view::<Queue>(at) {
+            Ok(queue) => queue.name,
+            Err(e) if e.is_control() => return Err(e),
+            Err(e) => {
+                session.notes.add(at, format!("workqueue: {}", e.kind()));
+                return Ok(());
+            }
+        };
         for pool_queue in pool_queues(session, at)? {
             found.insert(pool_queue, (at, name.clone()));
         }

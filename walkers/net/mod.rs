@@ -230,13 +230,20 @@ impl Device {
 
 /// Visits the devices of a namespace, in the order in which they came.
 pub fn devices(session: &Session, net: u64, visit: Visit<'_>) -> Result<()> {
-    let net: Net = session.view(net)?;
+    let net: Net = match session.view(net) {
+        Ok(net) => net,
+        Err(e) if e.is_control() => return Err(e),
+        Err(e) => {
+            session.notes.add(net, format!("network namespace: {}", e.kind()));
+            return Ok(());
+        }
+    };
     list::list(session, net.devices.0, session.offset("net_device", "dev_list")?, visit)
 }
 
-/// The name of a device; its address's digits if that cannot be read.
-pub fn device_name(session: &Session, at: u64) -> Option<String> {
-    (at != 0).then(|| session.view::<Device>(at).map(|dev| dev.name).ok()).flatten()
+/// The name of a device, if there is one.
+pub fn device_name(session: &Session, at: u64) -> Option<Result<String>> {
+    (at != 0).then(|| session.view::<Device>(at).map(|dev| dev.name))
 }
 
 /// A pointer member, or the address of one that is a struct: some parts of `struct net` have been both.
