@@ -11,7 +11,7 @@ use walkers::{
 
 /// Show the kernel's reports of memory that was damaged or could not be had, from its log.
 ///
-/// KASAN's, KFENCE's and SLUB's of damage; the allocators' of failure, the OOM killer's. Reports of damage are findings:
+/// KASAN's, KFENCE's, SLUB's and the page allocator's of damage; the allocators' of failure, the OOM killer's. Reports of damage are findings:
 /// the exit status is 1.
 #[derive(Args)]
 pub struct Kmalog {
@@ -30,7 +30,7 @@ struct ReportRow {
     addr: Object,
     /// when, in seconds, as dmesg has it
     time: String,
-    /// who reports: `kasan`, `kfence`, `slub`; `pages`, `slab`, `oom`
+    /// who reports: `kasan`, `kfence`, `slub`, `bad-page`; `pages`, `slab`, `oom`
     kind: &'static str,
     /// thread (T1) or CPU (C0) that wrote it
     caller: String,

@@ -231,6 +231,25 @@ impl<'a> Meminfo<'a> {
         };
         self.pages(all, "SwapTotal", total);
         self.pages(all, "SwapFree", free);
+        self.zswap(all);
+    }
+
+    /// Swapped pages that are kept in memory, compressed; shown since Linux 5.19 (f6498b776d28). How much memory they take
+    /// is a variable up to 6.9, later known to the allocator that has them.
+    fn zswap(&self, all: &mut Vec<Figure>) {
+        let read = |name: &str| self.session.kernel_symbol(name).map(|at| self.session.u64(at));
+        let Some(stored) = read("zswap_stored_pages") else { return };
+        // not so in older kernels, which have the variable too
+        if !self.session.enumerators("vm_event_item").iter().any(|v| v.name.starts_with("ZSWP")) {
+            return;
+        }
+        let taken = match (read("zswap_pool_total_size"), &stored) {
+            (Some(bytes), _) => bytes.map(|bytes| bytes >> 10),
+            (None, Ok(0)) => Ok(0),
+            (None, _) => Err(Error::Unavailable("only the allocator of compressed pages knows".into())),
+        };
+        all.push(Figure { name: "Zswap", value: taken, kib: true });
+        self.pages(all, "Zswapped", stored);
     }
 
     fn kinds(&self, all: &mut Vec<Figure>) {
@@ -330,6 +349,8 @@ impl<'a> Meminfo<'a> {
         }
         self.counted(all, "Unaccepted", "NR_UNACCEPTED");
         self.counted(all, "Balloon", "NR_BALLOON_PAGES");
+        self.counted(all, "GPUActive", "NR_GPU_ACTIVE");
+        self.counted(all, "GPUReclaim", "NR_GPU_RECLAIM");
         self.hugetlb_pools(all);
         self.direct_map(all);
     }

@@ -448,11 +448,13 @@ impl PageKind {
             (None, Some(bit)) => Ok(PageKind::Type { at: at()?, mask: base | bit as u32, value: base }),
             // before that a macro; PG_slab is one of them in 6.10 only (46df8e73a4a3)
             (None, None) => {
+                // up to Linux 5.10 pages charged to a group had a bit among them (18b2db3b0385), and a pointer to it
+                let shift = u32::from(session.has_member("page", "mem_cgroup"));
                 let bit = match kind {
                     "buddy" => 0x80,
                     "offline" => 0x100,
-                    "table" => 0x200,
-                    "guard" => 0x400,
+                    "table" => 0x200 << shift,
+                    "guard" => 0x400 << shift,
                     "hugetlb" => 0x800,
                     "slab" => 0x1000,
                     _ => return Err(Error::Unavailable(format!("the kernel does not mark {kind} pages"))),

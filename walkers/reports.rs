@@ -16,6 +16,8 @@ pub enum Kind {
     Kfence,
     /// SLUB found damage
     Slub,
+    /// the page allocator found a page in a state that it cannot be in
+    BadPage,
     /// pages could not be allocated
     Pages,
     /// a slab could not be allocated
@@ -31,6 +33,7 @@ impl Kind {
             Kind::Kasan => "kasan",
             Kind::Kfence => "kfence",
             Kind::Slub => "slub",
+            Kind::BadPage => "bad-page",
             Kind::Pages => "pages",
             Kind::Slab => "slab",
             Kind::Oom => "oom",
@@ -39,7 +42,7 @@ impl Kind {
 
     /// Whether it tells of damage, not of want.
     pub fn is_damage(self) -> bool {
-        matches!(self, Kind::Kasan | Kind::Kfence | Kind::Slub)
+        matches!(self, Kind::Kasan | Kind::Kfence | Kind::Slub | Kind::BadPage)
     }
 
     /// What a line begins, if it begins a report.
@@ -49,6 +52,8 @@ impl Kind {
             _ if line.starts_with("BUG: KFENCE: ") => Some(Kind::Kfence),
             // `BUG kmalloc-32 (Tainted: G    B): Right Redzone overwritten`
             _ if line.starts_with("BUG ") && line.contains("): ") => Some(Kind::Slub),
+            // `BUG: Bad page state in process …`, `BUG: Bad page map …`
+            _ if line.starts_with("BUG: Bad page ") => Some(Kind::BadPage),
             _ if line.contains(": page allocation failure: ") => Some(Kind::Pages),
             _ if line.starts_with("SLUB: Unable to allocate memory") => Some(Kind::Slab),
             _ if line.contains(" invoked oom-killer: ") => Some(Kind::Oom),
@@ -93,7 +98,7 @@ impl Report {
             Kind::Kasan | Kind::Kfence => line.starts_with("=========="),
             Kind::Slub => line.starts_with("FIX "),
             Kind::Oom => line.contains("Killed process "),
-            Kind::Pages | Kind::Slab => false,
+            Kind::BadPage | Kind::Pages | Kind::Slab => false,
         }
     }
 }
