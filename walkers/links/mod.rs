@@ -22,7 +22,7 @@ use bytes::Bytes;
 use engine::prelude::*;
 use places::Places;
 use rayon::prelude::*;
-use std::ops::Range;
+use std::{collections::HashSet, ops::Range};
 
 /// What is wrong.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -118,6 +118,7 @@ pub fn verify(session: &Session, wanted: Option<&dyn Fn(usize) -> bool>) -> Resu
     }
     let (mut findings, seen) = (found.findings, found.seen);
     findings.extend(rings::judge(&world, found.breaks)?);
+    findings.extend(trees::rooted(&world, found.trees)?);
     findings.sort_by_key(|finding| (finding.kind, finding.at));
     findings.dedup_by_key(|finding| (finding.kind, finding.at));
     findings.truncate(MAX_FINDINGS);
@@ -128,6 +129,7 @@ pub fn verify(session: &Session, wanted: Option<&dyn Fn(usize) -> bool>) -> Resu
 #[derive(Default)]
 struct Found {
     breaks: Vec<rings::Break>,
+    trees: Vec<trees::Suspicion>,
     findings: Vec<Finding>,
     seen: Seen,
 }
@@ -136,6 +138,7 @@ impl Found {
     fn add(&mut self, other: Found) {
         let room = |len: usize| MAX_FINDINGS.saturating_sub(len);
         self.breaks.extend(other.breaks.into_iter().take(room(self.breaks.len())));
+        self.trees.extend(other.trees.into_iter().take(room(self.trees.len())));
         self.findings.extend(other.findings.into_iter().take(room(self.findings.len())));
         self.seen.bytes += other.seen.bytes;
         self.seen.links += other.seen.links;
@@ -212,7 +215,7 @@ impl World<'_> {
     fn members(&self, start: u64, object: &[u8], places: &Places, found: &mut Found) -> Result<()> {
         found.seen.members += (places.nodes.len() + places.counts.len()) as u64;
         for offset in &places.nodes {
-            trees::node(self, start.wrapping_add(*offset), &mut found.findings)?;
+            trees::node(self, start.wrapping_add(*offset), &mut found.trees)?;
         }
         for offset in &places.counts {
             found.findings.extend(counts::count(start, object, *offset));
@@ -241,6 +244,33 @@ impl World<'_> {
         let mut found = Found::default();
         parts.into_iter().for_each(|part| found.add(part));
         Ok(found)
+    }
+
+    /// Where, in allocated objects and variables, words are that are one of `values`, and which.
+    fn places_of(&self, values: &HashSet<u64>) -> Result<Vec<(u64, u64)>> {
+        let pick = |start: u64, memory: &[u8]| -> Vec<(u64, u64)> {
+            let words = memory.chunks_exact(8).map(|bytes| bytes.try_into().map_or(0, u64::from_le_bytes));
+            (start..).step_by(8).zip(words).filter(|(_, word)| values.contains(word)).collect()
+        };
+        let in_slabs = self.slabs.all().par_iter().map(|slab| {
+            self.session.interrupt.check()?;
+            let memory = self.memory(slab.base, slab.bytes.into())?;
+            Ok(memory.map(|memory| pick(slab.base, &memory)).unwrap_or_default())
+        });
+        let mut places = in_slabs.collect::<Result<Vec<_>>>()?.concat();
+        for range in variables(self.session)? {
+            for start in range.clone().step_by(PIECE as usize) {
+                let len = PIECE.min(range.end - start);
+                places.extend(self.memory(start, len)?.map(|memory| pick(start, &memory)).unwrap_or_default());
+            }
+        }
+        let mut alive = Vec::new();
+        for (at, value) in places {
+            if self.freed(at)?.is_none() {
+                alive.push((at, value));
+            }
+        }
+        Ok(alive)
     }
 
     /// Every two words that could be a link.

@@ -1,48 +1,94 @@
 //! Nodes of red-black trees, `struct rb_node` (include/linux/rbtree_types.h): the parent with the colour in its lowest
 //! bit, the right child, the left child.
 //!
-//! A node that was taken out keeps its words. So a node is believed to be in a tree only if its parent has it as a child,
-//! or, at the top, if a child has it as its parent.
+//! A node that was taken out keeps its words, and so does a tree that was given up as a whole (`root = RB_ROOT`, as for
+//! vmalloc areas that wait to be purged). So a node is believed to be in a tree only if its parent has it as a child, and
+//! so on up to the top, and if an object in use or a variable leads to that: the tree's root.
 
 use super::{Finding, Kind, World, is_pointer};
 use crate::slab::verify::verdict;
 use engine::prelude::*;
+use std::collections::HashSet;
 
 /// The lowest bit of the parent: black.
 const BLACK: u64 = 1;
 
+/// A tree of all of memory's bytes would be no deeper: a balanced one is at most twice as deep as it must be.
+const MAX_DEPTH: usize = 128;
+
+/// Damage in a tree, which counts if the tree is one.
+pub struct Suspicion {
+    /// the node at the top
+    top: u64,
+    finding: Finding,
+}
+
 /// What is wrong between the node at `at` and its children.
-pub fn node(world: &World<'_>, at: u64, out: &mut Vec<Finding>) -> Result<()> {
+pub fn node(world: &World<'_>, at: u64, out: &mut Vec<Suspicion>) -> Result<()> {
     let Some([parent, right, left]) = world.read::<3>(at)? else { return Ok(()) };
-    if parent & !3 == at || (right == 0 && left == 0) || !attached(world, at, parent & !3, [right, left])? {
+    if parent & !3 == at || (right == 0 && left == 0) {
         return Ok(());
     }
     if right == left {
-        let verdict = format!("both children of this node are {left:x}");
-        out.push(Finding { kind: Kind::Tree, at, verdict, freed: None });
+        let finding =
+            Finding { kind: Kind::Tree, at, verdict: format!("both children of this node are {left:x}"), freed: None };
+        out.extend(top(world, at)?.map(|top| Suspicion { top, finding }));
         return Ok(());
     }
     for child in [right, left].into_iter().filter(|child| *child != 0) {
         if let Some(finding) = between(world, at, parent, child)? {
-            out.push(finding);
+            out.extend(top(world, at)?.map(|top| Suspicion { top, finding }));
         }
     }
     Ok(())
 }
 
-fn attached(world: &World<'_>, at: u64, parent: u64, children: [u64; 2]) -> Result<bool> {
-    if parent == 0 {
-        for child in children.into_iter().filter(|child| is_pointer(*child)) {
-            if world.read::<1>(child)?.is_some_and(|[parent]| parent & !3 == at) {
-                return Ok(true);
-            }
+/// The top of the tree that a node is in, if each node up to there is the child of the next.
+fn top(world: &World<'_>, node: u64) -> Result<Option<u64>> {
+    let mut at = node;
+    for _ in 0..MAX_DEPTH {
+        let Some([parent]) = world.read::<1>(at)? else { return Ok(None) };
+        let parent = parent & !3;
+        if parent == 0 {
+            // one that was taken out from the top has no child any more that knows it
+            return Ok((at != node || has_child(world, at)?).then_some(at));
         }
-        return Ok(false);
+        if !is_pointer(parent) || world.freed(parent)?.is_some() {
+            return Ok(None);
+        }
+        match world.read::<3>(parent)? {
+            Some([_, right, left]) if right == at || left == at => at = parent,
+            _ => return Ok(None),
+        }
     }
-    if !is_pointer(parent) || world.freed(parent)?.is_some() {
-        return Ok(false);
+    Ok(None)
+}
+
+fn has_child(world: &World<'_>, node: u64) -> Result<bool> {
+    let Some([_, right, left]) = world.read::<3>(node)? else { return Ok(false) };
+    for child in [right, left].into_iter().filter(|child| is_pointer(*child)) {
+        if world.read::<1>(child)?.is_some_and(|[parent]| parent & !3 == node) {
+            return Ok(true);
+        }
     }
-    Ok(world.read::<3>(parent)?.is_some_and(|[_, right, left]| right == at || left == at))
+    Ok(false)
+}
+
+/// Those of the suspicions whose tree has a root: a word that leads to its top and is not one of the tree's own.
+pub fn rooted(world: &World<'_>, suspicions: Vec<Suspicion>) -> Result<Vec<Finding>> {
+    let tops: HashSet<u64> = suspicions.iter().map(|suspicion| suspicion.top).collect();
+    if tops.is_empty() {
+        return Ok(Vec::new());
+    }
+    let mut alive = HashSet::new();
+    for (at, top) in world.places_of(&tops)? {
+        // a red child has its parent's plain address, at its own start
+        let own = world.read::<3>(top)?.is_some_and(|[_, right, left]| at == right || at == left);
+        if !own {
+            alive.insert(top);
+        }
+    }
+    Ok(suspicions.into_iter().filter(|s| alive.contains(&s.top)).map(|s| s.finding).collect())
 }
 
 fn between(world: &World<'_>, at: u64, parent: u64, child: u64) -> Result<Option<Finding>> {
