@@ -2,8 +2,8 @@
 //!
 //! ```console
 //! > ::bpf
-//! ADDR             ID TYPE       NAME TAG              INSNS JITED MAPS LOADED
-//! ff6d8e0f80c45000  2 cgroup_skb      6deef7357e7b4530     8    54       1.204
+//! ADDR             ID TYPE          NAME     TAG              INSNS JITED MAPS UID LOADED TARGET
+//! ff8912e8400cd000  1 socket_filter lab_prog 6077d57450dba801     2    28        0 61.087 -
 //! ```
 
 use engine::{IntoRow, prelude::*};

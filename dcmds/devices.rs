@@ -3,8 +3,8 @@
 //! ```console
 //! > ::pci | ::head -n 2
 //! ADDR             BDF          CLASS VENDOR DEVICE IRQ DRIVER
-//! ff386d1d80a5a000 0000:00:00.0 60000   8086   1237   0
-//! ff386d1d80a5b000 0000:00:01.0 60100   8086   7000   0
+//! ff3a288dc1dac000 0000:00:00.0 60000   8086   29c0   0 -
+//! ff3a288dc1ea9000 0000:00:01.0  ff00   1af4   1005  21 virtio-pci
 //! ```
 
 use engine::{IntoRow, prelude::*};

@@ -2,8 +2,10 @@
 //!
 //! ```console
 //! > ::ipcs
-//! ADDR             KIND ID KEY UID MODE  SIZE USED CREATOR LAST
-//! ff386d1d841b0d00 shm   0   0   0  600 12288    1     131
+//! ADDR             KIND ID  KEY UID MODE  SIZE USED CREATOR LAST VALUES
+//! ff3a288dc1dd5600 shm   0 1ab1   0 640  65536    1     264  264 -
+//! ff3a288dc2a56e00 sem   0 1ab2   0 600      3    -       -    - 0,9,0
+//! ff3a288dc1dd6b00 msg   0 1ab3   0 600  16384    2     264    - -
 //! ```
 
 use engine::{IntoRow, prelude::*};

@@ -3,9 +3,9 @@
 //! ```console
 //! > ::irqs | ::head -n 3
 //! ADDR             IRQ COUNT CHIP    HWIRQ TYPE AFFINITY ACTIONS
-//! ff386d1d8010c800   0    18 IO-APIC     2 edge 0        timer
-//! ff386d1d8010ca00   1     9 IO-APIC     1 edge 0        i8042
-//! ff386d1d8010d600   8     1 IO-APIC     8 edge 0        rtc0
+//! ff3a288dc1192c00 0     616 IO-APIC     2 edge 0        timer
+//! ff3a288dc1194a00 1       9 IO-APIC     1 edge 1        i8042
+//! ff3a288dc12a7a00 4      33 IO-APIC     4 edge 1        ttyS0
 //! ```
 
 use crate::words::cpu_list;

@@ -2,8 +2,10 @@
 //!
 //! ```console
 //! > ::modparam virtio_blk
-//! MODULE     NAME             VALUE MODE
-//! virtio_blk num_request_queues 0    444
+//! MODULE     NAME               VALUE MODE
+//! virtio_blk queue_depth        0     444
+//! virtio_blk poll_queues        0     644
+//! virtio_blk num_request_queues 0     644
 //! ```
 
 use engine::{IntoRow, prelude::*};

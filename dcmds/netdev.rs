@@ -1,9 +1,10 @@
 //! The network's devices, neighbours and routes: `::netdev`, `::arp`, `::routes`.
 //!
 //! ```console
-//! > ::netdev
-//! ADDR             IFINDEX NAME         MTU STATE FLAGS                     HARDWARE          ADDRESSES
-//! ff386d1d82a85000       1 lo         65536 up    UP,LOOPBACK,RUNNING       00:00:00:00:00:00 127.0.0.1/8, 10.77.0.1/24, ::1/128
+//! > ::arp -a
+//! ADDR             IP      HARDWARE          STATE DEVICE
+//! ff3a288dc2f9e200 0.0.0.0 00:00:00:00:00:00 NOARP lo
+//! ff3a288dc2f99400 ff02::2 33:33:00:00:00:02 NOARP lab_dummy0
 //! ```
 
 use engine::{IntoRow, prelude::*};

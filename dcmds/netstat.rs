@@ -2,8 +2,13 @@
 //!
 //! ```console
 //! > ::netstat -P tcp
-//! ADDR             PROTO STATE  RECVQ SENDQ LOCAL          REMOTE    UID INODE
-//! ff386d1d81c5e300 tcp   LISTEN     0     0 10.77.0.1:7777 0.0.0.0:*   0  2271
+//! ADDR             PROTO STATE  RECVQ SENDQ LOCAL           REMOTE          UID INODE      NETNS
+//! ff3a288dc2eca840 tcp   LISTEN     1     0 127.0.0.1:7777  0.0.0.0:*         0   537 4026531840
+//! ff3a288dc30b5640 tcp6  LISTEN     0     0 [::1]:7778      [::]:*            0   538 4026531840
+//! ff3a288dc2ec8a40 tcp   ESTAB      0     0 127.0.0.1:41656 127.0.0.1:7777    0   540 4026531840
+//! ff3a288dc2ecb240 tcp   ESTAB      0     0 127.0.0.1:7777  127.0.0.1:41668   0     0 4026531840
+//! ff3a288dc2ec9440 tcp   ESTAB      0     0 127.0.0.1:41668 127.0.0.1:7777    0  3758 4026531840
+//! ff3a288dc2ecbc40 tcp   ESTAB     14     0 127.0.0.1:7777  127.0.0.1:41656   0  3757 4026531840
 //! ```
 
 use engine::{IntoRow, prelude::*};

@@ -1,9 +1,11 @@
 //! What is hooked into the kernel: `::tracepoints`, `::kprobes`, `::ftrace_ops`, `::notifiers`.
 //!
 //! ```console
-//! > ::tracepoints
-//! ADDR             NAME         ENABLED PROBES
-//! ffffffff8cf5b3a0 sched_switch       2 trace_event_raw_event_sched_switch, probe_sched_switch
+//! > ::tracepoints | ::head -n 3
+//! ADDR             NAME             ENABLED PROBES
+//! ffffffffbdc33200 sched_wakeup           1 probe_sched_wakeup
+//! ffffffffbdc331a0 sched_wakeup_new       1 probe_sched_wakeup
+//! ffffffffbdc33140 sched_switch           1 probe_sched_switch, trace_event_raw_event_sched_switch
 //! ```
 
 use engine::{IntoRow, prelude::*};

@@ -2,8 +2,9 @@
 //!
 //! ```console
 //! > ::rcu
-//! CPU ADDR             GP_SEQ NEEDED CALLBACKS TICKS HOLDS_UP
-//!   0 ff386d1d8ec2e640   4309   4312       182     1 gp
+//! ADDR             CPU GP_SEQ NEEDED CALLBACKS TICKS HOLDS_UP RUNNING
+//! ff3a288ddf236d00   0   3752   3752         0     2          swapper/0 (pid 0)
+//! ff3a288ddf336d00   1   3752   3752         0     8          swapper/1 (pid 0)
 //! ```
 
 use crate::words::cpu_list;

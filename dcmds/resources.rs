@@ -2,10 +2,10 @@
 //!
 //! ```console
 //! > ::iomem | ::head -n 3
-//! ADDR             START  END    NAME
-//! ff386d1d80060000      0    fff Reserved
-//! ff386d1d80060040   1000  9fbff System RAM
-//! ff386d1d80060080  9fc00  9ffff Reserved
+//! ADDR             START   END NAME
+//! ff3a288ddffd8b80     0   fff Reserved
+//! ff3a288ddffd8bc0  1000 9fbff System RAM
+//! ff3a288ddffd8c00 9fc00 9ffff Reserved
 //! ```
 
 use engine::{IntoRow, prelude::*};

@@ -3,7 +3,7 @@
 //! ```console
 //! > ::sysctl vm.swappiness
 //! ADDR             NAME          VALUE
-//! ffffffff8ce5e7c0 vm.swappiness 60
+//! ffffffffbda4b338 vm.swappiness 60
 //! ```
 
 use engine::{IntoRow, prelude::*};

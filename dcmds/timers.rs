@@ -2,8 +2,10 @@
 //!
 //! ```console
 //! > ::timers | ::head -n 3
-//! ADDR             CPU BASE    EXPIRES IN     FUNCTION             FOR
-//! ff386d1d83c15c28   0 global fffeff2a 0.004  delayed_work_timer_fn neigh_managed_work
+//! ADDR             CPU BASE     EXPIRES IN      FUNCTION              FOR
+//! ff3a288ddf2208c0   0 local  100000b8a 103.084 mce_timer_fn          -
+//! ffffffffbdbe3ce0   0 global  ffffb29d 12.024  delayed_work_timer_fn crng_reseed
+//! ff8912e840127e40   0 global  ffffc934 35.156  process_timeout       khungtaskd (pid 35)
 //! ```
 
 use engine::{IntoRow, prelude::*};

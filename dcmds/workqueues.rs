@@ -1,9 +1,11 @@
 //! Workqueues: `::workqueues`, `::workers`, `::works`.
 //!
 //! ```console
-//! > ::works
-//! STATE   WORK             FUNCTION       QUEUE             POOL CPU TASK             PID FOR
-//! running ff386d1d83c15c28 flush_to_ldisc events_unbound       2     ff386d1d843521c0  12 0.001
+//! > ::workqueues | ::head -n 3
+//! ADDR             NAME           FLAGS   MAX ACTIVE INACTIVE POOLS RESCUER
+//! ff3a288dc112b200 events                 256      0        0     2 -
+//! ff3a288dc112d600 events                 256      0        0     2 -
+//! ff3a288dc112c400 events_highpri highpri 256      0        0     2 -
 //! ```
 
 use engine::{IntoRow, prelude::*};

@@ -3,9 +3,9 @@
 //!
 //! ```console
 //! > ::walk bpf_prog | ::print struct bpf_prog type len jited_len
-//! type = 8 (BPF_PROG_TYPE_CGROUP_SKB)
-//! len = 0x8
-//! jited_len = 0x36
+//! type = 1 (BPF_PROG_TYPE_SOCKET_FILTER)
+//! len = 0x2
+//! jited_len = 0x1c
 //! ```
 
 use crate::container;

@@ -7,11 +7,12 @@
 //!
 //! ```console
 //! > cgrp_dfl_root::print -a cgrp.self.children | ::walk list struct cgroup_subsys_state sibling | ::print id
-//! id = 0x2
+//! id = 0
 //! > cgroup_hierarchy_idr::walk idr struct cgroup_root | ::print hierarchy_id
 //! hierarchy_id = 0
 //! > __cpu_online_mask::walk bitmap
-//! 0
+//! 0x0
+//! 0x1
 //! ```
 
 use crate::{list, rbtree, xarray};

@@ -3,7 +3,8 @@
 //!
 //! ```console
 //! > __cpu_online_mask::walk bitmap
-//! 0
+//! 0x0
+//! 0x1
 //! ```
 
 use crate::{container, percpu::Percpu};

@@ -5,8 +5,8 @@
 //!
 //! ```console
 //! > ::walk device | ::print struct device kobj.name ! head -n 2
-//! kobj.name = 0xff386d1d80062e80 "platform"
-//! kobj.name = 0xff386d1d80187240 "system"
+//! kobj.name = 0xffffffffbd28f867 "platform"
+//! kobj.name = 0xffffffffbd2aa5c0 "memory"
 //! ```
 
 use crate::list;

@@ -3,7 +3,7 @@
 //!
 //! ```console
 //! > ::walk hrtimer | ::print struct hrtimer function | ::head -n 1
-//! function = tick_nohz_handler
+//! function = dl_task_timer
 //! ```
 
 use crate::{percpu::Percpu, rbtree};

@@ -8,7 +8,7 @@
 //! > ::walk irq_desc | ::head -n 1 | ::print irq_data.irq handle_irq action->name
 //! irq_data.irq = 0
 //! handle_irq = handle_edge_irq
-//! action->name = 0xffffffff8c5a8ae9 "timer"
+//! action->name = 0xffffffffbd269318 "timer"
 //! ```
 
 use crate::{cpumask, list, maple, percpu::Percpu, xarray};

@@ -6,7 +6,11 @@
 //!
 //! ```console
 //! > panic_notifier_list::walk notifier | ::print struct notifier_block notifier_call
-//! notifier_call = kernel_offset_notifier
+//! notifier_call = trace_die_panic_handler
+//! notifier_call = rcu_panic
+//! notifier_call = hung_task_panic
+//! notifier_call = dump_kernel_offset
+//! notifier_call = led_trigger_panic_notifier
 //! ```
 
 use crate::list;

@@ -5,7 +5,7 @@
 //!
 //! ```console
 //! > ::walk module | ::print struct module name num_kp | ::head -n 2
-//! name = [ "labmod" ]
+//! name = [ "veth" ]
 //! num_kp = 0
 //! ```
 

@@ -2,7 +2,7 @@
 //!
 //! ```console
 //! > ::walk tracepoint | ::where 'funcs != 0' | ::print struct tracepoint name ! head -n 1
-//! name = 0xffffffff8c5b3f0e "sched_switch"
+//! name = __tpstrtab_sched_wakeup "sched_wakeup"
 //! ```
 
 use crate::{container, list};

@@ -7,8 +7,8 @@
 //!
 //! ```console
 //! > rcu_state::print struct rcu_state gp_seq gp_state
-//! gp_seq = 0x10d5
-//! gp_state = 5
+//! gp_seq = 0xea8
+//! gp_state = 0x1
 //! ```
 
 use crate::{list, percpu::Percpu};

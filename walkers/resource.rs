@@ -5,7 +5,7 @@
 //!
 //! ```console
 //! > iomem_resource::print struct resource child->name
-//! child->name = 0xffffffff8c5a6a5b "Reserved"
+//! child->name = 0xffffffffbd267f35 "Reserved"
 //! ```
 
 use engine::{ViewEntry, prelude::*};

@@ -9,9 +9,11 @@
 //!
 //! ```console
 //! > nl_table::print -t
-//! struct netlink_table *nl_table = 0xff386d1d84134000
+//! struct netlink_table * 0xff3a288dc19d2000
 //! > nl_table/J | ::print -a struct netlink_table hash | ::walk rhashtable struct netlink_sock | ::print portid
 //! portid = 0
+//! portid = 0
+//! portid = 0xf2
 //! ```
 
 use crate::list;

@@ -6,7 +6,7 @@
 //!
 //! ```console
 //! > sysctl_table_root::print struct ctl_table_root default_set.dir.header.nreg
-//! default_set.dir.header.nreg = 0x1
+//! default_set.dir.header.nreg = 0xa
 //! ```
 
 use crate::rbtree;

@@ -6,7 +6,7 @@
 //!
 //! ```console
 //! > ::walk timer | ::print struct timer_list function | ::head -n 1
-//! function = neigh_managed_work
+//! function = mce_timer_fn
 //! ```
 
 use crate::{container, percpu::Percpu};

@@ -7,7 +7,7 @@
 //! ```console
 //! > ::walk workqueue | ::print struct workqueue_struct name | ::head -n 2
 //! name = [ "events" ]
-//! name = [ "events_highpri" ]
+//! name = [ "events" ]
 //! ```
 
 use crate::{container, list};

@@ -4,7 +4,11 @@
 //! ```console
 //! > ::walk netdev | ::print struct net_device name
 //! name = [ "lo" ]
+//! name = [ "dummy0" ]
 //! name = [ "lab_dummy0" ]
+//! name = [ "veth0" ]
+//! name = [ "lab_veth0" ]
+//! name = [ "lo" ]
 //! ```
 
 pub mod neigh;

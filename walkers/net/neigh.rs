@@ -3,6 +3,7 @@
 //! ```console
 //! > ::walk neighbour | ::print struct neighbour nud_state
 //! nud_state = 0x40
+//! nud_state = 0x40
 //! ```
 
 use super::{ipv4, ipv6};

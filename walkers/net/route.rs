@@ -6,7 +6,7 @@
 //! its parent; one that does not is left out.
 //!
 //! ```console
-//! > ::walk fib_info | ::print struct fib_info fib_nhs
+//! > ::walk fib_info | ::print struct fib_info fib_nhs | ::head -n 1
 //! fib_nhs = 0x1
 //! ```
 

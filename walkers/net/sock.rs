@@ -6,7 +6,7 @@
 //! whose state tells.
 //!
 //! ```console
-//! > ::walk tcp | ::print struct sock_common skc_state skc_num
+//! > ::walk tcp | ::print struct sock_common skc_state skc_num | ::head -n 2
 //! skc_state = 0xa
 //! skc_num = 0x1e61
 //! ```

@@ -3,8 +3,9 @@
 //! They are in a table of each namespace since Linux 6.0 (cf21b355ccb3), in one of all before: `unix_socket_table`.
 //!
 //! ```console
-//! > ::walk unix | ::print struct unix_sock addr->name[0].sun_path
-//! addr->name[0].sun_path = [ "/lab/sock/stream" ]
+//! > ::walk unix | ::count
+//! COUNT
+//!     6
 //! ```
 
 use super::{namespaces, part};
