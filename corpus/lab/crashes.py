@@ -46,6 +46,8 @@ USER = {
     "oomkill": "tail /dev/zero",
     "frozen": "sysctl -qw kernel.hung_task_panic=1 kernel.hung_task_timeout_secs=5; d=$(disk labext4); mkdir -p /lab/ext4; "
               "mount -t ext4 $d /lab/ext4; fsfreeze --freeze /lab/ext4; echo x > /lab/ext4/late",
+    # two who read a terminal: the second waits for the mutex that the first sleeps with
+    "tty": "cat < /dev/console & sleep 1; cat < /dev/console & sleep 1; echo c > /proc/sysrq-trigger",
     "nmi": "sysctl -qw kernel.unknown_nmi_panic=1 kernel.panic_on_unrecovered_nmi=1; echo LAB-NMI; sleep 100",
 }
 
@@ -72,8 +74,8 @@ MATRIX = {
     **all_of("k612", [*WORDS, *USER]),
     **all_of("k61", ["null", "uaf", "bug", "warn", "hung", "soft", "rcu", "oom", "deep", "list_del", "divide", "abba", "rwsem", "spin", "frozen"]),
     **all_of("k510", ["null", "bug", "hung", "soft", "rcu", "oom", "deep", "list_del", "abba", "rwsem", "sysrq", "frozen"]),
-    **all_of("k72", ["null", "hung", "soft", "oom", "abba", "rwsem", "sysrq", "init", "frozen", "oomkill"]),
-    **all_of("a612", ["sysrq", "init", "oom", "frozen"], cpu="cortex-a72"),
+    **all_of("k72", ["null", "hung", "soft", "oom", "abba", "rwsem", "sysrq", "init", "frozen", "oomkill", "tty"]),
+    **all_of("a612", ["sysrq", "init", "oom", "frozen", "tty"], cpu="cortex-a72"),
     **all_of("a61", ["sysrq", "oom", "frozen"], cpu="cortex-a72"),
     **{f"{name}-kdump": recipe(kernel, word, "kdump") for name, kernel, word in (
         ("crash-k612-null", "k612", "null"), ("crash-k612-null-timer", "k612", "null_timer"), ("crash-k612-hung", "k612", "hung"),
