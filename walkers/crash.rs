@@ -159,11 +159,13 @@ impl Crash {
     fn find_fault(&mut self, session: &Session) {
         self.interrupted = self.trace.frames.iter().position(|frame| frame.regs.is_some());
         let Some(first) = self.trace.frames.first().copied() else { return };
-        let saved = if first.how == How::Registers { saved_below(session, first.pc, first.sp) } else { None };
+        // below the stack of a CPU that is in panic() there may be what an interrupt left
+        let ends = self.trace.frames.iter().any(|frame| dies(session, frame.pc));
+        let saved = if first.how == How::Registers && !ends { saved_below(session, first.pc, first.sp) } else { None };
         let given = || {
             let task = session.view::<Task>(self.task?).ok()?;
             let regs = unwind::registers(session, &task, self.cpu?)?;
-            (regs.source == RegSource::Prstatus && !dies(session, first.pc)).then_some(regs)
+            (regs.source == RegSource::Prstatus && !ends).then_some(regs)
         };
         let at = match (saved, given()) {
             (Some((regs, entry)), _) => {
@@ -181,12 +183,11 @@ impl Crash {
     }
 }
 
-/// Whether code belongs to what takes registers to save them for a crash kernel.
+/// Whether code belongs to what ends the kernel, and takes registers for a crash kernel.
 fn dies(session: &Session, pc: u64) -> bool {
-    let name = session.symbols.by_addr(session, pc.wrapping_sub(1)).map(|symbol| symbol.name.to_string());
-    name.is_none_or(|name| {
-        ["crash", "__crash", "panic", "vpanic", "nmi_panic", "machine_"].iter().any(|s| name.starts_with(s))
-    })
+    const ENDS: [&str; 6] = ["__crash_kexec", "crash_kexec", "machine_kexec", "panic", "vpanic", "nmi_panic"];
+    let symbol = session.symbols.by_addr(session, pc.wrapping_sub(1));
+    symbol.is_some_and(|symbol| ENDS.contains(&symbol.name.split('.').next().unwrap_or_default()))
 }
 
 /// The registers that an exception at `pc` saved right below the stack pointer that it met, and the symbol that it came in
