@@ -55,6 +55,13 @@ fn commands_come_from_options_files_and_standard_input() {
 }
 
 #[test]
+fn a_shell_command_that_has_read_enough_ends_its_own_command_only() {
+    // more than a pipe holds
+    let (status, out, _) = feed(&[], b"::nm ! head -n 1\n5=X\n");
+    assert_eq!((status, out.split_whitespace().last()), (0, Some("5")));
+}
+
+#[test]
 fn a_failed_command_does_not_stop_those_behind_it_but_is_told_at_the_end() {
     let (status, out, err) = feed(&[], b"nosuch=X\n\xff\xfe\n10/J\n5=X\n");
     assert_eq!((status, out.split_whitespace().last()), (2, Some("5")));

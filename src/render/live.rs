@@ -27,12 +27,14 @@ pub struct Live<'a> {
     types: &'a Types,
     screen: Arc<Mutex<Screen>>,
     clock: Option<(mpsc::Sender<()>, JoinHandle<()>)>,
-    closed: &'a Cell<bool>,
+    /// of standard output; a shell command that has read enough, as `! head` has, ends its own command and not the
+    /// session
+    closed: Option<&'a Cell<bool>>,
 }
 
 impl<'a> Live<'a> {
-    /// Passes items on to `renderer`, and sets `closed` when nobody reads them any more. `watched` says whether
-    /// standard output is where it writes.
+    /// Passes items on to `renderer`. `watched` says whether standard output is where it writes; then `closed` is set
+    /// when nobody reads it any more.
     pub fn new(session: &'a Session, renderer: Box<dyn Renderer>, watched: bool, closed: &'a Cell<bool>) -> Live<'a> {
         let terminal = watched && io::stdout().is_terminal();
         let progress = watched && io::stderr().is_terminal() && !is_dumb();
@@ -49,11 +51,13 @@ impl<'a> Live<'a> {
             };
             (stop, thread::spawn(tick))
         });
-        Live { types: &session.types, screen, clock, closed }
+        Live { types: &session.types, screen, clock, closed: watched.then_some(closed) }
     }
 
     fn note(&self, result: Result<()>) -> Result<()> {
-        self.closed.set(self.closed.get() || matches!(result, Err(Error::Stop)));
+        if let (Some(closed), Err(Error::Stop)) = (self.closed, &result) {
+            closed.set(true);
+        }
         result
     }
 }

@@ -40,6 +40,10 @@ impl Paging {
         keep_going: &dyn Fn() -> bool,
         visit: &mut dyn FnMut(Mapping) -> ControlFlow<()>,
     ) -> Outcome {
+        // a damaged mapping may end before it begins
+        if range.is_empty() {
+            return Outcome::default();
+        }
         let mut tour = Tour {
             paging: self,
             image,

@@ -4,7 +4,7 @@ use super::run::{Answers, ask};
 use std::{collections::BTreeSet, fs, path::Path};
 
 /// What ends the session, waits for somebody, or leaves something behind.
-const LEFT_OUT: &[&str] = &["quit", "log", "source", "eval", "macro", "unmacro", "cat", "$q"];
+const LEFT_OUT: &[&str] = &["quit", "log", "source", "eval", "macro", "unmacro", "cat", "context", "$q"];
 /// What a dcmd or a walker is given: structures of the kinds that there are, and what is none.
 const GIVEN: &[&str] = &[
     "::walk task | ",
