@@ -54,7 +54,8 @@ fn number(env: &str, otherwise: u64) -> u64 {
 }
 
 fn kmdb() -> PathBuf {
-    std::env::var_os("KMDB").map_or_else(|| env!("CARGO_BIN_EXE_kmdb").into(), PathBuf::from)
+    let other = std::env::var_os("KMDB").map(|path| fs::canonicalize(path).unwrap());
+    other.unwrap_or_else(|| env!("CARGO_BIN_EXE_kmdb").into())
 }
 
 /// Physical addresses that a command's answers are at.

@@ -48,11 +48,13 @@ pub fn ask(kmdb: &Path, dump: &Path, questions: &[String]) -> Answers {
     let script = tempfile::NamedTempFile::new().unwrap();
     fs::write(script.path(), questions.join("\n") + "\n").unwrap();
     let record = tempfile::NamedTempFile::new().unwrap();
+    // for what writes files, as ::gcore does
+    let folder = tempfile::tempdir().unwrap();
     let end_of = |path| OpenOptions::new().append(true).open(path).unwrap();
     let mut child = Command::new(kmdb)
         .args(["-S", "--no-debuginfo", "--echo"])
         .arg(dump)
-        .current_dir(env!("CARGO_MANIFEST_DIR"))
+        .current_dir(folder.path())
         .env("NO_COLOR", "1")
         .env("TERM", "dumb")
         .stdin(script.reopen().unwrap())
