@@ -3,6 +3,22 @@
 //!
 //! ```console
 //! > ::typegraph
+//! WHAT                           COUNT PERCENT
+//! allocated objects              57751 -
+//! of caches with one type        39313 68.1
+//! others whose type was told      3470 6.0
+//! others whose type is possible   1350 2.3
+//! of these, with alternatives      316 0.5
+//! of unknown type                13618 23.6
+//! with references that disagree     68 0.1
+//! global variables of known type 24206 -
+//! structures in C                 7999 -
+//! > ff386d1d83421020::whattype -v
+//! ff386d1d83421020 is ff386d1d83421020+0, possibly struct lab_session
+//!                  struct lab_session: of the structures for 0x20 bytes its contents agree with this; struct lab_session.node is struct lab_node ff386d1d83ff6ee0
+//!                  struct lab_node ff386d1d83ff6ee0: lab_node holds nothing else
+//! > ::findlocks
+//! ffffffffc0574080 (labmod`lab_held) is owned by ff386d1d83e78040 (lab_holder)
 //! ```
 //!
 //! The graph is made once, by the first of these that is asked; `::whatis` then says what it knows of objects of

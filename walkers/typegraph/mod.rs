@@ -10,7 +10,8 @@
 //! embeds lists and trees in its structures, and its BTF knows every pointer's type, so that more can be told.
 //!
 //! ```console
-//! > ::typegraph
+//! > ff386d1d83421020::whattype
+//! ff386d1d83421020 is ff386d1d83421020+0, possibly struct lab_session
 //! ```
 //!
 //! **Invariant:** a type is *told* if a chain of declarations leads to it and the object's size and contents agree;
