@@ -329,6 +329,10 @@ impl Held<'_> {
             let row = self.answers["disks"].iter().find(|row| row["name"].as_str() == words.first().copied());
             let theirs: u64 = words.iter().skip(1).map(|n| n.parse::<u64>().unwrap()).sum();
             let ours = row.and_then(|row| row["requests"].as_u64());
+            // before Linux 5.11 a disk that nobody ever opened is in no list of ours
+            if row.is_none() && theirs == 0 {
+                continue;
+            }
             // some are done between the two moments
             self.same("requests", 0, ours.map(|n| n > 0), Some(theirs > 0));
         }
