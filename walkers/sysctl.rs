@@ -106,6 +106,8 @@ impl Setting {
         let is = |part: &str| name.contains(part);
         // subsystems wrap the kernel's own handlers, and name theirs after them: `proc_dointvec_minmax_sysadmin`
         Ok(match () {
+            // bytes in memory, packets in the file
+            () if is("unres_qlen") => Value::Other(self.handler),
             () if is("dointvec_jiffies") => scaled(1)?,
             () if is("userhz_jiffies") => scaled(USER_HZ)?,
             () if is("dointvec_ms_jiffies") => scaled(1000)?,
