@@ -74,7 +74,7 @@ pub(super) fn find(
                 // objects, what has been added above, and what holds no pointers of the kernel
                 _ => continue,
             };
-            let va = run.va + (pa.start - run.pa)..run.va + (pa.end - run.pa);
+            let va = run.va + (pa.start - run.pa)..run.va.saturating_add(pa.end - run.pa);
             // frames of the kernel's init section have other users since boot, such as an area of vmalloc memory
             let skip = if direct { &[][..] } else { owned.as_slice() };
             for rest in subtract(std::slice::from_ref(&va), skip) {
