@@ -115,10 +115,14 @@ pub fn judge(world: &World<'_>, breaks: Vec<Break>) -> Result<Vec<Finding>> {
 fn next_of(world: &World<'_>, one: &Break, other: Option<&Break>) -> Result<Option<Finding>> {
     let (at, to) = (one.at, one.to);
     let finding = |kind, at, verdict| Ok(Some(Finding { kind, at, verdict, freed: None }));
-    // a pointer of which a bit is wrong leads anywhere, also into what is free
-    let flipped = other.is_some_and(|other| other.to == at && (other.at ^ to).is_power_of_two());
-    if !flipped && let Some(finding) = dead(world, at, to)? {
-        return Ok(Some(finding));
+    // a pointer of which a bit is wrong leads anywhere, also into what is free; two entries may differ in one bit as well
+    let gone = dead(world, at, to)?;
+    let poisoned = gone.as_ref().is_some_and(|finding| finding.kind == Kind::Poisoned);
+    let flipped = !poisoned
+        && other.is_some_and(|other| other.to == at && (other.at ^ to).is_power_of_two())
+        && !comes_back(world, to, at)?;
+    if !flipped && gone.is_some() {
+        return Ok(gone);
     }
     match other {
         Some(other) if other.at == to => {
