@@ -3,6 +3,7 @@
 #
 #   KMDB_LAB      where it all goes (default: target/lab of this repository)
 #   LAB_SECONDS=N begins no further dump after so many seconds; the next run goes on from there
+#   LAB_PATIENCE=N  waits N times as long for guests and mirrors as usual: for a machine that is busy
 #   LAB_KVM=0     leaves KVM alone; else it is used for those kernels that it is seen to boot
 #   LAB_CRASH=1   also asks the crash utility
 #   LAB_CORPUS=1  also rebuilds the committed dumps under corpus/

@@ -389,7 +389,7 @@ class Skipped(Exception):
 def fetch(kernel):
     """Gets a kernel and builds labmod for it; one at a time, the mirror is not ours alone."""
     try:
-        got = subprocess.run([f"{HERE}/fetch.sh", kernel], capture_output=True, text=True, timeout=400)
+        got = subprocess.run([f"{HERE}/fetch.sh", kernel], capture_output=True, text=True, timeout=400 * machine.PATIENCE)
     except subprocess.TimeoutExpired:
         raise Skipped(f"no kernel {kernel}: too slow to come") from None
     if got.returncode:

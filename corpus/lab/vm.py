@@ -12,6 +12,9 @@ import initramfs
 
 KVM_CPU = "arch-capabilities=off"  # some hosts offer it and then refuse what it promises
 
+# how many times longer than usual a guest may take: for a machine that has much else to do
+PATIENCE = float(os.environ.get("LAB_PATIENCE", 1))
+
 
 @functools.cache
 def kvm(kernel_image, five_levels):
@@ -115,6 +118,7 @@ class VM:
 
     def wait(self, pattern, timeout=180):
         """Waits for a word on the console."""
+        timeout *= PATIENCE
         end, pattern = time.time() + timeout, re.compile(pattern.encode())
         while time.time() < end:
             if m := pattern.search(self.heard):
@@ -148,7 +152,7 @@ class VM:
     def end(self, timeout=60):
         """Waits for the guest to power off; unpacks its truth."""
         try:
-            self.process.wait(timeout)
+            self.process.wait(timeout * PATIENCE)
         finally:
             self.process.kill()
             self.process.wait()
