@@ -106,7 +106,7 @@ pub struct Count {
 #[derive(Row)]
 pub struct CountRow {
     /// number of items
-    count: u64,
+    pub(crate) count: u64,
 }
 
 impl Filter for Count {

@@ -61,6 +61,7 @@ pub mod pfiles;
 pub mod pipe;
 pub mod print;
 pub mod probes;
+pub mod probe;
 pub mod ps;
 mod ps_views;
 pub mod ptree;
@@ -151,6 +152,7 @@ pub static DCMDS: &[&[DcmdEntry]] = &[
     pages::DCMDS,
     print::DCMDS,
     probes::DCMDS,
+    probe::DCMDS,
     ps::DCMDS,
     ptree::DCMDS,
     rcu::DCMDS,

@@ -43,12 +43,29 @@ pub(crate) fn heading(text: &str) -> (String, &str) {
 }
 
 /// Schemas that were made at run time. They live as long as the program, so each is made once, and not without end.
-static MADE: LazyLock<Mutex<HashMap<Vec<String>, &'static Schema>>> = LazyLock::new(Mutex::default);
+static MADE: LazyLock<Mutex<HashMap<Vec<(String, Shown)>, &'static Schema>>> = LazyLock::new(Mutex::default);
 const MOST_SCHEMAS: usize = 10_000;
 const MOST_COLUMNS: usize = 64;
 
+/// Where a column that was named at run time is shown.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Shown {
+    /// beside the others
+    Column,
+    /// a list, as lines below the row
+    Below,
+    /// to machines only
+    Hidden,
+}
+
 /// A row whose columns were named by the user.
 pub(crate) fn dynamic_row(names: &[String], cells: Vec<Cell>, subject: Option<Object>) -> Result<Item> {
+    let columns: Vec<_> = names.iter().map(|name| (name.clone(), Shown::Column)).collect();
+    named_row(&columns, cells, subject)
+}
+
+/// The same, where not all of them are shown beside each other.
+pub(crate) fn named_row(names: &[(String, Shown)], cells: Vec<Cell>, subject: Option<Object>) -> Result<Item> {
     let mut made = MADE.lock().unwrap_or_else(PoisonError::into_inner);
     let schema = match made.get(names) {
         Some(known) => known,
@@ -57,12 +74,12 @@ pub(crate) fn dynamic_row(names: &[String], cells: Vec<Cell>, subject: Option<Ob
         }
         None => {
             let leak = |text: String| -> &'static str { Box::leak(text.into_boxed_str()) };
-            let column = |name: &String| Column {
+            let column = |(name, shown): &(String, Shown)| Column {
                 name: leak(name.clone()),
                 heading: leak(name.to_uppercase()),
                 doc: "as asked for",
-                detail: false,
-                hidden: false,
+                detail: *shown == Shown::Below,
+                hidden: *shown == Shown::Hidden,
                 kind: Kind::Any,
             };
             let columns: Vec<Column> = names.iter().map(column).collect();

@@ -232,15 +232,15 @@ struct Total {
 #[derive(Row)]
 pub struct SumRow {
     /// the sum
-    sum: Cell,
+    pub(crate) sum: Cell,
     /// numbers that were added
-    count: u64,
+    pub(crate) count: u64,
     /// the least
-    min: Cell,
+    pub(crate) min: Cell,
     /// the greatest
-    max: Cell,
+    pub(crate) max: Cell,
     /// the mean, rounded down
-    mean: Cell,
+    pub(crate) mean: Cell,
 }
 
 /// The number in a cell. What has none is noted.
@@ -366,7 +366,7 @@ fn bin(v: i128) -> i64 {
     if v < 0 { -n } else { n }
 }
 
-fn bin_start(bin: i64) -> i128 {
+pub(crate) fn bin_start(bin: i64) -> i128 {
     match bin {
         0 => 0,
         n => n.signum() as i128 * (1i128 << (n.unsigned_abs().min(100) - 1)),

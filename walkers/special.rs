@@ -121,6 +121,12 @@ pub fn errno(number: u64) -> Option<&'static str> {
     own.or_else(|| ERRNO.split_whitespace().nth(usize::try_from(number.checked_sub(1)?).ok()?).filter(|n| *n != "-"))
 }
 
+/// The number of an error: what `ENOSPC` stands for, which is a macro and so in no debug information.
+pub fn errno_number(name: &str) -> Option<u64> {
+    let own = OWN_ERRNO.iter().find(|(_, n)| *n == name).map(|(number, _)| *number);
+    own.or_else(|| ERRNO.split_whitespace().position(|n| n == name && n != "-").map(|at| at as u64 + 1))
+}
+
 fn mark(value: u64) -> Option<Special> {
     let low = value.checked_sub(DELTA)?;
     let (mark, name, meaning) = MARKS.iter().rev().find(|(mark, ..)| (*mark..*mark + REACH).contains(&low))?;

@@ -48,14 +48,23 @@ pub enum Size {
 pub enum Op {
     Add = 0x00,
     Sub = 0x10,
+    Mul = 0x20,
+    /// without signs; by zero it gives zero
+    Div = 0x30,
     Or = 0x40,
     And = 0x50,
     Shl = 0x60,
     Shr = 0x70,
+    Neg = 0x80,
+    /// the remainder, without signs; by zero it leaves the dividend
+    Mod = 0x90,
+    Xor = 0xa0,
     Mov = 0xb0,
+    /// to the right, keeping the sign
+    Arsh = 0xc0,
 }
 
-/// What a jump compares; without a sign where it matters.
+/// What a jump compares; without a sign but where it says so.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub enum Cond {
@@ -67,8 +76,18 @@ pub enum Cond {
     Ge = 0x30,
     /// `!=`
     Ne = 0x50,
+    /// `<`
+    Lt = 0xa0,
     /// `<=`
     Le = 0xb0,
+    /// `>` with signs
+    SignedGt = 0x60,
+    /// `>=` with signs
+    SignedGe = 0x70,
+    /// `<` with signs
+    SignedLt = 0xc0,
+    /// `<=` with signs
+    SignedLe = 0xd0,
 }
 
 /// Functions of the kernel that a program may call (`enum bpf_func_id`, include/uapi/linux/bpf.h).
@@ -77,10 +96,34 @@ pub enum Cond {
 pub enum Helper {
     /// `(map, *key) -> *value`
     MapLookup = 1,
+    /// `(map, *key, *value, flags) -> 0` or a negative error
+    MapUpdate = 2,
+    /// `(map, *key) -> 0` or a negative error
+    MapDelete = 3,
+    /// `() -> u64`: CLOCK_MONOTONIC in nanoseconds
+    KtimeGetNs = 5,
+    /// `() -> u32`
+    GetSmpProcessorId = 8,
+    /// `() -> u64`: process id in the upper half, thread id in the lower
+    GetCurrentPidTgid = 14,
+    /// `() -> u64`: group id in the upper half, user id in the lower
+    GetCurrentUidGid = 15,
+    /// `(*to, bytes) -> 0`; kernels up to 6.1 at least leave what is behind the NUL as it was
+    GetCurrentComm = 16,
+    /// `(ctx, map, flags, *data, bytes) -> 0` or a negative error
+    PerfEventOutput = 25,
     /// `() -> struct task_struct *`, as a number
     GetCurrentTask = 35,
+    /// `(ctx, *to, bytes, flags) -> bytes` or a negative error; zeros behind the last frame
+    GetStack = 67,
+    /// `(*to, bytes, from) -> 0` or a negative error; since Linux 5.5
+    ProbeReadUser = 112,
     /// `(*to, bytes, from) -> 0` or a negative error; since Linux 5.5
     ProbeReadKernel = 113,
+    /// `(*to, bytes, from) -> length with the NUL` or a negative error; since Linux 5.5
+    ProbeReadUserStr = 114,
+    /// the same of kernel memory
+    ProbeReadKernelStr = 115,
 }
 
 /// Register, or number as the second operand.
@@ -129,6 +172,8 @@ impl Insn {
 
 const LDX_MEM: u8 = 0x61;
 const STX_MEM: u8 = 0x63;
+const ST_MEM: u8 = 0x62;
+const STX_XADD: u8 = 0xc3;
 const LD_IMM64: u8 = 0x18;
 const ALU64: u8 = 0x07;
 const JMP: u8 = 0x05;
@@ -174,6 +219,23 @@ impl Asm {
     /// `*(size *)(base + off) = src`
     pub fn store(&mut self, size: Size, base: Reg, off: i16, src: Reg) -> &mut Asm {
         self.push(STX_MEM | size as u8, base, Some(src), off, 0)
+    }
+
+    /// `*(size *)(base + off) = imm`
+    pub fn store_imm(&mut self, size: Size, base: Reg, off: i16, imm: i32) -> &mut Asm {
+        self.push(ST_MEM | size as u8, base, None, off, imm)
+    }
+
+    /// `*(size *)(base + off) += src`, as one step; [`Size::Word`] and [`Size::Double`] only
+    pub fn atomic_add(&mut self, size: Size, base: Reg, off: i16, src: Reg) -> &mut Asm {
+        self.push(STX_XADD | size as u8, base, Some(src), off, 0)
+    }
+
+    /// `dst = value`, of 64 bits. Takes two instructions' room.
+    pub fn wide(&mut self, dst: Reg, value: u64) -> &mut Asm {
+        self.insns.push(Insn { code: LD_IMM64, regs: dst as u8, off: 0, imm: value as u32 as i32 });
+        self.insns.push(Insn { code: 0, regs: 0, off: 0, imm: (value >> 32) as u32 as i32 });
+        self
     }
 
     /// `dst = dst op with`, in 64 bits

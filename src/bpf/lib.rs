@@ -9,7 +9,9 @@ pub mod insn;
 pub mod map;
 pub mod prog;
 mod sys;
+pub mod table;
 
 pub use insn::{Asm, Helper, Reg, Size};
 pub use map::{Array, Window};
 pub use prog::{Kind, LoadError, Program};
+pub use table::{Shape, Table};

@@ -14,6 +14,31 @@ const MMAPABLE: u32 = 1 << 10;
 /// The fields of `union bpf_attr` up to `map_flags`.
 const CREATE: usize = 20;
 
+pub(crate) fn create(kind: u32, key_size: usize, value_size: usize, entries: usize, flags: u32) -> io::Result<OwnedFd> {
+    let small = |n: usize| u32::try_from(n).map_err(|_| io::Error::from(io::ErrorKind::InvalidInput));
+    let mut attr = Attr::new()
+        .u32(0, kind)
+        .u32(4, small(key_size)?)
+        .u32(8, small(value_size)?)
+        .u32(12, small(entries)?)
+        .u32(16, flags);
+    let mut create = || {
+        // SAFETY: this command has no addresses.
+        #[allow(unsafe_code)]
+        unsafe {
+            sys::call(Command::MapCreate, &mut attr, CREATE)
+        }
+    };
+    let fd = match create() {
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+            sys::lift_memory_limit();
+            create()?
+        }
+        other => other?,
+    };
+    Ok(sys::owned(fd))
+}
+
 /// An array of values of one size, numbered from zero, which we see through a mapping.
 pub struct Array {
     fd: OwnedFd,
@@ -30,27 +55,7 @@ impl Array {
             return Err(wrong());
         }
         let bytes = value_size.checked_mul(entries).ok_or_else(wrong)?;
-        let mut attr = Attr::new()
-            .u32(0, ARRAY)
-            .u32(4, 4)
-            .u32(8, u32::try_from(value_size).map_err(|_| wrong())?)
-            .u32(12, u32::try_from(entries).map_err(|_| wrong())?)
-            .u32(16, MMAPABLE);
-        let mut create = || {
-            // SAFETY: this command has no addresses.
-            #[allow(unsafe_code)]
-            unsafe {
-                sys::call(Command::MapCreate, &mut attr, CREATE)
-            }
-        };
-        let fd = match create() {
-            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
-                sys::lift_memory_limit();
-                create()?
-            }
-            other => other?,
-        };
-        let fd = sys::owned(fd);
+        let fd = create(ARRAY, 4, value_size, entries, MMAPABLE)?;
         let map = MmapOptions::new().len(bytes).map_raw_read_only(&fd)?;
         Ok(Array { fd, map, value_size, entries })
     }

@@ -1,4 +1,4 @@
-//! Programs: loaded, and run once when we say so.
+//! Programs: loaded, and run when we or an event say so.
 
 use std::ffi::CStr;
 use std::io;
@@ -11,6 +11,12 @@ use crate::sys::{self, Attr, Command};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u32)]
 pub enum Kind {
+    /// A kprobe's or uprobe's registers (`struct pt_regs`).
+    Kprobe = 2,
+    /// A tracepoint's record, as its format in tracefs tells.
+    Tracepoint = 5,
+    /// A software event or a sample (`struct bpf_perf_event_data`).
+    PerfEvent = 7,
     /// A tracepoint's raw arguments: up to twelve words. Can be run without any tracepoint since Linux 5.10
     /// (1b4d60ec162f).
     RawTracepoint = 17,
@@ -70,6 +76,11 @@ impl Program {
                 Err(LoadError { error, log })
             }
         }
+    }
+
+    /// The descriptor, for what runs it.
+    pub fn fd(&self) -> i32 {
+        self.0.as_raw_fd()
     }
 
     /// Runs the program once, here and now, with these words for arguments; returns the lower half of its result.

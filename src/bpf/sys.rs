@@ -8,6 +8,10 @@ use std::os::fd::{FromRawFd, OwnedFd};
 #[repr(i64)]
 pub enum Command {
     MapCreate = 0,
+    MapLookup = 1,
+    MapUpdate = 2,
+    MapDelete = 3,
+    MapNextKey = 4,
     ProgLoad = 5,
     ProgTestRun = 10,
 }

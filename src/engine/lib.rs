@@ -43,7 +43,8 @@ pub use interrupt::Interrupt;
 pub use item::{Addr, Cell, Column, Hex, IntoCell, IntoRow, Item, Kind, Object, Row, Schema};
 pub use modfiles::Sections;
 pub use registry::{
-    Address, Dcmd, DcmdEntry, DynamicWalker, DynamicWalkers, Filter, Gather, Registry, Stage, Visit, WalkerEntry,
+    Address, Dcmd, DcmdEntry, DynamicWalker, DynamicWalkers, Filter, Gather, Origin, Registry, Stage, Visit,
+    WalkerEntry,
 };
 pub use session::Session;
 pub use symbols::Module;
@@ -54,7 +55,7 @@ pub use view::{At, Field, FieldReader, FieldSpec, FromField, Layout, View, ViewE
 pub mod prelude {
     pub use crate::{
         Addr, Address, Args, At, Cell, Cx, Dcmd, DcmdEntry, Doing, Error, ExprArg, Filter, Gather, Hex, Item, Object,
-        Out, Result, Row, Session, Space, View, Visit, WalkerEntry,
+        Origin, Out, Result, Row, Session, Space, View, Visit, WalkerEntry,
     };
     pub use crate::{FromField as _, IntoCell as _, IntoRow as _};
 }

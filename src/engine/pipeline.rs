@@ -198,7 +198,17 @@ fn run_stages(
     end: &mut dyn Sink,
     piped: bool,
 ) -> Result<()> {
-    let mut running = stages.iter().map(|s| make(cx, s)).collect::<Result<Vec<_>>>()?;
+    let mut running = Vec::new();
+    let mut left = stages;
+    if let Some((first, behind)) = stages.split_first() {
+        let mut first = make(cx, first)?;
+        let taken = first.plan(cx, behind)?;
+        running.push(first);
+        left = behind.get(taken..).unwrap_or_default();
+    }
+    for stage in left {
+        running.push(make(cx, stage)?);
+    }
     let mut chain = Chain { cx, stages: &mut running, end, piped, first: true };
     let mut at = start;
     for _ in 0..count {

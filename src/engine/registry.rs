@@ -4,6 +4,7 @@ use crate::{
     cx::{Cx, Out},
     error::{Error, Result},
     item::{Item, Object, Schema},
+    lang,
     modfiles::Sections,
     session::Session,
     symbols::Module,
@@ -79,8 +80,27 @@ pub trait Gather: Args {
     fn answer(&mut self, cx: &Cx<'_>, alone: bool, out: &mut Out<'_>) -> Result<()>;
 }
 
+/// A dcmd at the head of a pipeline that may do itself what the stages behind it would do: a probe counts in the kernel
+/// what `| ::count` would count here.
+pub trait Origin: Args {
+    /// Name without `::`.
+    const NAME: &'static str;
+    /// Other names.
+    const ALIASES: &'static [&'static str] = &[];
+    /// The rows it emits, for help and docs.
+    const ROWS: &'static [&'static Schema] = &[];
+    /// Looks at the stages behind, and says how many of them, from the first, it does itself.
+    fn plan(&mut self, cx: &Cx<'_>, behind: &[lang::ast::Stage]) -> Result<usize>;
+    /// Emits what there is.
+    fn run(&mut self, cx: &Cx<'_>, out: &mut Out<'_>) -> Result<()>;
+}
+
 /// A stage of a running pipeline.
 pub trait Stage {
+    /// Called for the first stage, before anything runs: how many of the stages behind it does it do itself?
+    fn plan(&mut self, _cx: &Cx<'_>, _behind: &[lang::ast::Stage]) -> Result<usize> {
+        Ok(0)
+    }
     /// Whether it takes lines of text as they are. For all others a line is an expression, as everywhere in mdb.
     fn takes_lines(&self) -> bool {
         false
@@ -229,6 +249,35 @@ impl DcmdEntry {
             digits: false,
             command: || command::<G>(G::NAME),
             make: |_, words| Ok(Box::new(Gathering(parse::<G>(G::NAME, words)?, false))),
+        }
+    }
+}
+
+impl DcmdEntry {
+    /// The entry of a dcmd at the head of a pipeline.
+    pub const fn origin<O: Origin + 'static>() -> DcmdEntry {
+        struct Head<O>(O);
+        impl<O: Origin> Stage for Head<O> {
+            fn plan(&mut self, cx: &Cx<'_>, behind: &[lang::ast::Stage]) -> Result<usize> {
+                self.0.plan(cx, behind)
+            }
+            fn item(&mut self, cx: &Cx<'_>, item: Option<Item>, out: &mut Out<'_>) -> Result<()> {
+                if item.is_some() || !out.first {
+                    return Err(Error::Usage(format!("::{} begins a pipeline, and takes no address", O::NAME)));
+                }
+                self.0.run(cx, out)
+            }
+        }
+        DcmdEntry {
+            name: O::NAME,
+            aliases: O::ALIASES,
+            address: Address::None,
+            rows: O::ROWS,
+            passes: "",
+            expression: false,
+            digits: false,
+            command: || command::<O>(O::NAME),
+            make: |_, words| Ok(Box::new(Head(parse::<O>(O::NAME, words)?))),
         }
     }
 }

@@ -1,0 +1,61 @@
+//! A command that runs while probes are set: started, stopped before its first instruction, let go when all is ready.
+
+use engine::prelude::*;
+use std::{
+    process::{Child, Command},
+    time::{Duration, Instant},
+};
+
+/// The shell stops itself, and becomes the command once it may go on.
+const STOPPED: &str = "kill -STOP $$; exec ";
+
+/// A command that was started.
+pub struct Started(Child);
+
+impl Started {
+    /// Starts a command of the shell, and waits until it stands still.
+    pub fn new(command: &str) -> Result<Started> {
+        let started = Command::new("sh").arg("-c").arg(format!("{STOPPED}{command}")).spawn();
+        let started = Started(started.map_err(|e| Error::Usage(format!("`{command}`: {e}")))?);
+        let patience = Instant::now() + Duration::from_secs(5);
+        while started.state() != Some('T') && Instant::now() < patience {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        Ok(started)
+    }
+
+    /// Its process.
+    pub fn pid(&self) -> i32 {
+        self.0.id() as i32
+    }
+
+    /// The letter that /proc has for its state.
+    fn state(&self) -> Option<char> {
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.pid())).ok()?;
+        stat.rsplit_once(") ")?.1.chars().next()
+    }
+
+    /// Lets it run.
+    pub fn go(&self) -> Result<()> {
+        let status = Command::new("kill").arg("-CONT").arg(self.pid().to_string()).status();
+        match status {
+            Ok(status) if status.success() => Ok(()),
+            _ => Err(Error::Unavailable("the command cannot be let go".into())),
+        }
+    }
+
+    /// Whether it has ended.
+    pub fn has_ended(&mut self) -> bool {
+        !matches!(self.0.try_wait(), Ok(None))
+    }
+}
+
+impl Drop for Started {
+    fn drop(&mut self) {
+        if !self.has_ended() {
+            // what ends us early ends the command as well; one that has just ended needs nothing
+            let _ = self.0.kill();
+            let _ = self.0.wait();
+        }
+    }
+}

@@ -1,0 +1,365 @@
+//! From C expressions to what the kernel can compute at a hit.
+//!
+//! What cannot be done there is an [`Error`] that says why: regular expressions, globals, texts that are joined. The stage
+//! that asked then runs behind the probe, as on a dump.
+
+use super::names::{Meaning, Names};
+use engine::{
+    Type,
+    cprint::scalar,
+    debuginfo::{Place, TypeId},
+    lang::cexpr::{self, CBinary, CExpr, CKind, CUnary},
+    prelude::*,
+};
+use probes::expr::{Binary, Int, Space as Whose, Test, Text, Unary, Value};
+
+/// Compiles expressions for one source.
+pub struct Compiler<'a> {
+    cx: &'a Cx<'a>,
+    names: &'a Names<'a>,
+    /// bytes kept of a text
+    text: u16,
+}
+
+fn cannot<T>(why: impl Into<String>) -> Result<T> {
+    Err(Error::Unavailable(why.into()))
+}
+
+impl<'a> Compiler<'a> {
+    /// Texts are cut to so many bytes.
+    pub fn new(cx: &'a Cx<'a>, names: &'a Names<'a>, text: u16) -> Compiler<'a> {
+        Compiler { cx, names, text }
+    }
+
+    /// A value: what an event carries, or part of a key. Also says whether its numbers have a sign.
+    pub fn value(&self, text: &str) -> Result<(Value, Looks)> {
+        let expr = parse(text)?;
+        self.value_of(self.meaning(&expr)?)
+    }
+
+    /// A number, for histograms and sums.
+    pub fn number(&self, text: &str) -> Result<Int> {
+        let expr = parse(text)?;
+        Ok(self.int(&expr)?.0)
+    }
+
+    /// A condition.
+    pub fn test(&self, text: &str) -> Result<Test> {
+        self.truth(&parse(text)?)
+    }
+
+    fn value_of(&self, meaning: Meaning) -> Result<(Value, Looks)> {
+        if let Some(text) = self.as_text(&meaning)? {
+            let max = if text == Text::Comm { 16 } else { self.text };
+            return Ok((Value::Text(text, max), Looks::Text));
+        }
+        let looks = match &meaning {
+            Meaning::Pointer { ctype, .. } => Looks::Pointer(*ctype),
+            Meaning::Memory { place, .. } => match self.cx.shape(place.ty).as_deref() {
+                Some(Type::Pointer { to }) => Looks::Pointer(*to),
+                _ => Looks::Number,
+            },
+            _ => Looks::Number,
+        };
+        let (int, signed) = self.load(meaning)?;
+        Ok((Value::Int(int), if signed && looks == Looks::Number { Looks::Signed } else { looks }))
+    }
+
+    fn truth(&self, expr: &CExpr) -> Result<Test> {
+        match &expr.kind {
+            CKind::Binary(CBinary::And, a, b) => Ok(Test::All(vec![self.truth(a)?, self.truth(b)?])),
+            CKind::Binary(CBinary::Or, a, b) => Ok(Test::Any(vec![self.truth(a)?, self.truth(b)?])),
+            CKind::Unary(CUnary::Not, a) => Ok(Test::Not(Box::new(self.truth(a)?))),
+            CKind::Binary(op @ (CBinary::Eq | CBinary::Ne), a, b) => {
+                if let Some(test) = self.text_test(a, b)? {
+                    return Ok(if *op == CBinary::Eq { test } else { Test::Not(Box::new(test)) });
+                }
+                Ok(Test::Int(self.int(expr)?.0))
+            }
+            CKind::Match { text, regex, negated } => {
+                let Some(with) = literal_prefix(regex.as_str()) else {
+                    return cannot("of regular expressions only `^text` is compared in the kernel");
+                };
+                let Some(text) = self.as_text(&self.meaning(text)?)? else { return cannot("this is no text") };
+                let test = Test::Text { text, with: with.into(), prefix: true };
+                Ok(if *negated { Test::Not(Box::new(test)) } else { test })
+            }
+            _ => Ok(Test::Int(self.int(expr)?.0)),
+        }
+    }
+
+    /// A comparison of a text with one that was written down.
+    fn text_test(&self, a: &CExpr, b: &CExpr) -> Result<Option<Test>> {
+        let (text, with) = match (&a.kind, &b.kind) {
+            (CKind::Str(with), _) => (b, with),
+            (_, CKind::Str(with)) => (a, with),
+            _ => return Ok(None),
+        };
+        let meaning = self.meaning(text)?;
+        let Some(text) = self.as_text(&meaning)? else { return cannot("a number is compared with a text") };
+        Ok(Some(Test::Text { text, with: with.clone().into_bytes(), prefix: false }))
+    }
+
+    fn meaning(&self, expr: &CExpr) -> Result<Meaning> {
+        match &expr.kind {
+            CKind::Int(int) => Ok(Meaning::Int { int: Int::Const(int.as_u64() as i64), signed: int.is_signed() }),
+            CKind::Str(_) => Ok(Meaning::Literal),
+            CKind::Null => Ok(Meaning::number(Int::Const(0))),
+            CKind::Name(name) => self.name(name),
+            CKind::Sizeof(ctype) => {
+                let size = self.cx.size_of(ctype.trim_start_matches("struct "))?;
+                Ok(Meaning::number(Int::Const(size as i64)))
+            }
+            CKind::Cast(ctype, inner) => self.cast(ctype, inner),
+            CKind::Member { base, name, .. } => self.member(self.meaning(base)?, name),
+            CKind::Index(base, index) => self.index(self.meaning(base)?, index),
+            CKind::Unary(CUnary::Deref, base) => {
+                let (whose, at, ctype) = self.target(self.meaning(base)?)?;
+                Ok(Meaning::Memory { whose, at, offset: 0, place: whole(ctype) })
+            }
+            CKind::Unary(CUnary::AddressOf, of) => match self.meaning(of)? {
+                Meaning::Memory { whose, at, offset, place } if place.bit_size.is_none() => {
+                    Ok(Meaning::Pointer { whose, to: plus(at, offset), ctype: place.ty })
+                }
+                _ => cannot("this has no address"),
+            },
+            _ => {
+                let (int, signed) = self.operation(expr)?;
+                Ok(Meaning::Int { int, signed })
+            }
+        }
+    }
+
+    fn name(&self, name: &str) -> Result<Meaning> {
+        if let Some(found) = self.names.find(name) {
+            return Ok(found);
+        }
+        // ENOSPC is a macro, and no enumerator that debug information would know
+        if let Some(number) = walkers::special::errno_number(name) {
+            return Ok(Meaning::Int { int: Int::Const(number as i64), signed: true });
+        }
+        if let Some(value) = self.cx.enumerator(name) {
+            return Ok(Meaning::Int { int: Int::Const(value), signed: true });
+        }
+        let own = self.names.own_names();
+        let known: Vec<_> =
+            own.iter().map(String::as_str).chain(super::names::COMMON.iter().map(|(n, _)| *n)).collect();
+        cannot(format!("there is no `{name}` here; there are {}", known.join(", ")))
+    }
+
+    /// Where a pointer or an array leads, and what is there.
+    fn target(&self, meaning: Meaning) -> Result<(Whose, Int, TypeId)> {
+        match meaning {
+            Meaning::Pointer { whose, to, ctype } => Ok((whose, to, ctype)),
+            Meaning::Memory { whose, at, offset, place } => match self.cx.shape(place.ty).as_deref() {
+                Some(Type::Array { elem, .. }) => Ok((whose, plus(at, offset), *elem)),
+                Some(Type::Pointer { to }) => Ok((whose, Int::load(whose, at, small(offset)?, 8, false), *to)),
+                _ => cannot(format!("`{}` is no pointer", self.cx.types.spell(place.ty))),
+            },
+            _ => cannot("this is no pointer whose type is known: cast it, as in `((struct foo *)arg0)->member`"),
+        }
+    }
+
+    fn member(&self, base: Meaning, name: &str) -> Result<Meaning> {
+        let (whose, at, offset, ctype) = match base {
+            Meaning::Memory { whose, at, offset, place }
+                if matches!(self.cx.shape(place.ty).as_deref(), Some(Type::Struct { .. })) =>
+            {
+                (whose, at, offset, place.ty)
+            }
+            base => {
+                let (whose, at, ctype) = self.target(base)?;
+                (whose, at, 0, ctype)
+            }
+        };
+        let place = self.cx.types.member(ctype, name);
+        let Some(place) = place else { return cannot(self.cx.types.explain_member(ctype, name)) };
+        let offset = offset.wrapping_add(place.bit_offset / 8);
+        Ok(Meaning::Memory { whose, at, offset, place: Place { bit_offset: place.bit_offset % 8, ..place } })
+    }
+
+    fn index(&self, base: Meaning, index: &CExpr) -> Result<Meaning> {
+        let (whose, at, elem) = self.target(base)?;
+        let Some(size) = self.cx.types.size_of(elem).filter(|size| *size > 0) else {
+            return cannot("the size of this is not known");
+        };
+        let (index, _) = self.int(index)?;
+        let distance = Int::binary(Binary::Mul, index, Int::Const(size as i64));
+        Ok(Meaning::Memory { whose, at: Int::binary(Binary::Add, at, distance), offset: 0, place: whole(elem) })
+    }
+
+    fn cast(&self, ctype: &str, inner: &CExpr) -> Result<Meaning> {
+        let ty = self.cx.ctype(ctype)?;
+        let whose = match self.meaning(inner)? {
+            Meaning::Pointer { whose, .. } | Meaning::Memory { whose, .. } => whose,
+            _ => self.names.whose(),
+        };
+        let (int, _) = self.int(inner)?;
+        match self.cx.shape(ty).as_deref() {
+            Some(Type::Pointer { to }) => Ok(Meaning::Pointer { whose, to: int, ctype: *to }),
+            Some(Type::Int { size, signed, .. } | Type::Enum { size, signed, .. }) => {
+                Ok(Meaning::Int { int: extended(int, size.saturating_mul(8), *signed), signed: *signed })
+            }
+            _ => cannot(format!("a number cannot become a `{ctype}`")),
+        }
+    }
+
+    /// The number an expression stands for, and whether it has a sign.
+    fn int(&self, expr: &CExpr) -> Result<(Int, bool)> {
+        self.load(self.meaning(expr)?)
+    }
+
+    fn load(&self, meaning: Meaning) -> Result<(Int, bool)> {
+        let (whose, at, offset, place) = match meaning {
+            Meaning::Int { int, signed } => return Ok((int, signed)),
+            Meaning::Pointer { to, .. } => return Ok((to, false)),
+            Meaning::Text(Text::Memory { at, .. }) => return Ok((at, false)),
+            Meaning::Text(_) | Meaning::Literal => return cannot("this is a text, and a number is needed"),
+            Meaning::Memory { whose, at, offset, place } => (whose, at, offset, place),
+        };
+        let (size, signed) = match self.cx.shape(place.ty).as_deref() {
+            Some(Type::Int { size, signed, .. } | Type::Enum { size, signed, .. }) => (*size, *signed),
+            Some(Type::Pointer { .. }) => (8, false),
+            Some(Type::Array { .. }) => return Ok((plus(at, offset), false)),
+            _ => return cannot(format!("`{}` is no number", self.cx.types.spell(place.ty))),
+        };
+        let Some(bits) = place.bit_size else {
+            return Ok((Int::load(whose, at, small(offset)?, size as u8, signed), signed));
+        };
+        // a bit field: the bytes that hold it, moved down and cut
+        let shift = place.bit_offset as u32;
+        let bytes = (shift + bits).div_ceil(8).next_power_of_two();
+        if bytes > 8 {
+            return cannot("this bit field lies across words");
+        }
+        let word = Int::load(whose, at, small(offset)?, bytes as u8, false);
+        let moved = Int::binary(Binary::Shr, word, Int::Const(shift.into()));
+        Ok((extended(moved, bits, signed), signed))
+    }
+
+    fn operation(&self, expr: &CExpr) -> Result<(Int, bool)> {
+        match &expr.kind {
+            CKind::Unary(op, of) => {
+                let (of, signed) = self.int(of)?;
+                Ok(match op {
+                    CUnary::Plus => (of, signed),
+                    CUnary::Neg => (negated(of), true),
+                    CUnary::BitNot => (Int::Unary(Unary::BitNot, Box::new(of)), signed),
+                    CUnary::Not => (Int::Unary(Unary::Not, Box::new(of)), true),
+                    CUnary::Deref | CUnary::AddressOf => return cannot("this cannot be computed here"),
+                })
+            }
+            CKind::Binary(op, a, b) => {
+                let ((a, a_signed), (b, b_signed)) = (self.int(a)?, self.int(b)?);
+                // a constant takes the other side's kind, so that `ret == -1` means what it says
+                let signed = (a_signed && b_signed) || (a_signed && is_constant(&b)) || (b_signed && is_constant(&a));
+                let (op, result) = match op {
+                    CBinary::Add => (Binary::Add, signed),
+                    CBinary::Sub => (Binary::Sub, signed),
+                    CBinary::Mul => (Binary::Mul, signed),
+                    CBinary::Div | CBinary::Rem if signed => {
+                        return cannot("numbers with a sign are not divided in the kernel");
+                    }
+                    CBinary::Div => (Binary::Div, false),
+                    CBinary::Rem => (Binary::Rem, false),
+                    CBinary::BitAnd => (Binary::And, signed),
+                    CBinary::BitOr => (Binary::Or, signed),
+                    CBinary::BitXor => (Binary::Xor, signed),
+                    CBinary::Shl => (Binary::Shl, a_signed),
+                    CBinary::Shr => (if a_signed { Binary::Sar } else { Binary::Shr }, a_signed),
+                    CBinary::Eq => (Binary::Eq, true),
+                    CBinary::Ne => (Binary::Ne, true),
+                    CBinary::Lt => (Binary::Lt { signed }, true),
+                    CBinary::Le => (Binary::Le { signed }, true),
+                    CBinary::Gt => (Binary::Gt { signed }, true),
+                    CBinary::Ge => (Binary::Ge { signed }, true),
+                    CBinary::And => (Binary::LogicalAnd, true),
+                    CBinary::Or => (Binary::LogicalOr, true),
+                };
+                Ok((Int::binary(op, a, b), result))
+            }
+            _ => cannot("this cannot be computed in the kernel"),
+        }
+    }
+
+    /// The text an expression stands for: what is one, a `char` array, what a `char *` points at.
+    fn as_text(&self, meaning: &Meaning) -> Result<Option<Text>> {
+        let chars = |ctype| scalar::chars(&self.cx.types, ctype).is_some();
+        Ok(match meaning {
+            Meaning::Text(text) => Some(text.clone()),
+            Meaning::Pointer { whose, to, ctype } if chars(*ctype) => {
+                Some(Text::Memory { space: *whose, at: to.clone() })
+            }
+            Meaning::Memory { whose, at, offset, place } => match self.cx.shape(place.ty).as_deref() {
+                Some(Type::Array { elem, .. }) if chars(*elem) => {
+                    Some(Text::Memory { space: *whose, at: plus(at.clone(), *offset) })
+                }
+                Some(Type::Pointer { to }) if chars(*to) => {
+                    Some(Text::Memory { space: *whose, at: Int::load(*whose, at.clone(), small(*offset)?, 8, false) })
+                }
+                _ => None,
+            },
+            _ => None,
+        })
+    }
+}
+
+/// How a value is shown.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Looks {
+    /// a number without a sign
+    Number,
+    /// a number with one
+    Signed,
+    /// an address of that
+    Pointer(TypeId),
+    /// a text
+    Text,
+    /// a stack of the kernel
+    KernelStack,
+    /// a stack of the process
+    UserStack,
+}
+
+fn parse(text: &str) -> Result<CExpr> {
+    cexpr::parse(text).map_err(|e| Error::from(e).nested_in(text))
+}
+
+fn whole(ty: TypeId) -> Place {
+    Place { ty, bit_offset: 0, bit_size: None }
+}
+
+fn small(offset: u64) -> Result<i32> {
+    i32::try_from(offset).map_err(|_| Error::Unavailable("this member is too far from its start".into()))
+}
+
+fn plus(at: Int, offset: u64) -> Int {
+    if offset == 0 { at } else { Int::binary(Binary::Add, at, Int::Const(offset as i64)) }
+}
+
+fn is_constant(int: &Int) -> bool {
+    matches!(int, Int::Const(_))
+}
+
+fn negated(int: Int) -> Int {
+    match int {
+        Int::Const(value) => Int::Const(value.wrapping_neg()),
+        int => Int::Unary(Unary::Neg, Box::new(int)),
+    }
+}
+
+/// The low bits of a number, extended by their sign if they have one.
+fn extended(int: Int, bits: u32, signed: bool) -> Int {
+    if bits >= 64 {
+        return int;
+    }
+    let shift = Int::Const((64 - bits).into());
+    let up = Int::binary(Binary::Shl, int, shift.clone());
+    Int::binary(if signed { Binary::Sar } else { Binary::Shr }, up, shift)
+}
+
+/// The text of `^text`, if the pattern is no more than that.
+fn literal_prefix(pattern: &str) -> Option<&str> {
+    let text = pattern.strip_prefix('^')?;
+    text.bytes().all(|b| b.is_ascii_alphanumeric() || b"_-/ :,@%".contains(&b)).then_some(text)
+}

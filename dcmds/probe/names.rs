@@ -1,0 +1,230 @@
+//! What names mean where a probe sits: its arguments and fields, and the facts of the moment.
+
+use engine::{
+    Type,
+    debuginfo::{Place, TypeId},
+    prelude::*,
+};
+use probes::{
+    expr::{Current, Int, Space as Whose, Text},
+    source::{self, Source},
+    tracefs::{self, Shape},
+};
+
+/// What an expression stands for, before it is turned into a value.
+#[derive(Clone, Debug)]
+pub enum Meaning {
+    /// a number
+    Int {
+        /// how it is computed
+        int: Int,
+        /// whether it has a sign
+        signed: bool,
+    },
+    /// an address with the type of what is there
+    Pointer {
+        /// whose memory
+        whose: Whose,
+        /// the address
+        to: Int,
+        /// of what
+        ctype: TypeId,
+    },
+    /// something in memory
+    Memory {
+        /// whose memory
+        whose: Whose,
+        /// the address
+        at: Int,
+        /// bytes behind it
+        offset: u64,
+        /// its type, and which bits
+        place: Place,
+    },
+    /// a text that comes from the kernel
+    Text(Text),
+    /// a text that was written down: it can be compared with, and no more
+    Literal,
+}
+
+impl Meaning {
+    /// A number without a sign.
+    pub fn number(int: Int) -> Meaning {
+        Meaning::Int { int, signed: false }
+    }
+}
+
+/// The names at a source.
+pub struct Names<'a> {
+    cx: &'a Cx<'a>,
+    source: &'a Source,
+}
+
+/// Names that mean the same everywhere, with what they are.
+pub const COMMON: &[(&str, &str)] = &[
+    ("pid", "process id"),
+    ("tid", "thread id"),
+    ("uid", "user id"),
+    ("cpu", "number of the CPU"),
+    ("comm", "name of the thread"),
+    ("curtask", "its struct task_struct"),
+];
+
+impl<'a> Names<'a> {
+    /// The names at `source`.
+    pub fn at(cx: &'a Cx<'a>, source: &'a Source) -> Names<'a> {
+        Names { cx, source }
+    }
+
+    /// What a name means there.
+    pub fn find(&self, name: &str) -> Option<Meaning> {
+        self.own(name).or_else(|| self.common(name))
+    }
+
+    /// Names of what the source itself has, in order: what is shown if nothing else is asked for.
+    pub fn own_names(&self) -> Vec<String> {
+        match self.source {
+            Source::Tracepoint(point) => {
+                let shown = point.fields.iter().filter(|f| f.shape != Shape::Bytes && f.name != "__syscall_nr");
+                shown.map(|f| f.name.clone()).collect()
+            }
+            Source::Kernel { on_return: true, .. } | Source::User { on_return: true, .. } => vec!["retval".into()],
+            Source::Kernel { function, .. } => self.parameters(function).into_iter().map(|(name, _)| name).collect(),
+            Source::User { site, .. } => (0..site.args.len()).map(|i| format!("arg{i}")).collect(),
+            Source::Software { .. } | Source::Clock { .. } => Vec::new(),
+        }
+    }
+
+    /// Whose memory a bare number most likely is an address of.
+    pub fn whose(&self) -> Whose {
+        match self.source {
+            Source::User { .. } => Whose::User,
+            Source::Tracepoint(point) if point.group == "syscalls" => Whose::User,
+            _ => Whose::Kernel,
+        }
+    }
+
+    fn common(&self, name: &str) -> Option<Meaning> {
+        let now = |what| Some(Meaning::number(Int::Current(what)));
+        match name {
+            "pid" => now(Current::Pid),
+            "tid" => now(Current::Tid),
+            "uid" => now(Current::Uid),
+            "cpu" => now(Current::Cpu),
+            "comm" | "execname" => Some(Meaning::Text(Text::Comm)),
+            "curtask" => {
+                let ctype = self.cx.struct_type("task_struct")?;
+                Some(Meaning::Pointer { whose: Whose::Kernel, to: Int::Current(Current::Task), ctype })
+            }
+            _ => None,
+        }
+    }
+
+    fn own(&self, name: &str) -> Option<Meaning> {
+        match self.source {
+            Source::Tracepoint(point) => point.field(name).and_then(|field| self.field(field)),
+            Source::Kernel { on_return: true, function, .. } if is_result(name) => {
+                let ctype = self.cx.types.function(function).and_then(|f| match &*self.cx.types.get(f)? {
+                    Type::Func { ret, .. } => Some(*ret),
+                    _ => None,
+                });
+                self.typed(Int::context(source::return_value()?, 8, false), ctype, Whose::Kernel)
+            }
+            Source::User { on_return: true, .. } if is_result(name) => {
+                Some(Meaning::Int { int: Int::context(source::return_value()?, 8, false), signed: true })
+            }
+            Source::Kernel { on_return: false, function, .. } => {
+                let parameters = self.parameters(function);
+                let index = numbered(name).or_else(|| parameters.iter().position(|(n, _)| n == name))?;
+                let int = Int::context(source::argument(index)?, 8, false);
+                self.typed(int, parameters.get(index).map(|(_, ctype)| *ctype), Whose::Kernel)
+            }
+            Source::User { site, on_return: false, .. } if !site.args.is_empty() => {
+                usdt(site.args.get(numbered(name)?)?)
+            }
+            Source::User { on_return: false, .. } => {
+                Some(Meaning::Int { int: Int::context(source::argument(numbered(name)?)?, 8, false), signed: true })
+            }
+            _ => None,
+        }
+    }
+
+    /// A function's parameters by its prototype.
+    fn parameters(&self, function: &str) -> Vec<(String, TypeId)> {
+        let types = &self.cx.types;
+        match types.function(function).and_then(|f| types.get(f)).as_deref() {
+            Some(Type::Func { params, .. }) => params.iter().map(|p| (p.name.to_string(), p.ty)).collect(),
+            _ => Vec::new(),
+        }
+    }
+
+    /// The word of a register, taken for what it is declared as.
+    fn typed(&self, int: Int, ctype: Option<TypeId>, whose: Whose) -> Option<Meaning> {
+        let shape = ctype.and_then(|ctype| self.cx.shape(ctype));
+        Some(match shape.as_deref() {
+            Some(Type::Pointer { to }) => Meaning::Pointer { whose, to: int, ctype: *to },
+            Some(Type::Int { size, signed, .. } | Type::Enum { size, signed, .. }) => {
+                Meaning::Int { int: cut(int, *size as u8, *signed), signed: *signed }
+            }
+            Some(Type::Void) if ctype.is_some() => return None,
+            _ => Meaning::Int { int, signed: true },
+        })
+    }
+
+    fn field(&self, field: &tracefs::Field) -> Option<Meaning> {
+        let tracefs::Field { offset, size, signed, .. } = *field;
+        match field.shape {
+            Shape::Text => Some(Meaning::Text(Text::Context { offset, len: size })),
+            Shape::Located => Some(Meaning::Text(Text::Located { word: offset, behind: false })),
+            Shape::LocatedBehind => Some(Meaning::Text(Text::Located { word: offset, behind: true })),
+            Shape::Bytes => None,
+            Shape::Number => {
+                let int = Int::context(offset, size as u8, signed);
+                if field.is_char_pointer() && self.whose() == Whose::User {
+                    return Some(Meaning::Text(Text::Memory { space: Whose::User, at: int }));
+                }
+                let pointee = field.ctype.strip_suffix('*').map(|t| t.trim().trim_start_matches("const "));
+                let ctype = pointee.and_then(|t| self.cx.ctype(t).ok());
+                Some(match ctype.filter(|_| size == 8) {
+                    Some(ctype) => Meaning::Pointer { whose: Whose::Kernel, to: int, ctype },
+                    None => Meaning::Int { int, signed },
+                })
+            }
+        }
+    }
+}
+
+fn is_result(name: &str) -> bool {
+    matches!(name, "retval" | "ret")
+}
+
+/// `arg0` is the first.
+fn numbered(name: &str) -> Option<usize> {
+    name.strip_prefix("arg")?.parse().ok()
+}
+
+/// The low bytes of a word; what is above them means nothing.
+fn cut(int: Int, size: u8, signed: bool) -> Int {
+    match int {
+        Int::Context { offset, .. } if matches!(size, 1 | 2 | 4 | 8) => Int::context(offset, size, signed),
+        int => int,
+    }
+}
+
+fn usdt(arg: &probes::elf::UsdtArg) -> Option<Meaning> {
+    use probes::{elf::UsdtPlace, expr::Binary};
+    let register = |name: &str| Some(Int::context(source::register(name)?, 8, false));
+    let int = match &arg.place {
+        UsdtPlace::Constant(value) => Int::Const(*value),
+        UsdtPlace::Register(name) => cut(register(name)?, arg.size, arg.signed),
+        UsdtPlace::Memory { base, offset, index } => {
+            let mut at = register(base)?;
+            if let Some((index, scale)) = index {
+                let index = Int::binary(Binary::Mul, register(index)?, Int::Const((*scale).into()));
+                at = Int::binary(Binary::Add, at, index);
+            }
+            Int::load(Whose::User, at, i32::try_from(*offset).ok()?, arg.size, arg.signed)
+        }
+    };
+    Some(Meaning::Int { int, signed: arg.signed })
+}

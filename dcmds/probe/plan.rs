@@ -1,0 +1,268 @@
+//! What of a pipeline the kernel does: the stages behind a probe are looked at, and those that can be compiled are taken
+//! over, from the first up to the first that cannot.
+
+use super::{
+    compile::{Compiler, Looks},
+    names::Names,
+};
+use crate::select::heading;
+use engine::{
+    lang::{
+        self,
+        ast::{Stage, StageKind, Word, WordKind},
+        cexpr,
+    },
+    prelude::*,
+};
+use probes::{
+    expr::{Test, Value},
+    program::{Action, Spec},
+    source::Source,
+};
+
+/// Frames of a stack that is a key or part of an event.
+const FRAMES: u16 = 48;
+
+/// What happens to hits that pass.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Then {
+    /// they come out, with these values
+    Show,
+    /// they are counted
+    Count,
+    /// they are counted by the values
+    Group,
+    /// the number, last of the values, is put into bins by powers of two, for each of the other values
+    Quantize,
+    /// the number is added up
+    Sum(String),
+}
+
+/// A value that is taken at a hit.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Asked {
+    /// its column
+    pub name: String,
+    /// what was written
+    pub text: String,
+    /// whether it is only for stages behind, and not shown
+    pub hidden: bool,
+}
+
+/// What the kernel does.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    /// conditions that a hit must meet
+    pub tests: Vec<String>,
+    /// values that are taken
+    pub asked: Vec<Asked>,
+    /// what becomes of them
+    pub then: Then,
+    /// bytes that a text is cut to
+    pub text: u16,
+    /// stages that are done here
+    pub taken: usize,
+}
+
+impl Plan {
+    /// Takes over what it can for these sources.
+    pub fn make(cx: &Cx<'_>, sources: &[Source], behind: &[Stage], text: u16) -> Result<Plan> {
+        let mut plan = Plan { tests: Vec::new(), asked: Vec::new(), then: Then::Show, text, taken: 0 };
+        while let Some(stage) = behind.get(plan.taken) {
+            if plan.then != Then::Show || !plan.take(cx, sources, stage)? {
+                break;
+            }
+            plan.taken += 1;
+        }
+        // `::group KEY | ::count` counts for each key, which is what a group is
+        if plan.then == Then::Group
+            && behind.get(plan.taken).is_some_and(|s| dcmd(s).is_some_and(|(n, a)| n == "count" && a.is_empty()))
+        {
+            plan.taken += 1;
+        }
+        if plan.then == Then::Show {
+            plan.ask_for_what_is_behind(cx, sources, behind);
+        }
+        Ok(plan)
+    }
+
+    /// Takes a stage over; false leaves it where it is.
+    fn take(&mut self, cx: &Cx<'_>, sources: &[Source], stage: &Stage) -> Result<bool> {
+        let Some((name, args)) = dcmd(stage) else { return Ok(false) };
+        let room = self.text;
+        let can = |text: &str| each(cx, sources, room, |compiler| compiler.value(text).map(|_| ()));
+        let expression = cexpr::text_of(args);
+        match name {
+            "where" | "filter" => match each(cx, sources, self.text, |c| c.test(&expression).map(|_| ())) {
+                Ok(()) => self.tests.push(expression),
+                Err(e) if e.is_control() => return Err(e),
+                Err(_) => return Ok(false),
+            },
+            "print" | "fields" if !args.is_empty() => {
+                for word in args.iter().map(plain) {
+                    can(heading(&word).1)?;
+                    self.ask(&word, false);
+                }
+            }
+            "stack" | "ustack" => {
+                let user = name == "ustack" || args.iter().any(|a| plain(a) == "-u");
+                let kernel = name == "stack" && (!user || args.iter().any(|a| plain(a) == "-k"));
+                if kernel {
+                    self.ask("stack", false);
+                }
+                if user {
+                    self.ask("ustack", false);
+                }
+            }
+            "count" if args.is_empty() => self.then = Then::Count,
+            "group" if !args.is_empty() && args.iter().all(|a| !plain(a).starts_with('-')) => {
+                for word in args.iter().map(plain) {
+                    if !is_stack(&word) {
+                        can(heading(&word).1)?;
+                    }
+                    self.ask(&word, false);
+                }
+                self.then = Then::Group;
+            }
+            "quantize" if !args.is_empty() => {
+                can(&expression)?;
+                self.ask(&expression, false);
+                self.then = Then::Quantize;
+            }
+            "sum" if !args.is_empty() => {
+                can(&expression)?;
+                self.then = Then::Sum(expression);
+            }
+            _ => return Ok(false),
+        }
+        Ok(true)
+    }
+
+    fn ask(&mut self, word: &str, hidden: bool) {
+        let (name, text) = heading(word);
+        if !self.asked.iter().any(|a| a.text == text) {
+            self.asked.push(Asked { name, text: text.to_owned(), hidden });
+        }
+    }
+
+    /// What a source itself has is shown if nothing was asked for; names that stages behind use are taken along.
+    fn ask_for_what_is_behind(&mut self, cx: &Cx<'_>, sources: &[Source], behind: &[Stage]) {
+        if self.asked.iter().all(|a| is_stack(&a.text))
+            && let [only] = sources
+        {
+            for name in Names::at(cx, only).own_names() {
+                if each(cx, sources, self.text, |c| c.value(&name).map(|_| ())).is_ok() {
+                    self.ask(&name, false);
+                }
+            }
+        }
+        for stage in behind.get(self.taken..).unwrap_or_default() {
+            let Some((_, args)) = dcmd(stage) else { continue };
+            for word in names_in(&cexpr::text_of(args)) {
+                let known = self.asked.iter().any(|a| a.name == word) || COLUMNS.contains(&word.as_str());
+                if !known && each(cx, sources, self.text, |c| c.value(&word).map(|_| ())).is_ok() {
+                    self.ask(&word, true);
+                }
+            }
+        }
+    }
+
+    /// The program for a source, and how its values look.
+    pub fn spec(&self, cx: &Cx<'_>, source: &Source, id: u64, pid: Option<i32>) -> Result<(Spec, Vec<Looks>)> {
+        let names = Names::at(cx, source);
+        let compiler = Compiler::new(cx, &names, self.text);
+        let mut tests = Vec::new();
+        if let Some(pid) = pid.filter(|_| !source.binds()) {
+            tests.push(Test::Int(probes::expr::Int::Current(probes::expr::Current::Pid).equals(pid.into())));
+        }
+        for text in &self.tests {
+            tests.push(compiler.test(text)?);
+        }
+        let (mut values, mut looks) = (Vec::new(), Vec::new());
+        // the name of who was there comes with every event
+        if self.then == Then::Show {
+            values.push(Value::Text(probes::expr::Text::Comm, 16));
+            looks.push(Looks::Text);
+        }
+        for asked in &self.asked {
+            let (value, look) = match asked.text.as_str() {
+                "stack" | "kstack" => (Value::KernelStack(FRAMES), Looks::KernelStack),
+                "ustack" => (Value::UserStack(FRAMES), Looks::UserStack),
+                text => compiler.value(text)?,
+            };
+            values.push(value);
+            looks.push(look);
+        }
+        if self.then == Then::Quantize
+            && let Some(Value::Int(int)) = values.pop()
+        {
+            values.push(Value::Int(probes::expr::Int::Bucket(Box::new(int))));
+        }
+        // addresses of a process's code mean something only together with the process
+        if self.then != Then::Show && looks.contains(&Looks::UserStack) {
+            values.push(Value::Int(probes::expr::Int::Current(probes::expr::Current::Pid)));
+            looks.push(Looks::Number);
+        }
+        let action = match &self.then {
+            Then::Show => Action::Emit(values),
+            Then::Sum(text) => Action::Aggregate { key: values, of: Some(compiler.number(text)?) },
+            _ => Action::Aggregate { key: values, of: None },
+        };
+        let test = (!tests.is_empty()).then_some(Test::All(tests));
+        Ok((Spec { id, test, action, result: source.result() }, looks))
+    }
+}
+
+/// Columns that every event has.
+pub const COLUMNS: &[&str] = &["time", "cpu", "pid", "tid", "comm", "probe"];
+
+fn is_stack(text: &str) -> bool {
+    matches!(text, "stack" | "kstack" | "ustack")
+}
+
+/// Tries something for every source; all must be able to do it.
+fn each(cx: &Cx<'_>, sources: &[Source], text: u16, mut work: impl FnMut(&Compiler<'_>) -> Result<()>) -> Result<()> {
+    sources.iter().try_for_each(|source| work(&Compiler::new(cx, &Names::at(cx, source), text)))
+}
+
+fn dcmd(stage: &Stage) -> Option<(&str, &[Word])> {
+    match &stage.kind {
+        StageKind::Dcmd { name, args, .. } => Some((name, args)),
+        _ => None,
+    }
+}
+
+fn plain(word: &Word) -> String {
+    match &word.kind {
+        WordKind::Text(text) => text.clone(),
+        WordKind::Immediate(_) => word.raw.clone(),
+    }
+}
+
+/// The names in an expression, with the members that follow them: `parent->d_name.name` is one.
+fn names_in(text: &str) -> Vec<String> {
+    fn collect(expr: &lang::cexpr::CExpr, text: &str, found: &mut Vec<String>) {
+        use lang::cexpr::CKind;
+        match &expr.kind {
+            CKind::Name(_) | CKind::Member { .. } | CKind::Index(..) => {
+                found.extend(text.get(expr.span.clone()).map(str::to_owned));
+            }
+            CKind::Cast(_, a) | CKind::Unary(_, a) => collect(a, text, found),
+            CKind::Binary(_, a, b) => {
+                collect(a, text, found);
+                collect(b, text, found);
+            }
+            CKind::Match { text: a, .. } => collect(a, text, found),
+            _ => {}
+        }
+    }
+    let mut found = Vec::new();
+    match cexpr::parse(text) {
+        Ok(expr) => collect(&expr, text, &mut found),
+        // words, each an expression: `::print name ret`
+        Err(_) => {
+            found.extend(text.split_ascii_whitespace().filter(|w| !w.starts_with('-')).map(|w| heading(w).1.to_owned()))
+        }
+    }
+    found
+}

@@ -1,0 +1,196 @@
+//! How a probe is named: `t:sched:sched_switch`, `k:vfs_write`, `ur:libc:malloc`, `cpu:997hz`. Patterns name many.
+
+use engine::debuginfo::SymbolKind;
+use engine::prelude::*;
+use glob::Pattern;
+use probes::{
+    elf::{self, Binary},
+    perf::software,
+    source::Source,
+    tracefs::{self, Tracepoint},
+};
+
+/// More would take long to set, and each hit of each costs.
+const MOST: usize = 1000;
+
+/// Kinds of probes, how each is written, and what it is: for help and for errors.
+pub const KINDS: &[(&str, &str)] = &[
+    ("t:GROUP:NAME", "a tracepoint of the kernel"),
+    ("k:FUNCTION[+OFFSET]", "a function of the kernel, or an instruction of it"),
+    ("kr:FUNCTION", "its return"),
+    ("u:FILE:FUNCTION[+OFFSET]", "a function of a program or library, or an instruction of it"),
+    ("ur:FILE:FUNCTION", "its return"),
+    ("usdt:FILE:PROVIDER:NAME", "a probe that a program's authors put there"),
+    ("sw:EVENT[:PERIOD]", "page-faults, minor-faults, major-faults, context-switches, cpu-migrations"),
+    ("cpu:RATEhz", "a timer on each CPU"),
+];
+
+/// The sources that a word names.
+pub fn find(cx: &Cx<'_>, word: &str, pid: Option<i32>) -> Result<Vec<Source>> {
+    let (kind, rest) = word.split_once(':').ok_or_else(|| unknown(word))?;
+    let found = match kind {
+        "t" => tracepoints(rest)?,
+        "k" | "kr" => kernel(cx, rest, kind == "kr")?,
+        "u" | "ur" => user(rest, pid, kind == "ur")?,
+        "usdt" => usdt(rest, pid)?,
+        "sw" => vec![software(rest)?],
+        "cpu" => vec![clock(rest)?],
+        _ => return Err(unknown(word)),
+    };
+    match found.len() {
+        0 => {
+            Err(Error::Usage(format!("`{word}` matches nothing"))
+                .hint(format!("`::probes '{word}'` lists what there is")))
+        }
+        n if n > MOST => Err(Error::Usage(format!("`{word}` matches {n} places; at most {MOST} are probed at once"))),
+        _ => Ok(found),
+    }
+}
+
+fn unknown(word: &str) -> Error {
+    let kinds: Vec<_> = KINDS.iter().map(|(kind, _)| *kind).collect();
+    Error::Usage(format!("`{word}` names no probe")).hint(format!("there are {}", kinds.join(", ")))
+}
+
+fn tracepoints(rest: &str) -> Result<Vec<Source>> {
+    let (group, name) = rest.split_once(':').ok_or_else(|| {
+        Error::Usage(format!("`t:{rest}`: a tracepoint has a group and a name")).hint("`t:sched:sched_switch`")
+    })?;
+    if !is_pattern(rest) {
+        return Ok(vec![Source::Tracepoint(Tracepoint::find(group, name).map_err(wrong)?)]);
+    }
+    let (group, name) = (pattern(group)?, pattern(name)?);
+    let matching = tracefs::all().map_err(wrong)?.into_iter().filter(|(g, n)| group.matches(g) && name.matches(n));
+    matching.map(|(g, n)| Tracepoint::find(&g, &n).map(Source::Tracepoint).map_err(wrong)).collect()
+}
+
+fn kernel(cx: &Cx<'_>, rest: &str, on_return: bool) -> Result<Vec<Source>> {
+    let (name, offset) = split_offset(cx, rest)?;
+    let source = |function: String| Source::Kernel { function, offset, on_return };
+    if !is_pattern(name) {
+        if cx.kernel_symbol(name).is_none() && cx.symbols.address(cx, name).is_none() {
+            let error = Error::Usage(format!("the kernel has no function `{name}`"));
+            return Err(
+                error.hint(format!("`::probes 'k:*{}*'` lists those that are named alike", name.trim_matches('_')))
+            );
+        }
+        return Ok(vec![source(name.to_owned())]);
+    }
+    let pattern = pattern(name)?;
+    let mut found: Vec<String> = Vec::new();
+    if let Some(kernel) = cx.symbols.kernel() {
+        kernel.each(&mut |symbol| {
+            if symbol.kind == SymbolKind::Text && pattern.matches(&symbol.name) {
+                found.push(symbol.name.to_string());
+            }
+            true
+        });
+    }
+    found.sort();
+    found.dedup();
+    Ok(found.into_iter().map(source).collect())
+}
+
+fn user(rest: &str, pid: Option<i32>, on_return: bool) -> Result<Vec<Source>> {
+    let (file, function) = rest.split_once(':').ok_or_else(|| {
+        Error::Usage(format!("`u:{rest}`: a probe in a program needs the file and the function"))
+            .hint("`u:libc:malloc`")
+    })?;
+    let path = elf::find(file, pid).map_err(wrong)?;
+    let binary = Binary::open(&path).map_err(wrong)?;
+    let (name, offset) = match function.split_once('+') {
+        Some((name, offset)) => (name, number(offset)?),
+        None => (function, 0),
+    };
+    let sites = match name.strip_prefix("0x") {
+        Some(address) => vec![binary.address(number(&format!("0x{address}"))?).map_err(wrong)?],
+        None if is_pattern(name) => {
+            let pattern = pattern(name)?;
+            binary.functions(|n| pattern.matches(n)).map_err(wrong)?
+        }
+        None => binary.functions(|n| n == name).map_err(wrong)?,
+    };
+    if sites.is_empty() {
+        return Err(no_function(&binary, name));
+    }
+    let moved = |mut site: elf::Site| {
+        if offset > 0 {
+            site.name = format!("{}+{offset:#x}", site.name);
+            site.offset += offset;
+        }
+        Source::User { file: path.clone(), site, on_return }
+    };
+    Ok(sites.into_iter().map(moved).collect())
+}
+
+fn no_function(binary: &Binary, name: &str) -> Error {
+    let file = binary.path().display();
+    let error = Error::Usage(format!("{file} has no function `{name}`"));
+    match binary.is_stripped() {
+        Ok(true) => {
+            error.hint("it is stripped: only what it exports, and addresses (`u:FILE:0xADDRESS`), can be probed")
+        }
+        _ => error.hint(format!(
+            "`::probes 'u:{file}:*{name}*'` lists those that are named alike; the compiler may have inlined it"
+        )),
+    }
+}
+
+fn usdt(rest: &str, pid: Option<i32>) -> Result<Vec<Source>> {
+    let (file, name) = rest.split_once(':').ok_or_else(|| {
+        Error::Usage(format!("`usdt:{rest}`: the file, then the probe")).hint("`usdt:python3:python:gc__start`")
+    })?;
+    let path = elf::find(file, pid).map_err(wrong)?;
+    let binary = Binary::open(&path).map_err(wrong)?;
+    let name = if name.contains(':') { name.to_owned() } else { format!("*:{name}") };
+    let pattern = pattern(&name)?;
+    let sites = binary.usdt(|n| pattern.matches(n)).map_err(wrong)?;
+    Ok(sites.into_iter().map(|site| Source::User { file: path.clone(), site, on_return: false }).collect())
+}
+
+fn software(rest: &str) -> Result<Source> {
+    let (name, period) = rest.split_once(':').map_or((rest, Ok(1)), |(name, period)| (name, number(period)));
+    let known: Vec<_> = software::NAMES.iter().map(|(name, _)| *name).collect();
+    let event = software::NAMES.iter().find(|(n, _)| *n == name).map(|(_, event)| *event);
+    let event = event
+        .ok_or_else(|| Error::Usage(format!("no event `sw:{name}`")).hint(format!("there are {}", known.join(", "))))?;
+    Ok(Source::Software { event, period: period?.max(1) })
+}
+
+fn clock(rest: &str) -> Result<Source> {
+    let digits = rest.strip_suffix("hz").or(rest.strip_suffix("Hz")).unwrap_or(rest);
+    match digits.parse() {
+        Ok(hertz @ 1..=100_000) => Ok(Source::Clock { hertz }),
+        _ => Err(Error::Usage(format!("`cpu:{rest}`: so many times a second, up to 100000")).hint("`cpu:997hz`")),
+    }
+}
+
+/// `name+0x10`: the name and the number.
+fn split_offset<'w>(cx: &Cx<'_>, text: &'w str) -> Result<(&'w str, u64)> {
+    match text.split_once('+') {
+        Some((name, offset)) => Ok((name, engine::pipeline::eval_text(cx, offset)?)),
+        None => Ok((text, 0)),
+    }
+}
+
+fn number(text: &str) -> Result<u64> {
+    let parsed = match text.strip_prefix("0x") {
+        Some(hex) => u64::from_str_radix(hex, 16),
+        None => text.parse(),
+    };
+    parsed.map_err(|_| Error::Usage(format!("`{text}` is no number")))
+}
+
+/// A pattern of the shell's kind.
+pub fn pattern(text: &str) -> Result<Pattern> {
+    Pattern::new(text).map_err(|e| Error::Usage(format!("`{text}`: {e}")))
+}
+
+fn is_pattern(text: &str) -> bool {
+    text.contains(['*', '?', '['])
+}
+
+/// An error of the room below.
+pub fn wrong(error: probes::Error) -> Error {
+    Error::Unavailable(error.to_string())
+}

@@ -1,0 +1,217 @@
+//! What a program computes at a hit: numbers, texts, conditions. Every name has been resolved by whoever makes these:
+//! what is left are offsets, widths and signs.
+//!
+//! ```
+//! use probes::expr::{Current, Int, Space};
+//! // the name behind a struct qstr whose address is a function's second argument
+//! let name = Int::load(Space::Kernel, Int::context(104, 8, false), 8, 8, false);
+//! let mine = Int::Current(Current::Pid).equals(42);
+//! # let _ = (name, mine);
+//! ```
+
+/// Whose memory an address is of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Space {
+    /// the kernel's
+    Kernel,
+    /// the current process's
+    User,
+}
+
+/// Facts of the moment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Current {
+    /// process id, as the initial namespace counts
+    Pid,
+    /// thread id
+    Tid,
+    /// user id
+    Uid,
+    /// number of the CPU
+    Cpu,
+    /// CLOCK_MONOTONIC in ns
+    Time,
+    /// address of the struct task_struct
+    Task,
+}
+
+/// A number of 64 bits.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Int {
+    /// that number
+    Const(i64),
+    /// of the moment
+    Current(Current),
+    /// bytes of what the program is given: registers, or a tracepoint's record
+    Context {
+        /// in bytes
+        offset: u16,
+        /// 1, 2, 4 or 8
+        size: u8,
+        /// extended by its sign
+        signed: bool,
+    },
+    /// bytes of memory
+    Load {
+        /// whose
+        space: Space,
+        /// where
+        at: Box<Int>,
+        /// bytes behind that
+        offset: i32,
+        /// 1, 2, 4 or 8
+        size: u8,
+        /// extended by its sign
+        signed: bool,
+    },
+    /// one operand
+    Unary(Unary, Box<Int>),
+    /// two operands
+    Binary(Binary, Box<Int>, Box<Int>),
+    /// a bucket by powers of two: 0 for 0, `n` for 2^(n-1) up to 2^n-1, negative for what is below zero
+    Bucket(Box<Int>),
+}
+
+/// Operations on one number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Unary {
+    /// `-`
+    Neg,
+    /// `~`
+    BitNot,
+    /// `!`
+    Not,
+}
+
+/// Operations on two numbers. Comparisons and the logical ones give 0 or 1; the latter leave the right side alone where
+/// the left decides.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[allow(missing_docs)]
+pub enum Binary {
+    Add,
+    Sub,
+    Mul,
+    /// without signs
+    Div,
+    /// without signs
+    Rem,
+    And,
+    Or,
+    Xor,
+    Shl,
+    Shr,
+    /// keeps the sign
+    Sar,
+    Eq,
+    Ne,
+    Lt {
+        signed: bool,
+    },
+    Le {
+        signed: bool,
+    },
+    Gt {
+        signed: bool,
+    },
+    Ge {
+        signed: bool,
+    },
+    LogicalAnd,
+    LogicalOr,
+}
+
+impl Int {
+    /// Bytes of the context.
+    pub fn context(offset: u16, size: u8, signed: bool) -> Int {
+        Int::Context { offset, size, signed }
+    }
+
+    /// Bytes of memory.
+    pub fn load(space: Space, at: Int, offset: i32, size: u8, signed: bool) -> Int {
+        Int::Load { space, at: Box::new(at), offset, size, signed }
+    }
+
+    /// Two operands.
+    pub fn binary(op: Binary, left: Int, right: Int) -> Int {
+        Int::Binary(op, Box::new(left), Box::new(right))
+    }
+
+    /// Whether it is that number.
+    pub fn equals(self, number: i64) -> Int {
+        Int::binary(Binary::Eq, self, Int::Const(number))
+    }
+}
+
+/// Where a text is.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Text {
+    /// name of the current task
+    Comm,
+    /// in the context itself, so many bytes at most
+    Context {
+        /// in bytes
+        offset: u16,
+        /// in bytes
+        len: u16,
+    },
+    /// in the context, where a word of it says: its low half counts from the context's start, or from behind the word
+    Located {
+        /// of the word
+        word: u16,
+        /// counted from behind the word
+        behind: bool,
+    },
+    /// in memory
+    Memory {
+        /// whose
+        space: Space,
+        /// where
+        at: Int,
+    },
+}
+
+/// Whether something passes.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Test {
+    /// a number other than zero
+    Int(Int),
+    /// a text that is this one, or begins so
+    Text {
+        /// which
+        text: Text,
+        /// what it is compared with
+        with: Vec<u8>,
+        /// only the beginning
+        prefix: bool,
+    },
+    /// not that
+    Not(Box<Test>),
+    /// all of them
+    All(Vec<Test>),
+    /// one of them
+    Any(Vec<Test>),
+}
+
+/// A value that leaves the kernel: a field of an event, or a part of a key.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Value {
+    /// a number
+    Int(Int),
+    /// a text, cut to so many bytes
+    Text(Text, u16),
+    /// addresses of the kernel's frames, so many at most
+    KernelStack(u16),
+    /// addresses of the process's frames, as far as frame pointers lead
+    UserStack(u16),
+}
+
+impl Value {
+    /// Room it takes in a record, in bytes: a multiple of eight.
+    pub fn room(&self) -> usize {
+        match self {
+            Value::Int(_) => 8,
+            Value::Text(_, max) => usize::from(*max).next_multiple_of(8),
+            Value::KernelStack(frames) | Value::UserStack(frames) => usize::from(*frames) * 8,
+        }
+    }
+}

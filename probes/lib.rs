@@ -1,0 +1,49 @@
+//! Events of the running kernel and of running processes: where they come from, and the small BPF programs that filter
+//! them, take what they hold, and count them, in the kernel.
+//!
+//! A [`source`] says where a probe sits: a tracepoint, an instruction of the kernel or of a user's program, a timer.
+//! A [`Program`](program::Program) says what is done at each hit: test a condition, then either count under a key or
+//! emit a record. A [`Recording`] attaches both and hands out what comes.
+//!
+//! **Invariant:** everything here hangs on descriptors. Nothing is pinned, nothing is left in tracefs: when the process
+//! ends, however it does, the kernel takes every probe away.
+
+pub mod elf;
+pub mod expr;
+pub mod perf;
+pub mod program;
+pub mod recording;
+pub mod ring;
+pub mod source;
+pub mod tracefs;
+
+pub use recording::Recording;
+
+/// Why a probe could not be set.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// something that is not there, or not as it was said
+    #[error("{0}")]
+    Wrong(String),
+    /// the kernel refused; the text says what, and what would help
+    #[error("{what}: {error}")]
+    Refused {
+        /// what was tried, and what it needs
+        what: String,
+        /// the kernel's answer
+        error: std::io::Error,
+    },
+    /// the verifier refused a program
+    #[error("the kernel's verifier refused the program: {0}")]
+    Verifier(#[from] bpf::LoadError),
+}
+
+impl Error {
+    pub(crate) fn refused(what: impl Into<String>) -> impl FnOnce(std::io::Error) -> Error {
+        let what = what.into();
+        move |error| Error::Refused { what, error }
+    }
+}
+
+/// What comes of trying.
+pub type Result<T, E = Error> = std::result::Result<T, E>;

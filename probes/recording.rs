@@ -1,0 +1,235 @@
+//! Probes that are set, and what comes from them.
+//!
+//! Events of all CPUs come out in the order of time: what was written before a moment is in the rings when they are
+//! read after it, so whatever is older than the moment reading began can be handed out.
+
+use crate::{
+    Error, Result,
+    perf::{Attr, Event, Scope, kind, online_cpus, sample, software},
+    program::{Action, Counters, HEADER, Program, Spec},
+    ring::{Record, Ring},
+    source::Source,
+};
+use bpf::{Shape, Table};
+use std::time::Duration;
+
+/// How much room, and whose hits.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// of each CPU's ring, in bytes
+    pub ring: usize,
+    /// that a table holds
+    pub keys: usize,
+    /// the process, where the kernel can tell; everybody's if none
+    pub pid: Option<i32>,
+}
+
+impl Default for Limits {
+    fn default() -> Limits {
+        Limits { ring: 4 << 20, keys: 16384, pid: None }
+    }
+}
+
+/// A hit that came out.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Hit {
+    /// of which probe
+    pub id: u64,
+    /// CLOCK_MONOTONIC in ns
+    pub time: u64,
+    /// CPU
+    pub cpu: u32,
+    /// process id
+    pub pid: u32,
+    /// thread id
+    pub tid: u32,
+    /// a bit for each value that could not be read
+    pub unreadable: u64,
+    /// the values, one behind the other
+    pub values: Vec<u8>,
+}
+
+/// Probes that are set. Dropping it takes them away.
+pub struct Recording {
+    programs: Vec<Program>,
+    /// kept open: closing them detaches
+    _events: Vec<Event>,
+    rings: Option<Rings>,
+    pending: Vec<Hit>,
+    /// events that found no room in a ring
+    lost: u64,
+}
+
+/// One ring for each CPU; the events of all probes go there.
+struct Rings {
+    table: Table,
+    rings: Vec<(u32, Event, Ring)>,
+}
+
+impl Rings {
+    fn new(bytes: usize) -> Result<Rings> {
+        let cpus = online_cpus().map_err(Error::refused("which CPUs are online"))?;
+        let most = cpus.iter().max().map_or(1, |cpu| *cpu as usize + 1);
+        let table =
+            Table::new(Shape::PerfEventArray, 4, 4, most).map_err(Error::refused("BPF needs CAP_BPF or root"))?;
+        let refused = || Error::refused("a ring of events needs CAP_PERFMON or root");
+        // a reader that is woken for each event costs more than the event
+        let attr =
+            Attr::new(kind::SOFTWARE, software::BPF_OUTPUT).period(1).sample(sample::RAW).watermark((bytes / 8) as u32);
+        let mut rings = Vec::new();
+        for cpu in cpus {
+            let event = attr.open(Scope::Cpu(cpu)).map_err(refused())?;
+            let ring = Ring::new(&event, bytes).map_err(refused())?;
+            table.set(&cpu.to_ne_bytes(), &(event.fd() as u32).to_ne_bytes()).map_err(refused())?;
+            event.enable().map_err(refused())?;
+            rings.push((cpu, event, ring));
+        }
+        Ok(Rings { table, rings })
+    }
+
+    /// Waits until something comes, or so long.
+    fn wait(&self, timeout: Duration) {
+        let mut fds: Vec<libc::pollfd> = self
+            .rings
+            .iter()
+            .map(|(_, event, _)| libc::pollfd { fd: event.fd(), events: libc::POLLIN, revents: 0 })
+            .collect();
+        let timeout = i32::try_from(timeout.as_millis()).unwrap_or(i32::MAX);
+        // SAFETY: so many structures, ours.
+        #[allow(unsafe_code)]
+        unsafe {
+            libc::poll(fds.as_mut_ptr(), fds.len() as libc::nfds_t, timeout)
+        };
+    }
+}
+
+impl Recording {
+    /// Sets probes. Each has its source and what is done there.
+    pub fn start(probes: &[(Source, Spec)], limits: Limits) -> Result<Recording> {
+        let emits = probes.iter().any(|(_, spec)| matches!(spec.action, Action::Emit(_)));
+        let rings = emits.then(|| Rings::new(limits.ring)).transpose()?;
+        let (mut programs, mut events) = (Vec::new(), Vec::new());
+        for (source, spec) in probes {
+            let program = Program::load(source.program(), spec, rings.as_ref().map(|r| &r.table), limits.keys)?;
+            events.extend(source.attach(&program.program, limits.pid)?);
+            programs.push(program);
+        }
+        Ok(Recording { programs, _events: events, rings, pending: Vec::new(), lost: 0 })
+    }
+
+    /// Waits for events, at most so long, and hands out those that nothing older can come behind any more.
+    pub fn poll(&mut self, timeout: Duration, visit: &mut dyn FnMut(Hit)) {
+        match &self.rings {
+            Some(rings) => rings.wait(timeout),
+            None => std::thread::sleep(timeout),
+        }
+        self.hand_out(monotonic(), visit);
+    }
+
+    /// Hands out all that is left.
+    pub fn finish(&mut self, visit: &mut dyn FnMut(Hit)) {
+        self.hand_out(u64::MAX, visit);
+    }
+
+    fn hand_out(&mut self, now: u64, visit: &mut dyn FnMut(Hit)) {
+        /// Between taking its time and being in the ring an event may be so old, in ns.
+        const UNDER_WAY: u64 = 1_000_000;
+        let Some(rings) = &mut self.rings else { return };
+        for (cpu, _, ring) in &mut rings.rings {
+            ring.drain(|record| match record {
+                Record::Sample(body) => self.pending.extend(hit(*cpu, body)),
+                Record::Lost(n) => self.lost += n,
+            });
+        }
+        self.pending.sort_by_key(|hit| hit.time);
+        let ready = self.pending.partition_point(|hit| hit.time < now.saturating_sub(UNDER_WAY));
+        self.pending.drain(..ready).for_each(visit);
+    }
+
+    /// What the programs counted, all together.
+    pub fn counters(&self) -> Result<Counters> {
+        let mut all = Counters::default();
+        for program in &self.programs {
+            let one = program.counters().map_err(Error::refused("counters"))?;
+            all.hits += one.hits;
+            all.passed += one.passed;
+            all.unknown += one.unknown;
+            all.lost += one.lost;
+        }
+        Ok(all)
+    }
+
+    /// Visits every key of every table with what its probe keeps: number, sum, least and most, of all CPUs together.
+    pub fn entries(&self, mut visit: impl FnMut(usize, &[u8], Entry)) -> Result<()> {
+        for (i, program) in self.programs.iter().enumerate() {
+            let Some(table) = &program.table else { continue };
+            let each = table.each(|key, cpus| {
+                let entries = cpus.chunks(crate::program::ENTRY).filter_map(Entry::parse);
+                if let Some(all) = entries.reduce(Entry::and) {
+                    visit(i, key, all);
+                }
+            });
+            each.map_err(Error::refused("reading what was counted"))?;
+        }
+        Ok(())
+    }
+}
+
+/// What is kept of a key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Entry {
+    /// hits
+    pub count: u64,
+    /// of their values
+    pub sum: i64,
+    /// of their values
+    pub least: i64,
+    /// of their values
+    pub most: i64,
+}
+
+impl Entry {
+    /// One CPU's; none if it saw no hit.
+    fn parse(bytes: &[u8]) -> Option<Entry> {
+        let word = |at: usize| Some(u64::from_ne_bytes(*bytes.get(at * 8..)?.first_chunk()?));
+        let entry = Entry { count: word(0)?, sum: word(1)? as i64, least: word(2)? as i64, most: word(3)? as i64 };
+        (entry.count > 0).then_some(entry)
+    }
+
+    /// Both together.
+    pub fn and(self, other: Entry) -> Entry {
+        Entry {
+            count: self.count.wrapping_add(other.count),
+            sum: self.sum.wrapping_add(other.sum),
+            least: self.least.min(other.least),
+            most: self.most.max(other.most),
+        }
+    }
+}
+
+/// A sample of a ring: a length, then what the program emitted.
+fn hit(cpu: u32, body: &[u8]) -> Option<Hit> {
+    let (len, record) = body.split_first_chunk()?;
+    let record = record.get(..u32::from_ne_bytes(*len) as usize)?;
+    let word = |at: usize| Some(u64::from_ne_bytes(*record.get(at * 8..)?.first_chunk()?));
+    let who = word(2)?;
+    Some(Hit {
+        id: word(0)?,
+        time: word(1)?,
+        cpu,
+        pid: (who >> 32) as u32,
+        tid: who as u32,
+        unreadable: word(3)?,
+        values: record.get(HEADER..)?.to_vec(),
+    })
+}
+
+fn monotonic() -> u64 {
+    let mut now = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: the structure is written, and only during the call.
+    #[allow(unsafe_code)]
+    unsafe {
+        libc::clock_gettime(libc::CLOCK_MONOTONIC, &raw mut now)
+    };
+    (now.tv_sec as u64).saturating_mul(1_000_000_000).saturating_add(now.tv_nsec as u64)
+}

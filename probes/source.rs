@@ -1,0 +1,213 @@
+//! Where a probe sits, and how a program is put there.
+
+use crate::{
+    Error, Result,
+    elf::Site,
+    perf::{self, Attr, Event, Scope, kind, software},
+    tracefs::Tracepoint,
+};
+use bpf::prog::Kind;
+use std::{ffi::CString, io, os::unix::ffi::OsStrExt, path::PathBuf};
+
+/// Where a probe sits.
+#[derive(Clone, Debug)]
+pub enum Source {
+    /// a tracepoint of the kernel
+    Tracepoint(Tracepoint),
+    /// an instruction of the kernel
+    Kernel {
+        /// the function
+        function: String,
+        /// bytes behind its first instruction
+        offset: u64,
+        /// when it returns
+        on_return: bool,
+    },
+    /// an instruction of a program or library
+    User {
+        /// the file
+        file: PathBuf,
+        /// where in it
+        site: Site,
+        /// when the function returns
+        on_return: bool,
+    },
+    /// a software event, one hit for so many of them
+    Software {
+        /// its number, of [`software`]
+        event: u64,
+        /// how many make a hit
+        period: u64,
+    },
+    /// a timer on each CPU, so many times a second
+    Clock {
+        /// times a second
+        hertz: u64,
+    },
+}
+
+impl Source {
+    /// What kind of program goes there.
+    pub fn program(&self) -> Kind {
+        match self {
+            Source::Tracepoint(_) => Kind::Tracepoint,
+            Source::Kernel { .. } | Source::User { .. } => Kind::Kprobe,
+            Source::Software { .. } | Source::Clock { .. } => Kind::PerfEvent,
+        }
+    }
+
+    /// What a program there returns. At a tracepoint zero would hide the event from everybody else on this machine.
+    pub fn result(&self) -> i32 {
+        i32::from(matches!(self, Source::Tracepoint(_)))
+    }
+
+    /// As users write it.
+    pub fn name(&self) -> String {
+        match self {
+            Source::Tracepoint(point) => format!("t:{}:{}", point.group, point.name),
+            Source::Kernel { function, offset, on_return } => {
+                let offset = if *offset == 0 { String::new() } else { format!("+{offset:#x}") };
+                format!("{}:{function}{offset}", if *on_return { "kr" } else { "k" })
+            }
+            Source::User { file, site, on_return } => {
+                let file = file.file_name().unwrap_or(file.as_os_str()).to_string_lossy();
+                format!("{}:{file}:{}", if *on_return { "ur" } else { "u" }, site.name)
+            }
+            Source::Software { event, .. } => {
+                let name = software::NAMES.iter().find(|(_, number)| number == event).map_or("event", |(name, _)| name);
+                format!("sw:{name}")
+            }
+            Source::Clock { hertz } => format!("cpu:{hertz}hz"),
+        }
+    }
+
+    /// Whether a probe there can be bound to one process by the kernel; else the program's condition must do it.
+    pub fn binds(&self) -> bool {
+        matches!(self, Source::User { .. })
+    }
+
+    /// Puts the program there. It runs until the events are dropped.
+    pub fn attach(&self, program: &bpf::Program, pid: Option<i32>) -> Result<Vec<Event>> {
+        let events = self.open(pid)?;
+        for event in &events {
+            event.set_program(program).map_err(Error::refused(format!("{}: attaching a BPF program", self.name())))?;
+            event.enable().map_err(Error::refused(self.name()))?;
+        }
+        Ok(events)
+    }
+
+    fn open(&self, pid: Option<i32>) -> Result<Vec<Event>> {
+        let refused = |error| self.refused(error);
+        match self {
+            Source::Tracepoint(point) => {
+                // one event is enough: the program runs on every CPU, and for everybody
+                let event = Attr::new(kind::TRACEPOINT, point.id).period(1).open(Scope::Cpu(0)).map_err(refused)?;
+                Ok(vec![event])
+            }
+            Source::Kernel { function, offset, on_return } => {
+                let name =
+                    CString::new(function.as_str()).map_err(|_| Error::Wrong(format!("no function {function:?}")))?;
+                let (device, config) = probe("kprobe", *on_return).map_err(refused)?;
+                let attr = Attr::new(device, config).place(name.as_ptr().addr() as u64, *offset);
+                Ok(vec![attr.open(Scope::Cpu(0)).map_err(refused)?])
+            }
+            Source::User { file, site, on_return } => {
+                let path = CString::new(file.as_os_str().as_bytes())
+                    .map_err(|_| Error::Wrong(format!("no file {}", file.display())))?;
+                let (device, mut config) = probe("uprobe", *on_return).map_err(refused)?;
+                if let Some(semaphore) = site.semaphore {
+                    config |= semaphore << perf::format_bit("uprobe", "ref_ctr_offset").map_err(refused)?;
+                }
+                let attr = Attr::new(device, config).place(path.as_ptr().addr() as u64, site.offset);
+                Ok(vec![attr.open(pid.map_or(Scope::Cpu(0), Scope::Task)).map_err(refused)?])
+            }
+            Source::Software { event, period } => {
+                on_each_cpu(&Attr::new(kind::SOFTWARE, *event).period(*period)).map_err(refused)
+            }
+            Source::Clock { hertz } => {
+                on_each_cpu(&Attr::new(kind::SOFTWARE, software::CPU_CLOCK).frequency(*hertz)).map_err(refused)
+            }
+        }
+    }
+
+    /// What a refusal most likely means here.
+    fn refused(&self, error: io::Error) -> Error {
+        let name = self.name();
+        let what = match (error.raw_os_error(), self) {
+            (Some(libc::EPERM | libc::EACCES), _) => {
+                let paranoid = std::fs::read_to_string("/proc/sys/kernel/perf_event_paranoid").unwrap_or_default();
+                let lockdown = std::fs::read_to_string("/sys/kernel/security/lockdown").unwrap_or_default();
+                let lockdown =
+                    if lockdown.contains("[confidentiality]") { ", kernel lockdown is `confidentiality`" } else { "" };
+                format!("{name}: not permitted: needs root (perf_event_paranoid is {}{lockdown})", paranoid.trim())
+            }
+            (Some(libc::ENOENT), Source::Kernel { .. }) if perf::device_type("kprobe").is_err() => {
+                format!("{name}: this kernel is built without kprobes; tracepoints (t:) and uprobes (u:) may be there")
+            }
+            (Some(libc::ENOENT), Source::Kernel { function, .. }) => {
+                format!("{name}: the kernel has no function `{function}` to probe")
+            }
+            (Some(libc::EILSEQ), _) => format!("{name}: no instruction begins there"),
+            (Some(libc::EINVAL), Source::Kernel { .. }) => {
+                format!("{name}: the kernel does not let this function be probed")
+            }
+            (Some(libc::ESRCH), _) => format!("{name}: there is no such process"),
+            (Some(libc::EMFILE), _) => format!("{name}: too many open files (ulimit -n)"),
+            _ => name,
+        };
+        Error::Refused { what, error }
+    }
+}
+
+fn on_each_cpu(attr: &Attr) -> io::Result<Vec<Event>> {
+    perf::online_cpus()?.into_iter().map(|cpu| attr.open(Scope::Cpu(cpu))).collect()
+}
+
+/// The type and config of a dynamic probe.
+fn probe(device: &str, on_return: bool) -> io::Result<(u32, u64)> {
+    let config = if on_return { 1 << perf::format_bit(device, "retprobe")? } else { 0 };
+    Ok((perf::device_type(device)?, config))
+}
+
+/// Where registers lie in what a program at an instruction is given (`struct pt_regs`), by name.
+pub fn register(name: &str) -> Option<u16> {
+    #[cfg(target_arch = "x86_64")]
+    {
+        const NAMES: [&str; 21] = [
+            "r15", "r14", "r13", "r12", "rbp", "rbx", "r11", "r10", "r9", "r8", "rax", "rcx", "rdx", "rsi", "rdi",
+            "orig_rax", "rip", "cs", "eflags", "rsp", "ss",
+        ];
+        NAMES.iter().position(|n| *n == name).map(|i| i as u16 * 8)
+    }
+    #[cfg(target_arch = "aarch64")]
+    {
+        let number = name.strip_prefix('x').and_then(|n| n.parse::<u16>().ok()).filter(|n| *n < 31);
+        number
+            .or(match name {
+                "lr" => Some(30),
+                "sp" => Some(31),
+                "pc" => Some(32),
+                _ => None,
+            })
+            .map(|i| i * 8)
+    }
+    #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
+    {
+        let _ = name;
+        None
+    }
+}
+
+/// Where a function's arguments are when it is entered, the first six of them.
+pub fn argument(index: usize) -> Option<u16> {
+    #[cfg(target_arch = "aarch64")]
+    const NAMES: &[&str] = &["x0", "x1", "x2", "x3", "x4", "x5"];
+    #[cfg(not(target_arch = "aarch64"))]
+    const NAMES: &[&str] = &["rdi", "rsi", "rdx", "rcx", "r8", "r9"];
+    register(NAMES.get(index)?)
+}
+
+/// Where a function's value is when it returns.
+pub fn return_value() -> Option<u16> {
+    register(if cfg!(target_arch = "aarch64") { "x0" } else { "rax" })
+}

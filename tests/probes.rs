@@ -1,0 +1,126 @@
+//! Probes, held against what the probed program says of itself. The program is this test itself, run again as a workload
+//! that calls a function a known number of times.
+//!
+//! What this machine does not let us do is said and skipped.
+
+#![allow(clippy::unwrap_used, clippy::print_stderr)]
+
+use serde_json::Value;
+use std::{env, hint::black_box, process::Command};
+
+const CALLS: u64 = 20_000;
+
+/// What is probed: called with 0 to 1023, over and over.
+#[inline(never)]
+fn kmdb_workload_step(n: u64) -> u64 {
+    black_box(n).wrapping_mul(3)
+}
+
+/// Not a test, but what the tests run under probes.
+#[test]
+#[ignore = "the workload of the other tests"]
+fn workload() {
+    for i in 0..CALLS {
+        black_box(kmdb_workload_step(black_box(i % 1024)));
+    }
+}
+
+/// The rows that a probe of the workload gives; `None` if this machine has no probes of that kind for us.
+fn probe(options: &str, behind: &str) -> Option<Vec<Value>> {
+    let me = env::current_exe().unwrap();
+    let command = format!("{} --exact workload --ignored --quiet --test-threads=1 > /dev/null", me.display());
+    let line = format!("::probe u:{}:*kmdb_workload_step* {options} -C '{command}' {behind}", me.display());
+    let output = Command::new(env!("CARGO_BIN_EXE_kmdb")).args(["-k", "-o", "json", "-e", &line]).output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    if ["not permitted", "needs root", "cannot be opened", "CAP_"].iter().any(|why| said.contains(why)) {
+        eprintln!("skipped: {}", said.trim());
+        return None;
+    }
+    assert_eq!(output.status.code(), Some(0), "{line}: {said}");
+    let text = String::from_utf8(output.stdout).unwrap();
+    Some(text.lines().map(|line| serde_json::from_str(line).unwrap()).collect())
+}
+
+#[test]
+fn every_call_is_counted() {
+    let Some(rows) = probe("", "| ::count") else { return };
+    assert_eq!(rows.len(), 1, "{rows:?}");
+    assert_eq!(rows[0]["count"], CALLS);
+}
+
+#[test]
+fn conditions_are_tested_in_the_kernel() {
+    let Some(rows) = probe("", "| ::where 'arg0 >= 512 && comm == \"workload\"' | ::count") else { return };
+    // the thread of a test is called like the test
+    assert_eq!(rows[0]["count"], (0..CALLS).filter(|i| i % 1024 >= 512).count());
+}
+
+#[test]
+fn a_histogram_has_every_value() {
+    let Some(rows) = probe("", "| ::quantize arg0") else { return };
+    let count = |row: &Value| row["count"].as_u64().unwrap();
+    assert_eq!(rows.iter().map(count).sum::<u64>(), CALLS);
+    for row in &rows {
+        let least = row["value"].as_u64().unwrap();
+        let most = if least == 0 { 0 } else { 2 * least - 1 };
+        let expected = (0..CALLS).filter(|i| (least..=most).contains(&(i % 1024))).count();
+        assert_eq!(count(row), expected as u64, "from {least} on");
+    }
+}
+
+#[test]
+fn sums_are_exact() {
+    let Some(rows) = probe("", "| ::sum arg0") else { return };
+    assert_eq!(rows[0]["sum"], (0..CALLS).map(|i| i % 1024).sum::<u64>());
+    assert_eq!((&rows[0]["min"], &rows[0]["max"]), (&Value::from(0), &Value::from(1023)));
+}
+
+#[test]
+fn events_come_out_in_order_with_their_values() {
+    let Some(rows) = probe("-c 1000", "| ::print arg0") else { return };
+    assert_eq!(rows.len(), 1000);
+    let values: Vec<u64> = rows.iter().map(|row| row["arg0"].as_i64().unwrap() as u64).collect();
+    assert_eq!(values, (0..1000).collect::<Vec<_>>());
+}
+
+#[test]
+fn groups_are_counted_and_sorted_behind() {
+    let Some(rows) = probe("", "| ::where arg0 < 3 | ::group arg0 | ::count | ::sort arg0") else { return };
+    let groups: Vec<(u64, u64)> =
+        rows.iter().map(|row| (row["arg0"].as_u64().unwrap(), row["count"].as_u64().unwrap())).collect();
+    let expected = |n| (0..CALLS).filter(|i| i % 1024 == n).count() as u64;
+    assert_eq!(groups, [(0, expected(0)), (1, expected(1)), (2, expected(2))]);
+}
+
+#[test]
+fn what_is_not_there_is_said() {
+    let said = |line: &str| {
+        let output = Command::new(env!("CARGO_BIN_EXE_kmdb")).args(["-k", "-e", line]).output().unwrap();
+        (output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned())
+    };
+    let (status, text) = said("::probe u:libc:no_such_function");
+    if text.contains("cannot be opened") || text.contains("needs root") {
+        eprintln!("skipped: {}", text.trim());
+        return;
+    }
+    assert_eq!(status, Some(2));
+    assert!(text.contains("no function `no_such_function`"), "{text}");
+    for (line, expected) in [
+        ("::probe t:sched:no_such", "no tracepoint sched:no_such"),
+        ("::probe nothing", "names no probe"),
+        ("::probe u:no_such_program:f", "no program or library `no_such_program`"),
+        ("::probe t:sched:sched_switch | ::print no_such_field", "there is no `no_such_field` here"),
+    ] {
+        let (status, text) = said(line);
+        assert_eq!(status, Some(2), "{line}");
+        assert!(text.contains(expected), "{line}: {text}");
+    }
+}
+
+#[test]
+fn a_dump_has_no_probes() {
+    let dump = concat!(env!("CARGO_MANIFEST_DIR"), "/corpus/k612-uaf/vmcore.zst");
+    let output = Command::new(env!("CARGO_BIN_EXE_kmdb")).args([dump, "-e", "::probe t:sched:sched_switch"]).output().unwrap();
+    assert_eq!(output.status.code(), Some(2));
+    assert!(String::from_utf8_lossy(&output.stderr).contains("this is a dump"));
+}
