@@ -208,7 +208,10 @@ impl Irqs {
             if (*count == 0 && !self.all) || only.is_some_and(|only| only != u64::from(*cpu)) {
                 continue;
             }
-            let actions = actions.as_ref().map(String::clone).map_err(|e| Error::Unavailable(e.kind()));
+            let actions = match &actions {
+                Ok(text) => Ok(text.clone()),
+                Err(e) => Err(Error::Unavailable(e.kind())),
+            };
             out.row(CountRow { addr, cpu: *cpu, irq: irq.to_owned(), count: *count, actions })?;
         }
         Ok(())

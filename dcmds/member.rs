@@ -14,7 +14,8 @@ pub fn plus(offset: i64) -> String {
 
 /// Members that were asked for: in a pipe of a million addresses they are few.
 #[derive(Default)]
-struct Known(Mutex<HashMap<(TypeId, u64), Option<Arc<str>>>>);
+struct Known(Mutex<Members>);
+type Members = HashMap<(TypeId, u64), Option<Arc<str>>>;
 
 /// More of them than that are forgotten.
 const MAX: usize = 1 << 16;

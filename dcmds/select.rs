@@ -43,7 +43,8 @@ pub(crate) fn heading(text: &str) -> (String, &str) {
 }
 
 /// Schemas that were made at run time. They live as long as the program, so each is made once, and not without end.
-static MADE: LazyLock<Mutex<HashMap<Vec<(String, Shown)>, &'static Schema>>> = LazyLock::new(Mutex::default);
+static MADE: LazyLock<Mutex<Made>> = LazyLock::new(Mutex::default);
+type Made = HashMap<Vec<(String, Shown)>, &'static Schema>;
 const MOST_SCHEMAS: usize = 10_000;
 const MOST_COLUMNS: usize = 64;
 

@@ -392,10 +392,14 @@ impl Emit {
             Int::Unary(op, of) => {
                 self.int(of)?;
                 match op {
-                    Unary::Neg => self.asm.alu(Op::Neg, Reg::R0, 0),
-                    Unary::BitNot => self.asm.alu(Op::Xor, Reg::R0, -1),
-                    Unary::Not => return Ok(self.compare(Cond::Eq, Reg::R0, 0.into())),
-                };
+                    Unary::Neg => {
+                        self.asm.alu(Op::Neg, Reg::R0, 0);
+                    }
+                    Unary::BitNot => {
+                        self.asm.alu(Op::Xor, Reg::R0, -1);
+                    }
+                    Unary::Not => self.compare(Cond::Eq, Reg::R0, 0.into()),
+                }
             }
             Int::Binary(op, left, right) => self.binary(*op, left, right)?,
             Int::Bucket(of) => {

@@ -59,7 +59,7 @@ impl Field {
         self.shape == Shape::Number && self.ctype.contains("char") && self.ctype.contains('*')
     }
 
-    /// From a line of a format file: `field:type name[N];	offset:8;	size:4;	signed:1;`
+    /// From a line of a format file: `field:type name[N]; offset:8; size:4; signed:1;`
     fn parse(line: &str) -> Option<Field> {
         let mut parts = line.trim().strip_prefix("field:")?.split(';').map(str::trim);
         let declaration = parts.next()?;

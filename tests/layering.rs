@@ -12,12 +12,13 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("src/derive", &[]),
     ("src/engine", &["targets", "debuginfo", "derive"]),
     ("walkers", &["engine"]),
-    ("dcmds", &["engine", "walkers"]),
+    ("probes", &["bpf"]),
+    ("dcmds", &["engine", "walkers", "probes"]),
     ("fuzz", &["targets", "debuginfo", "engine", "walkers"]),
     (".", &["targets", "debuginfo", "engine", "walkers", "dcmds"]),
 ];
 
-const OURS: &[&str] = &["bpf", "targets", "debuginfo", "derive", "engine", "walkers", "dcmds"];
+const OURS: &[&str] = &["bpf", "targets", "debuginfo", "derive", "engine", "walkers", "probes", "dcmds"];
 
 fn dependencies(manifest: &str) -> Vec<String> {
     let mut inside = false;
@@ -51,7 +52,7 @@ fn only_the_renderers_print() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let mut offenders = Vec::new();
     let mut seen = 0;
-    for room in ["targets", "src", "walkers", "dcmds"] {
+    for room in ["targets", "src", "walkers", "probes", "dcmds"] {
         visit(&root.join(room), &mut |path, text| {
             seen += 1;
             let inside = path.components().any(|c| c.as_os_str() == "render" || c.as_os_str() == "examples");
@@ -69,7 +70,7 @@ fn only_the_renderers_print() {
 #[test]
 fn no_stubs() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    for room in ["targets", "src", "walkers", "dcmds"] {
+    for room in ["targets", "src", "walkers", "probes", "dcmds"] {
         visit(&root.join(room), &mut |path, text| {
             for word in ["TO".to_owned() + "DO", "FIX".to_owned() + "ME", "unimpl".to_owned() + "emented!"] {
                 assert!(!text.contains(&word), "{}: {word}", path.display());

@@ -32,7 +32,10 @@ fn probe(options: &str, behind: &str) -> Option<Vec<Value>> {
     let line = format!("::probe u:{}:*kmdb_workload_step* {options} -C '{command}' {behind}", me.display());
     let output = Command::new(env!("CARGO_BIN_EXE_kmdb")).args(["-k", "-o", "json", "-e", &line]).output().unwrap();
     let said = String::from_utf8_lossy(&output.stderr);
-    if ["not permitted", "needs root", "cannot be opened", "CAP_"].iter().any(|why| said.contains(why)) {
+    if ["not permitted", "needs root", "cannot be opened", "CAP_", "it is stripped"]
+        .iter()
+        .any(|why| said.contains(why))
+    {
         eprintln!("skipped: {}", said.trim());
         return None;
     }
@@ -120,7 +123,8 @@ fn what_is_not_there_is_said() {
 #[test]
 fn a_dump_has_no_probes() {
     let dump = concat!(env!("CARGO_MANIFEST_DIR"), "/corpus/k612-uaf/vmcore.zst");
-    let output = Command::new(env!("CARGO_BIN_EXE_kmdb")).args([dump, "-e", "::probe t:sched:sched_switch"]).output().unwrap();
+    let output =
+        Command::new(env!("CARGO_BIN_EXE_kmdb")).args([dump, "-e", "::probe t:sched:sched_switch"]).output().unwrap();
     assert_eq!(output.status.code(), Some(2));
     assert!(String::from_utf8_lossy(&output.stderr).contains("this is a dump"));
 }

@@ -1,7 +1,7 @@
 //! Kernels that were brought down, and what kmdb says of them: dumps of the lab (`corpus/lab/crashes.py`), which need
 //! `KMDB_LAB`. What was done to a guest is in the dump's name; kmdb is told nothing but the dump.
 
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::unwrap_used, clippy::print_stderr)]
 
 use serde_json::Value;
 use std::{

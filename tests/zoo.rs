@@ -4,7 +4,7 @@
 //! The zoo's dumps are those of the corpus and, with `KMDB_LAB` set to a folder that `corpus/lab/make.sh` has filled, all
 //! of the lab's `zoo-*`; clean are the lab's `*-dbg` and `*-plain`.
 
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::unwrap_used, clippy::print_stdout)]
 
 use serde_json::Value;
 use std::{

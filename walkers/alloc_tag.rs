@@ -109,7 +109,7 @@ fn sections(session: &Session) -> Result<Vec<Range<u64>>> {
         }
     }
     let (start, end) = (session.symbol("__start_alloc_tags")?, session.symbol("__stop_alloc_tags")?);
-    Ok(vec![start..end])
+    Ok(std::iter::once(start..end).collect())
 }
 
 fn read(session: &Session, at: u64) -> Result<(Tag, u64, u64)> {

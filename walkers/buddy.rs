@@ -214,7 +214,7 @@ pub fn is_counted(session: &Session, migratetype: u32) -> bool {
 }
 
 /// The populated zones, or the one at an address.
-pub fn chosen<'a>(memory: &'a Memory, at: Option<Object>) -> Result<Vec<&'a Zone>> {
+pub fn chosen(memory: &Memory, at: Option<Object>) -> Result<Vec<&Zone>> {
     match at {
         None => Ok(memory.zones.iter().filter(|zone| zone.is_populated()).collect()),
         Some(at) => match (memory.zone(at.addr), memory.node(at.addr)) {

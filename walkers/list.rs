@@ -189,6 +189,11 @@ fn line(memory: &dyn Memory, kind: Hlist, head: u64, first: u64, visit: Visit<'_
     let mut seen: Option<HashSet<u64>> = None;
     let (mut prev, mut at, mut count) = (head, first, 0u64);
     while !ends(at) && memory.plausible(at) {
+        // a ring whose pointers back are all right comes by its head again: a list_head that is taken for an hlist
+        if at == head {
+            memory.note(at, "list that runs into itself");
+            break;
+        }
         let Some((next, back)) = memory.entry(at)? else { break };
         if back != prev && seen.is_none() {
             memory.note(at, "list entry whose pprev does not point back");
@@ -311,6 +316,19 @@ mod tests {
         })
         .unwrap();
         out
+    }
+
+    #[test]
+    fn a_ring_is_no_hlist_and_ends_all_the_same() {
+        for n in [0, 1, 5] {
+            let (ring, mut met) = (sound(n), 0);
+            line(&ring, Hlist::Plain, HEAD, at(1 % (n + 1)), &mut |_| {
+                met += 1;
+                Ok(())
+            })
+            .unwrap();
+            assert_eq!((met, ring.notes.into_inner().len()), (n, 1));
+        }
     }
 
     #[test]

@@ -252,7 +252,7 @@ impl<'a> Compiler<'a> {
             CKind::Binary(op, a, b) => {
                 let ((a, a_signed), (b, b_signed)) = (self.int(a)?, self.int(b)?);
                 // a constant takes the other side's kind, so that `ret == -1` means what it says
-                let signed = (a_signed && b_signed) || (a_signed && is_constant(&b)) || (b_signed && is_constant(&a));
+                let signed = (a_signed && (b_signed || is_constant(&b))) || (b_signed && is_constant(&a));
                 let (op, result) = match op {
                     CBinary::Add => (Binary::Add, signed),
                     CBinary::Sub => (Binary::Sub, signed),

@@ -24,10 +24,7 @@ pub struct Users {
 impl Users {
     /// Remembers what a process has mapped.
     pub fn meet(&mut self, pid: u32) {
-        if !self.processes.contains_key(&pid) {
-            let mapped = elf::mapped(pid as i32).unwrap_or_default();
-            self.processes.insert(pid, mapped);
-        }
+        self.processes.entry(pid).or_insert_with(|| elf::mapped(pid as i32).unwrap_or_default());
     }
 
     /// The name of an address in a process: ``libc.so.6`malloc+0x1c``; the address itself if nothing is known.

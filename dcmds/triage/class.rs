@@ -366,7 +366,7 @@ impl<'a> Case<'a> {
     /// khungtaskd panicked: its loop is the function `watchdog`, into which the check was inlined.
     fn hung_panic(&self) -> Result<Option<Verdict>> {
         let by = self.crash.task.and_then(|task| self.cx.view::<Task>(task).ok());
-        if self.crash.interrupted.is_some() || !by.is_some_and(|task| task.comm == "khungtaskd") {
+        if self.crash.interrupted.is_some() || by.is_none_or(|task| task.comm != "khungtaskd") {
             return Ok(None);
         }
         let found = hung(self.cx, 0)?.map(|found| found.because("khungtaskd, which looks for hung tasks, panicked"));

@@ -135,6 +135,7 @@ pub fn poison(value: u64) -> Option<(&'static str, &'static str)> {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used)]
     use super::*;
 
     fn regs() -> Vec<(String, u64)> {

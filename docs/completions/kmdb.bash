@@ -23,7 +23,7 @@ _kmdb() {
 
     case "${cmd}" in
         kmdb)
-            opts="-k -e -f -o -d -S -h -V --kernel --live-source --execute --file --output --debug-dir --force --no-debuginfo --load-address --qmp --stop --which-kernel --ignore-vmcoreinfo --norc --no-rc --echo --no-pager --generate --help --version"
+            opts="-k -e -f -o -d -S -h -V --kernel --live-source --execute --file --output --debug-dir --force --no-debuginfo --load-address --qmp --stop --which-kernel --ignore-vmcoreinfo --triage --quick --triage-html --norc --no-rc --echo --no-pager --generate --help --version"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 1 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -74,6 +74,10 @@ _kmdb() {
                     return 0
                     ;;
                 --which-kernel)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --triage-html)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;

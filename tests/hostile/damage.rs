@@ -139,7 +139,7 @@ pub fn variant(whole: &Dump, places: &Places, tables: &Range<usize>, seed: u64) 
             let parts = chance.of(&[2000, 500, 100, 20, 5]);
             let lost: Vec<usize> =
                 (0..pages.len() / parts + 1).map(|_| pages.swap_remove(chance.below(pages.len()))).collect();
-            lose(&mut dump, lost, &mut chance, seed % 2 == 0, &mut only_missing)
+            lose(&mut dump, lost, &mut chance, seed.is_multiple_of(2), &mut only_missing)
         }
         2 => pointers(&mut dump, &spared, &mut chance),
         _ => structures(&mut dump, places, &mut chance),

@@ -10,7 +10,7 @@
 //! minutes; a quarter of the questions to each); `SEED=77 VARIANTS=1` repeats one, `KEEP=DIR` keeps the dumps of those
 //! that failed, `KMDB=target/release/kmdb` asks another build.
 
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::unwrap_used, clippy::print_stdout)]
 
 mod battery;
 mod damage;

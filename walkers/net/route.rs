@@ -159,6 +159,8 @@ const MAX_BITS: u8 = 24;
 const MAX_HOPS: u64 = 256;
 /// `FIB_TABLE_HASHSZ`, `FIB6_TABLE_HASHSZ`: 256 with CONFIG_IP_MULTIPLE_TABLES, else 2 and 1.
 const TABLES: u64 = 256;
+/// More tables than anybody has rules for.
+const MOST_TABLES: usize = 1 << 16;
 /// A node for every bit of an address, twice over: with source routing there are trees in the tree.
 const MAX_DEPTH: u32 = 260;
 
@@ -175,23 +177,15 @@ pub fn each_of(session: &Session, net: u64, visit: VisitRoute<'_>) -> Result<()>
     // only kernels with many tables know the main one beside them
     let count = many("ipv4.fib_main");
     let count = if count == 1 { 2 } else { count };
-    let mut tables = Vec::new();
-    container::hlist_table(session, heads(table4)?, count, session.offset("fib_table", "tb_hlist")?, &mut |at| {
-        tables.push(at);
-        Ok(())
-    })?;
+    let tables = all_tables(session, heads(table4)?, count, session.offset("fib_table", "tb_hlist")?)?;
     for at in tables {
         trie(session, net, at, visit)?;
     }
     if !session.has_member("net", table6) || heads(table6)? == 0 {
         return Ok(());
     }
-    let mut tables = Vec::new();
     let count = many("ipv6.fib6_local_tbl");
-    container::hlist_table(session, heads(table6)?, count, session.offset("fib6_table", "tb6_hlist")?, &mut |at| {
-        tables.push(at);
-        Ok(())
-    })?;
+    let tables = all_tables(session, heads(table6)?, count, session.offset("fib6_table", "tb6_hlist")?)?;
     let null = session.place("net", "ipv6.fib6_null_entry").map(|f| session.u64(net.wrapping_add(f.bit_offset / 8)));
     let null = null.transpose()?.unwrap_or(0);
     for at in tables {
@@ -201,6 +195,23 @@ pub fn each_of(session: &Session, net: u64, visit: VisitRoute<'_>) -> Result<()>
         tree.node(root, None, 0, visit)?;
     }
     Ok(())
+}
+
+/// The tables that hang on `count` heads.
+fn all_tables(session: &Session, heads: u64, count: u64, link: u64) -> Result<Vec<u64>> {
+    let mut tables = Vec::new();
+    let all = container::hlist_table(session, heads, count, link, &mut |at| {
+        if tables.len() >= MOST_TABLES {
+            session.notes.add(heads, "tables of routes without end");
+            return Err(Error::Stop);
+        }
+        tables.push(at);
+        Ok(())
+    });
+    match all {
+        Ok(()) | Err(Error::Stop) => Ok(tables),
+        Err(e) => Err(e),
+    }
 }
 
 /// Shows every route of every namespace to `visit`.
@@ -419,7 +430,19 @@ pub static WALKERS: &[WalkerEntry] = &[
 fn routes(cx: &Cx<'_>, at: Option<Object>, visit: Visit<'_>, v4: bool) -> Result<()> {
     let mut wanted = |route: Route| if route.to.is_ipv4() == v4 { visit(route.addr) } else { Ok(()) };
     match at {
-        Some(net) => each_of(cx, net.addr, &mut wanted),
+        Some(net) => {
+            let mut known = false;
+            namespaces(cx, &mut |at| {
+                known |= at == net.addr;
+                Ok(())
+            })?;
+            if !known {
+                return Err(
+                    Error::Usage(format!("{:x} is no network namespace", net.addr)).hint("`::walk net` lists them")
+                );
+            }
+            each_of(cx, net.addr, &mut wanted)
+        }
         None => each(cx, &mut wanted),
     }
 }

@@ -58,7 +58,7 @@ impl<'a> Marks<'a> {
     }
 
     /// All that can be reached from some roots.
-    pub fn from_roots(&self, roots: &[&Root]) -> Result<()> {
+    pub fn mark_from_roots(&self, roots: &[&Root]) -> Result<()> {
         let each = |root: &&Root| {
             let mut found = Vec::new();
             self.scanner.root(root, &mut |node, at| self.reach(node, at, &mut found))?;
@@ -69,13 +69,13 @@ impl<'a> Marks<'a> {
     }
 
     /// All that can be reached from `struct page`s.
-    pub fn from_page_structs(&self) -> Result<()> {
+    pub fn mark_from_page_structs(&self) -> Result<()> {
         let found = self.scanner.page_structs(|node, at, found| self.reach(node, at, found))?;
         self.go_on(found)
     }
 
     /// All that can be reached from these objects, each of which is known to be in use, by what is named beside it.
-    pub fn from_objects(&self, objects: impl Iterator<Item = (u32, u64)>) -> Result<()> {
+    pub fn mark_from_objects(&self, objects: impl Iterator<Item = (u32, u64)>) -> Result<()> {
         let mut found = Vec::new();
         objects.for_each(|(node, from)| self.reach(node, from, &mut found));
         self.go_on(found)

@@ -159,15 +159,15 @@ fn mark(
     unknown: Vec<u32>,
 ) -> Result<()> {
     let of = |kinds: &[RootKind]| roots.iter().filter(|root| kinds.contains(&root.kind)).collect::<Vec<_>>();
-    marks.from_roots(&of(&[RootKind::Data, RootKind::Percpu, RootKind::Module]))?;
-    marks.from_roots(&of(&[RootKind::Stack]))?;
-    marks.from_objects(registers(session, nodes))?;
-    marks.from_roots(&of(&[RootKind::Reserved, RootKind::Mapped]))?;
-    marks.from_page_structs()?;
+    marks.mark_from_roots(&of(&[RootKind::Data, RootKind::Percpu, RootKind::Module]))?;
+    marks.mark_from_roots(&of(&[RootKind::Stack]))?;
+    marks.mark_from_objects(registers(session, nodes))?;
+    marks.mark_from_roots(&of(&[RootKind::Reserved, RootKind::Mapped]))?;
+    marks.mark_from_page_structs()?;
     let kernel = nodes.blocks().iter().filter(|block| matches!(block.kind, Kind::Kernel | Kind::Pages(false)));
     let kernel = kernel.flat_map(|block| block.first..block.end());
-    marks.from_objects(kernel.chain(unknown).map(|node| (node, BY_ITSELF)))?;
-    marks.from_objects(book.left(marks).into_iter())
+    marks.mark_from_objects(kernel.chain(unknown).map(|node| (node, BY_ITSELF)))?;
+    marks.mark_from_objects(book.left(marks).into_iter())
 }
 
 /// The objects that registers point into, each with where it was found.

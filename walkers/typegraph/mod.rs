@@ -61,7 +61,7 @@ impl What {
             What::Many(shape) => (1 << 30, shape),
             What::Table(shape) => (2 << 30, shape),
         };
-        kind | (shape & MASK) + 1
+        kind | ((shape & MASK) + 1)
     }
 
     fn of_code(code: u32) -> Option<What> {

@@ -223,7 +223,7 @@ impl Nodes {
     /// The sizes that a structure may have whose objects are of this cache. Merged caches and those of kmalloc() round up;
     /// others are made for one structure.
     pub fn sizes(&self, cache: usize) -> RangeInclusive<u64> {
-        let Some(cache) = self.slabs.caches.get(cache) else { return 1..=0 };
+        let Some(cache) = self.slabs.caches.get(cache) else { return RangeInclusive::new(1, 0) };
         let room = u64::from(cache.object_size);
         let least = match () {
             () if is_general(cache) => {
