@@ -77,7 +77,7 @@ fn is_sysctl_directory(session: &Session, leak: &Leak) -> Result<bool> {
     Ok(root && header.parent != 0)
 }
 
-/// Up to Linux 6.4 (9edbfe92a0a1) a tree of tables could be registered at once: then the header is one of its own, with
+/// In older kernels (to about Linux 6.4) a tree of tables could be registered at once: then the header is one of its own, with
 /// pointers to those of the tables behind it, and the kernel's own is forgotten (`sysctl_init_bases`). One of a module
 /// would be a leak: its table is not in the kernel's image.
 fn is_sysctl_base(session: &Session, leak: &Leak) -> Result<bool> {
