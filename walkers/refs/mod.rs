@@ -1,7 +1,7 @@
 //! References: what of the kernel's memory can be reached, from where, and what cannot.
 //!
 //! Every object in use (in a slab, of KFENCE, whole pages, an area of vmalloc memory) is [numbered](nodes), and all that
-//! can be reached is [marked](mark), from the [roots](roots) on: variables, per-CPU memory, modules, stacks, registers,
+//! can be reached is [marked](Marks), from the [roots] on: variables, per-CPU memory, modules, stacks, registers,
 //! other pages of the kernel. Any aligned word that is an address in an object, or of its `struct page`, counts as a
 //! reference to it. What is not reached nobody can free any more: it has leaked.
 //!
