@@ -201,7 +201,7 @@ fn hints_say_what_a_command_still_takes() {
     let setup = Setup { color: true, ..Setup::default() };
     let mut terminal = Terminal::with(&setup);
     for (typed, hint) in [
-        ("::walk ", "NAME [VARIABLE]"),
+        ("::walk ", "NAME [[TYPE [MEMBER] | COUNT] [VARIABLE]]"),
         ("::kmem_cache -n ", "CACHE"),
         ("::print struct task_struct ", "MEMBER"),
         ("jiffies/X", "hex"),
