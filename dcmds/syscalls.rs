@@ -261,7 +261,9 @@ impl Arguments<'_> {
 fn is_descriptor(name: &str) -> bool {
     matches!(name, "fildes" | "ufd" | "dfd" | "fdin" | "fdout" | "group_fd") || {
         let name = name.trim_start_matches("old").trim_start_matches("new");
-        matches!(name, "fd" | "epfd" | "mqdes" | "dirfd" | "pidfd") || name.ends_with("_fd") || name.starts_with("fd_")
+        matches!(name, "fd" | "dfd" | "epfd" | "mqdes" | "dirfd" | "pidfd")
+            || name.ends_with("_fd")
+            || name.starts_with("fd_")
     }
 }
 

@@ -431,6 +431,6 @@ fn help() {
     assert!(run(&session, "::help node").contains("[ addr ]") || run(&session, "::help node").contains("::walk node"));
     assert_eq!(
         run(&session, "::help prnt"),
-        "error: no dcmd, macro or walker is named `prnt`\nhint: did you mean `print`, `printf`?"
+        "error: no dcmd, macro or walker is named `prnt`\nhint: did you mean `print`, `penv`, `printf`?"
     );
 }

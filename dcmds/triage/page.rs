@@ -172,8 +172,11 @@ impl Page {
             (0 | 1, _) => "s",
             _ => "f",
         };
-        let _ =
-            write!(self.0, "<div class=n style=\"flex:{count}\"><div class=\"b {kind}\" style=\"--h:{hue}\" title=\"");
+        let mark = if guilty.is_some() { " g" } else { "" };
+        let _ = write!(
+            self.0,
+            "<div class=n style=\"flex:{count}\"><div class=\"b {kind}{mark}\" style=\"--h:{hue}\" title=\""
+        );
         let tasks = if count == 1 { "task" } else { "tasks" };
         self.text(name).raw(&format!(": {count} {tasks}\">")).text(name).raw("</div>");
         if !frame.inner.is_empty() {
