@@ -1,54 +1,58 @@
-//! Probes, held against what the probed program says of itself. The program is this test itself, run again as a workload
-//! that calls a function a known number of times.
+//! Probes, held against what the probed program says of itself: a workload in C that calls a function a known number of
+//! times, compiled here, since nothing else is sure to be on a machine.
 //!
 //! What this machine does not let us do is said and skipped.
 
 #![allow(clippy::unwrap_used, clippy::print_stderr)]
 
+mod workload;
+
 use serde_json::Value;
-use std::{env, hint::black_box, process::Command};
+use std::process::Command;
+use workload::{Compiled, kmdb, skipped};
 
 const CALLS: u64 = 20_000;
 
-/// What is probed: called with 0 to 1023, over and over.
-#[inline(never)]
-fn kmdb_workload_step(n: u64) -> u64 {
-    black_box(n).wrapping_mul(3)
+/// `step` is called with 0 to 1023, over and over, as often as the first argument says.
+const STEPS: &str = r#"
+#include <stdlib.h>
+__attribute__((noinline)) unsigned long step(unsigned long n) { __asm__ volatile("" ::: "memory"); return n * 3; }
+int main(int count, char **words) {
+    unsigned long calls = count > 1 ? strtoul(words[1], 0, 10) : 0, sum = 0;
+    for (unsigned long i = 0; i < calls; i++) sum += step(i % 1024);
+    return sum == 1;
+}
+"#;
+
+/// What a probe of so many steps gives, and what was said beside it; `None` if this machine does not let us.
+fn steps(flags: &[&str], calls: u64, options: &str, behind: &str) -> Option<(Vec<Value>, String)> {
+    let program = Compiled::new("cc", "steps.c", STEPS, flags)?;
+    let file = program.path().display();
+    kmdb(&format!("::probe u:{file}:step {options} -C '{file} {calls}' {behind}"))
 }
 
-/// Not a test, but what the tests run under probes.
-#[test]
-#[ignore = "the workload of the other tests"]
-fn workload() {
-    for i in 0..CALLS {
-        black_box(kmdb_workload_step(black_box(i % 1024)));
-    }
-}
-
-/// The rows that a probe of the workload gives; `None` if this machine has no probes of that kind for us.
 fn probe(options: &str, behind: &str) -> Option<Vec<Value>> {
-    let me = env::current_exe().unwrap();
-    let command = format!("{} --exact workload --ignored --quiet --test-threads=1 > /dev/null", me.display());
-    let line = format!("::probe u:{}:*kmdb_workload_step* {options} -C '{command}' {behind}", me.display());
-    let output = Command::new(env!("CARGO_BIN_EXE_kmdb")).args(["-k", "-o", "json", "-e", &line]).output().unwrap();
-    let said = String::from_utf8_lossy(&output.stderr);
-    if ["not permitted", "needs root", "cannot be opened", "CAP_", "it is stripped"]
-        .iter()
-        .any(|why| said.contains(why))
-    {
-        eprintln!("skipped: {}", said.trim());
-        return None;
-    }
-    assert_eq!(output.status.code(), Some(0), "{line}: {said}");
-    let text = String::from_utf8(output.stdout).unwrap();
-    Some(text.lines().map(|line| serde_json::from_str(line).unwrap()).collect())
+    steps(&["-O1"], CALLS, options, behind).map(|(rows, _)| rows)
 }
 
 #[test]
 fn every_call_is_counted() {
-    let Some(rows) = probe("", "| ::count") else { return };
-    assert_eq!(rows.len(), 1, "{rows:?}");
-    assert_eq!(rows[0]["count"], CALLS);
+    for flags in [&["-O1", "-fomit-frame-pointer"][..], &["-O0", "-g", "-fno-omit-frame-pointer"]] {
+        for calls in [1, CALLS, 1_200_000] {
+            let Some((rows, _)) = steps(flags, calls, "", "| ::count") else { return };
+            assert_eq!(rows.len(), 1, "{rows:?}");
+            assert_eq!(rows[0]["count"], calls, "{flags:?}");
+        }
+    }
+}
+
+#[test]
+fn no_event_is_lost_silently() {
+    let calls = 1_000_000;
+    let Some((rows, said)) = steps(&["-O1"], calls, "", "| ::where 'arg0 & 1' | ::print arg0") else { return };
+    let lost = said.lines().find_map(|line| line.split_once(" hits lost").map(|(before, _)| before));
+    let lost: u64 = lost.map_or(0, |text| text.rsplit(' ').nth(2).unwrap().parse().unwrap());
+    assert_eq!(rows.len() as u64 + lost, calls / 2, "{said}");
 }
 
 #[test]
@@ -101,8 +105,7 @@ fn what_is_not_there_is_said() {
         (output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned())
     };
     let (status, text) = said("::probe u:libc:no_such_function");
-    if text.contains("cannot be opened") || text.contains("needs root") {
-        eprintln!("skipped: {}", text.trim());
+    if skipped(&text) {
         return;
     }
     assert_eq!(status, Some(2));
