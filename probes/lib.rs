@@ -9,6 +9,7 @@
 //! ends, however it does, the kernel takes every probe away.
 
 pub mod elf;
+mod emit;
 pub mod expr;
 pub mod perf;
 pub mod program;

@@ -1,0 +1,493 @@
+//! From what is wanted to instructions: straight code with jumps forward only, so that every verifier since Linux 5.10
+//! takes it.
+//!
+//! At a hit the program counts it, tests the condition, lays the values out one behind the other in memory of its own
+//! (one piece for each CPU) and then either emits them, or takes them as the key of a table and adds to its entry.
+//!
+//! Registers: R6 the context, R7 the CPU's memory, R8 which values could not be read. R0 is where a number is computed,
+//! R1 to R5 are lost at every call.
+
+use crate::{
+    Error, Result,
+    expr::{Binary, Current, Int, Space, Test, Text, Unary, Value},
+    program::{Action, COUNTERS, ENTRY, HEADER, MOST_COMPARED, Spec, counter},
+};
+use bpf::{
+    Asm, Helper, Reg, Size, Table,
+    insn::{Cond, Insn, Label, Op},
+};
+
+/// A program in the making.
+pub(crate) struct Emit {
+    asm: Asm,
+    scratch: i32,
+    /// where texts that are compared are put, behind the record
+    compared: usize,
+    /// bytes of the stack that are taken
+    used: i16,
+    /// where to go when something cannot be read; whether anybody does
+    fault: Option<(Label, bool)>,
+}
+
+impl Emit {
+    pub(crate) fn new(scratch: &Table, compared: usize) -> Emit {
+        Emit { asm: Asm::default(), scratch: scratch.fd(), compared, used: 16, fault: None }
+    }
+
+    pub(crate) fn finish(self) -> Result<Vec<Insn>> {
+        self.asm
+            .finish()
+            .ok_or_else(|| Error::Wrong("the program has jumps that are too long: ask for less at once".into()))
+    }
+
+    pub(crate) fn program(&mut self, spec: &Spec, map: Option<i32>) -> Result<()> {
+        let out = self.asm.label();
+        self.asm.mov(Reg::R6, Reg::R1).store_imm(Size::Word, Reg::Fp, -4, 0);
+        self.asm.map(Reg::R1, self.scratch).mov(Reg::R2, Reg::Fp).alu(Op::Add, Reg::R2, -4);
+        self.asm.call(Helper::MapLookup).jump_if(Cond::Eq, Reg::R0, 0, out);
+        self.asm.mov(Reg::R7, Reg::R0).mov(Reg::R8, 0);
+        self.count(counter::HITS);
+        if let Some(test) = &spec.test {
+            self.tested(test, out)?;
+        }
+        self.count(counter::PASSED);
+        match &spec.action {
+            Action::Emit(values) => self.emit(spec.id, values, map.unwrap_or(-1))?,
+            Action::Aggregate { key, of } => self.aggregate(key, of.as_ref(), map.unwrap_or(-1))?,
+        }
+        self.asm.place(out).mov(Reg::R0, spec.result).exit();
+        Ok(())
+    }
+
+    /// Adds one to a counter.
+    fn count(&mut self, word: usize) {
+        let at = (word * 8) as i16;
+        self.asm.load(Size::Double, Reg::R1, Reg::R7, at).alu(Op::Add, Reg::R1, 1).store(
+            Size::Double,
+            Reg::R7,
+            at,
+            Reg::R1,
+        );
+    }
+
+    /// Leaves by `out` unless the test holds.
+    fn tested(&mut self, test: &Test, out: Label) -> Result<()> {
+        let fault = self.asm.label();
+        self.fault = Some((fault, false));
+        self.test(test)?;
+        self.asm.jump_if(Cond::Eq, Reg::R0, 0, out);
+        if self.fault.take().is_some_and(|(_, used)| used) {
+            let on = self.asm.label();
+            self.asm.jump(on).place(fault);
+            self.count(counter::UNKNOWN);
+            self.asm.jump(out).place(on);
+        }
+        Ok(())
+    }
+
+    fn emit(&mut self, id: u64, values: &[Value], rings: i32) -> Result<()> {
+        let base = COUNTERS as i16;
+        let len = self.values(values, COUNTERS + HEADER)?;
+        self.asm.wide(Reg::R1, id).store(Size::Double, Reg::R7, base, Reg::R1);
+        self.asm.call(Helper::KtimeGetNs).store(Size::Double, Reg::R7, base + 8, Reg::R0);
+        self.asm.call(Helper::GetCurrentPidTgid).store(Size::Double, Reg::R7, base + 16, Reg::R0);
+        self.asm.store(Size::Double, Reg::R7, base + 24, Reg::R8);
+        self.asm.mov(Reg::R1, Reg::R6).map(Reg::R2, rings);
+        self.asm.wide(Reg::R3, u64::from(u32::MAX)); // BPF_F_CURRENT_CPU
+        self.asm.mov(Reg::R4, Reg::R7).alu(Op::Add, Reg::R4, i32::from(base));
+        self.asm.mov(Reg::R5, (HEADER + len) as i32).call(Helper::PerfEventOutput);
+        let fine = self.asm.label();
+        self.asm.jump_if(Cond::Eq, Reg::R0, 0, fine);
+        self.count(counter::LOST);
+        self.asm.place(fine);
+        Ok(())
+    }
+
+    /// An entry's words are: hits, sum, least, most. Each CPU has its own, so plain additions do.
+    fn aggregate(&mut self, key: &[Value], of: Option<&Int>, table: i32) -> Result<()> {
+        let at = COUNTERS + HEADER;
+        if self.values(key, at)? == 0 {
+            self.asm.store_imm(Size::Double, Reg::R7, at as i16, 0);
+        }
+        let kept = self.slot(8);
+        if let Some(of) = of {
+            self.fallible(|emit| emit.int(of), u32::MAX)?;
+            self.asm.store(Size::Double, Reg::Fp, kept, Reg::R0);
+        }
+        let (new, full, done) = (self.asm.label(), self.asm.label(), self.asm.label());
+        self.key(table, at).call(Helper::MapLookup).jump_if(Cond::Eq, Reg::R0, 0, new);
+        self.add(0, 1.into());
+        if of.is_some() {
+            self.asm.load(Size::Double, Reg::R2, Reg::Fp, kept);
+            self.add(8, Reg::R2.into());
+            self.extreme(16, Cond::SignedGe);
+            self.extreme(24, Cond::SignedLe);
+        }
+        self.asm.jump(done).place(new);
+        let entry = self.slot(ENTRY as i16);
+        self.asm.store_imm(Size::Double, Reg::Fp, entry, 1);
+        for word in 1..4 {
+            match of {
+                Some(_) => self.asm.load(Size::Double, Reg::R1, Reg::Fp, kept).store(
+                    Size::Double,
+                    Reg::Fp,
+                    entry + word * 8,
+                    Reg::R1,
+                ),
+                None => self.asm.store_imm(Size::Double, Reg::Fp, entry + word * 8, 0),
+            };
+        }
+        self.key(table, at).mov(Reg::R3, Reg::Fp).alu(Op::Add, Reg::R3, i32::from(entry));
+        self.asm.mov(Reg::R4, 0).call(Helper::MapUpdate).jump_if(Cond::Ne, Reg::R0, 0, full).jump(done);
+        self.asm.place(full);
+        self.count(counter::LOST);
+        self.asm.place(done);
+        Ok(())
+    }
+
+    /// R1 the table, R2 the key.
+    fn key(&mut self, table: i32, at: usize) -> &mut Asm {
+        self.asm.map(Reg::R1, table).mov(Reg::R2, Reg::R7).alu(Op::Add, Reg::R2, at as i32)
+    }
+
+    /// Adds to a word of the entry at R0.
+    fn add(&mut self, at: i16, what: bpf::insn::Operand) {
+        self.asm.load(Size::Double, Reg::R1, Reg::R0, at).alu(Op::Add, Reg::R1, what).store(
+            Size::Double,
+            Reg::R0,
+            at,
+            Reg::R1,
+        );
+    }
+
+    /// Puts R2 into a word of the entry at R0, unless it stands in that relation to what is there.
+    fn extreme(&mut self, at: i16, unless: Cond) {
+        let keep = self.asm.label();
+        self.asm.load(Size::Double, Reg::R1, Reg::R0, at).jump_if(unless, Reg::R2, Reg::R1, keep);
+        self.asm.store(Size::Double, Reg::R0, at, Reg::R2).place(keep);
+    }
+
+    /// Lays values out from `at` on; says how many bytes they take.
+    fn values(&mut self, values: &[Value], at: usize) -> Result<usize> {
+        let mut to = at;
+        for (i, value) in values.iter().enumerate() {
+            let bit = i as u32;
+            match value {
+                Value::Int(int) => {
+                    self.fallible(|emit| emit.int(int), bit)?;
+                    self.asm.store(Size::Double, Reg::R7, to as i16, Reg::R0);
+                }
+                Value::Text(text, max) => {
+                    self.zero(to, value.room());
+                    self.fallible(|emit| emit.text(text, to, usize::from(*max)), bit)?;
+                }
+                Value::KernelStack(_) => self.stack(to, value.room(), 0, bit),
+                Value::UserStack(_) => self.stack(to, value.room(), 1 << 8, bit), // BPF_F_USER_STACK
+            }
+            to += value.room();
+        }
+        Ok(to - at)
+    }
+
+    fn zero(&mut self, at: usize, len: usize) {
+        for word in (at..at + len).step_by(8) {
+            self.asm.store_imm(Size::Double, Reg::R7, word as i16, 0);
+        }
+    }
+
+    fn stack(&mut self, at: usize, len: usize, flags: i32, bit: u32) {
+        let fine = self.asm.label();
+        self.asm.mov(Reg::R1, Reg::R6).mov(Reg::R2, Reg::R7).alu(Op::Add, Reg::R2, at as i32);
+        self.asm.mov(Reg::R3, len as i32).mov(Reg::R4, flags).call(Helper::GetStack);
+        self.asm.jump_if(Cond::SignedGe, Reg::R0, 0, fine);
+        self.zero(at, len);
+        self.mark(bit);
+        self.asm.place(fine);
+    }
+
+    /// Remembers that a value could not be read.
+    fn mark(&mut self, bit: u32) {
+        if bit < 64 {
+            self.asm.wide(Reg::R1, 1 << bit).alu(Op::Or, Reg::R8, Reg::R1);
+        }
+    }
+
+    /// Does what may meet memory that cannot be read; R0 is zero then, and the value's bit is set.
+    fn fallible(&mut self, work: impl FnOnce(&mut Emit) -> Result<()>, bit: u32) -> Result<()> {
+        let fault = self.asm.label();
+        let before = self.fault.replace((fault, false));
+        let used = self.used;
+        work(self)?;
+        self.used = used;
+        if std::mem::replace(&mut self.fault, before).is_some_and(|(_, used)| used) {
+            let on = self.asm.label();
+            self.asm.jump(on).place(fault);
+            self.mark(bit);
+            self.asm.mov(Reg::R0, 0).place(on);
+        }
+        Ok(())
+    }
+
+    /// Goes to where faults go if R0 is negative.
+    fn check(&mut self) {
+        if let Some((fault, used)) = &mut self.fault {
+            *used = true;
+            self.asm.jump_if(Cond::SignedLt, Reg::R0, 0, *fault);
+        }
+    }
+
+    /// Takes bytes of the stack: where they begin, counted from the frame.
+    fn slot(&mut self, bytes: i16) -> i16 {
+        self.used += bytes;
+        -self.used
+    }
+
+    /// Computes a number in R0.
+    fn int(&mut self, int: &Int) -> Result<()> {
+        match int {
+            Int::Const(value) => self.constant(*value),
+            Int::Current(what) => self.current(*what),
+            Int::Context { offset, size, signed } => {
+                self.asm.load(width(*size)?, Reg::R0, Reg::R6, *offset as i16);
+                self.extend(*size, *signed);
+            }
+            Int::Load { space, at, offset, size, signed } => {
+                self.int(at)?;
+                let slot = self.slot(8);
+                self.asm.mov(Reg::R3, Reg::R0).alu(Op::Add, Reg::R3, *offset);
+                self.asm.mov(Reg::R1, Reg::Fp).alu(Op::Add, Reg::R1, i32::from(slot)).mov(Reg::R2, i32::from(*size));
+                self.asm.call(match space {
+                    Space::Kernel => Helper::ProbeReadKernel,
+                    Space::User => Helper::ProbeReadUser,
+                });
+                self.check();
+                self.asm.load(width(*size)?, Reg::R0, Reg::Fp, slot);
+                self.used -= 8;
+                self.extend(*size, *signed);
+            }
+            Int::Unary(op, of) => {
+                self.int(of)?;
+                match op {
+                    Unary::Neg => {
+                        self.asm.alu(Op::Neg, Reg::R0, 0);
+                    }
+                    Unary::BitNot => {
+                        self.asm.alu(Op::Xor, Reg::R0, -1);
+                    }
+                    Unary::Not => self.compare(Cond::Eq, Reg::R0, 0.into()),
+                }
+            }
+            Int::Binary(op, left, right) => self.binary(*op, left, right)?,
+            Int::Bucket(of) => {
+                self.int(of)?;
+                self.bucket();
+            }
+        }
+        Ok(())
+    }
+
+    fn constant(&mut self, value: i64) {
+        match i32::try_from(value) {
+            Ok(value) => self.asm.mov(Reg::R0, value),
+            Err(_) => self.asm.wide(Reg::R0, value as u64),
+        };
+    }
+
+    fn current(&mut self, what: Current) {
+        match what {
+            Current::Pid => self.asm.call(Helper::GetCurrentPidTgid).alu(Op::Shr, Reg::R0, 32),
+            Current::Tid => {
+                self.asm.call(Helper::GetCurrentPidTgid).alu(Op::Shl, Reg::R0, 32).alu(Op::Shr, Reg::R0, 32)
+            }
+            Current::Uid => self.asm.call(Helper::GetCurrentUidGid).alu(Op::Shl, Reg::R0, 32).alu(Op::Shr, Reg::R0, 32),
+            Current::Cpu => self.asm.call(Helper::GetSmpProcessorId),
+            Current::Time => self.asm.call(Helper::KtimeGetNs),
+            Current::Task => self.asm.call(Helper::GetCurrentTask),
+        };
+    }
+
+    fn extend(&mut self, size: u8, signed: bool) {
+        if signed && size < 8 {
+            let shift = 64 - 8 * i32::from(size);
+            self.asm.alu(Op::Shl, Reg::R0, shift).alu(Op::Arsh, Reg::R0, shift);
+        }
+    }
+
+    /// R0 = whether `left cond right`.
+    fn compare(&mut self, cond: Cond, left: Reg, right: bpf::insn::Operand) {
+        let holds = self.asm.label();
+        self.asm.mov(Reg::R2, 1).jump_if(cond, left, right, holds).mov(Reg::R2, 0).place(holds).mov(Reg::R0, Reg::R2);
+    }
+
+    fn binary(&mut self, op: Binary, left: &Int, right: &Int) -> Result<()> {
+        if let Binary::LogicalAnd | Binary::LogicalOr = op {
+            let decided = self.asm.label();
+            self.int(left)?;
+            self.compare(Cond::Ne, Reg::R0, 0.into());
+            let by = if op == Binary::LogicalAnd { 0 } else { 1 };
+            self.asm.jump_if(Cond::Eq, Reg::R0, by, decided);
+            self.int(right)?;
+            self.compare(Cond::Ne, Reg::R0, 0.into());
+            self.asm.place(decided);
+            return Ok(());
+        }
+        self.int(left)?;
+        let slot = self.slot(8);
+        self.asm.store(Size::Double, Reg::Fp, slot, Reg::R0);
+        self.int(right)?;
+        self.asm.mov(Reg::R1, Reg::R0).load(Size::Double, Reg::R0, Reg::Fp, slot);
+        self.used -= 8;
+        let alu = |op| Ok::<Op, Cond>(op);
+        let signed = |is: bool, with, without| Err(if is { with } else { without });
+        match match op {
+            Binary::Add => alu(Op::Add),
+            Binary::Sub => alu(Op::Sub),
+            Binary::Mul => alu(Op::Mul),
+            Binary::Div => alu(Op::Div),
+            Binary::Rem => alu(Op::Mod),
+            Binary::And => alu(Op::And),
+            Binary::Or => alu(Op::Or),
+            Binary::Xor => alu(Op::Xor),
+            Binary::Shl => alu(Op::Shl),
+            Binary::Shr => alu(Op::Shr),
+            Binary::Sar => alu(Op::Arsh),
+            Binary::Eq => Err(Cond::Eq),
+            Binary::Ne => Err(Cond::Ne),
+            Binary::Lt { signed: is } => signed(is, Cond::SignedLt, Cond::Lt),
+            Binary::Le { signed: is } => signed(is, Cond::SignedLe, Cond::Le),
+            Binary::Gt { signed: is } => signed(is, Cond::SignedGt, Cond::Gt),
+            Binary::Ge { signed: is } => signed(is, Cond::SignedGe, Cond::Ge),
+            Binary::LogicalAnd | Binary::LogicalOr => return Ok(()),
+        } {
+            Ok(op) => {
+                self.asm.alu(op, Reg::R0, Reg::R1);
+            }
+            Err(cond) => self.compare(cond, Reg::R0, Reg::R1.into()),
+        }
+        Ok(())
+    }
+
+    /// R0 = its bucket by powers of two. R3 keeps the sign.
+    fn bucket(&mut self) {
+        let (zero, positive, done) = (self.asm.label(), self.asm.label(), self.asm.label());
+        self.asm.jump_if(Cond::Eq, Reg::R0, 0, zero).mov(Reg::R3, 0);
+        self.asm.jump_if(Cond::SignedGt, Reg::R0, 0, positive).mov(Reg::R3, 1).alu(Op::Neg, Reg::R0, 0).place(positive);
+        self.asm.mov(Reg::R1, 1);
+        for bits in [32, 16, 8, 4, 2, 1] {
+            let small = self.asm.label();
+            self.asm.mov(Reg::R2, Reg::R0).alu(Op::Shr, Reg::R2, bits).jump_if(Cond::Eq, Reg::R2, 0, small);
+            self.asm.mov(Reg::R0, Reg::R2).alu(Op::Add, Reg::R1, bits).place(small);
+        }
+        self.asm.mov(Reg::R0, Reg::R1).jump_if(Cond::Eq, Reg::R3, 0, done).alu(Op::Neg, Reg::R0, 0).jump(done);
+        self.asm.place(zero).place(done);
+    }
+
+    /// Copies a text to R7's memory; R0 is its length with the NUL, where that is known.
+    fn text(&mut self, text: &Text, to: usize, max: usize) -> Result<()> {
+        let (space, string) = match text {
+            Text::Comm => {
+                self.asm.mov(Reg::R1, Reg::R7).alu(Op::Add, Reg::R1, to as i32).mov(Reg::R2, max as i32);
+                self.asm.call(Helper::GetCurrentComm);
+                self.check();
+                return Ok(());
+            }
+            Text::Context { offset, len: _ } => {
+                self.asm.mov(Reg::R3, Reg::R6).alu(Op::Add, Reg::R3, i32::from(*offset));
+                (Space::Kernel, true)
+            }
+            Text::Located { word, behind } => {
+                self.asm.load(Size::Word, Reg::R3, Reg::R6, *word as i16).alu(Op::And, Reg::R3, 0xffff);
+                if *behind {
+                    self.asm.alu(Op::Add, Reg::R3, i32::from(*word) + 4);
+                }
+                self.asm.alu(Op::Add, Reg::R3, Reg::R6);
+                (Space::Kernel, true)
+            }
+            Text::Memory { space, at } => {
+                self.int(at)?;
+                self.asm.mov(Reg::R3, Reg::R0);
+                (*space, true)
+            }
+        };
+        let max = match text {
+            Text::Context { len, .. } => max.min(usize::from(*len)),
+            _ => max,
+        };
+        self.asm.mov(Reg::R1, Reg::R7).alu(Op::Add, Reg::R1, to as i32).mov(Reg::R2, max as i32);
+        self.asm.call(match (space, string) {
+            (Space::Kernel, _) => Helper::ProbeReadKernelStr,
+            (Space::User, _) => Helper::ProbeReadUserStr,
+        });
+        self.check();
+        Ok(())
+    }
+
+    /// R0 = whether it holds.
+    fn test(&mut self, test: &Test) -> Result<()> {
+        match test {
+            Test::Int(int) => self.int(int)?,
+            Test::Text { text, with, prefix } => self.compare_text(text, with, *prefix)?,
+            Test::Not(test) => {
+                self.test(test)?;
+                self.compare(Cond::Eq, Reg::R0, 0.into());
+            }
+            Test::All(tests) => self.several(tests, 0)?,
+            Test::Any(tests) => self.several(tests, 1)?,
+        }
+        Ok(())
+    }
+
+    /// Tests one after the other, until one gives what decides.
+    fn several(&mut self, tests: &[Test], decides: i32) -> Result<()> {
+        let decided = self.asm.label();
+        self.asm.mov(Reg::R0, 1 - decides);
+        for test in tests {
+            self.test(test)?;
+            self.compare(Cond::Ne, Reg::R0, 0.into());
+            self.asm.jump_if(Cond::Eq, Reg::R0, decides, decided);
+        }
+        self.asm.place(decided);
+        Ok(())
+    }
+
+    fn compare_text(&mut self, text: &Text, with: &[u8], prefix: bool) -> Result<()> {
+        // one character more tells whether the text goes on
+        let room = (with.len() + 2).next_multiple_of(8);
+        if room > MOST_COMPARED {
+            return Err(Error::Wrong(format!("texts are compared up to {} bytes", MOST_COMPARED - 2)));
+        }
+        self.zero(self.compared, room);
+        let max = if *text == Text::Comm { 16 } else { with.len() + if prefix { 1 } else { 2 } };
+        let room = room.max(max.next_multiple_of(8));
+        self.zero(self.compared, room);
+        self.text(text, self.compared, max)?;
+        let mut wanted = with.to_vec();
+        wanted.resize(room, 0);
+        let mut mask = vec![0xffu8; with.len()];
+        mask.resize(room, if prefix { 0 } else { 0xff });
+        let (differs, done) = (self.asm.label(), self.asm.label());
+        for (i, (word, mask)) in wanted.as_chunks::<8>().0.iter().zip(mask.as_chunks::<8>().0).enumerate() {
+            let (word, mask) = (u64::from_ne_bytes(*word), u64::from_ne_bytes(*mask));
+            if mask == 0 {
+                break;
+            }
+            self.asm.load(Size::Double, Reg::R1, Reg::R7, (self.compared + i * 8) as i16);
+            if mask != u64::MAX {
+                self.asm.wide(Reg::R2, mask).alu(Op::And, Reg::R1, Reg::R2);
+            }
+            self.asm.wide(Reg::R2, word).jump_if(Cond::Ne, Reg::R1, Reg::R2, differs);
+        }
+        self.asm.mov(Reg::R0, 1).jump(done).place(differs).mov(Reg::R0, 0).place(done);
+        Ok(())
+    }
+}
+
+fn width(size: u8) -> Result<Size> {
+    match size {
+        1 => Ok(Size::Byte),
+        2 => Ok(Size::Half),
+        4 => Ok(Size::Word),
+        8 => Ok(Size::Double),
+        _ => Err(Error::Wrong(format!("a number of {size} bytes"))),
+    }
+}
