@@ -216,9 +216,14 @@ impl Page {
 
     fn macro_(&mut self, found: &Macro) {
         self.head("NAME");
-        self.term("", &format!("{} - {}", found.name, about(found)));
+        self.term("", &format!("{} - {}", found.name, found.about()));
         self.head("SYNOPSIS");
-        self.term("", &format!("[ addr ] ::{} {}", found.name, found.usage()));
+        let address = if found.built_in { "" } else { "[ addr ] " };
+        self.term("", &format!("{address}::{} {}", found.name, found.usage()));
+        if let Some((_, more)) = found.help.split_once('\n') {
+            self.head("DESCRIPTION");
+            more.lines().for_each(|line| self.lines.push(format!("    {line}").trim_end().to_owned()));
+        }
         self.head("MACRO");
         found.text.lines().for_each(|line| self.lines.push(format!("    {line}")));
     }
@@ -283,7 +288,7 @@ fn search(cx: &Cx<'_>, word: &str, out: &mut Out<'_>) -> Result<()> {
     }
     let named = |name: &str, about: &str| pattern.is_match(name) || pattern.is_match(about);
     for m in cx.env.macros.borrow().values().filter(|m| named(&m.name, &m.help) || pattern.is_match(&m.text)) {
-        found.push(NameRow { name: call(&m.name), description: about(m).to_owned() });
+        found.push(NameRow { name: call(&m.name), description: m.about().to_owned() });
     }
     for w in cx.registry.all_walkers().filter(|w| named(w.name, w.doc) || pattern.is_match(w.item)) {
         found.push(NameRow { name: format!("::walk {}", w.name), description: w.doc.to_owned() });
@@ -315,11 +320,6 @@ impl Dcmd for Apropos {
     fn run(&self, cx: &Cx<'_>, _: Option<Object>, out: &mut Out<'_>) -> Result<()> {
         search(cx, &self.word, out)
     }
-}
-
-/// What a macro does, or else what it is.
-fn about(found: &Macro) -> &str {
-    if found.help.is_empty() { &found.text } else { &found.help }
 }
 
 /// How a dcmd is called: `$d` as it is, `::print` with its colons.
@@ -412,7 +412,7 @@ impl Dcmd for Dcmds {
             std::iter::once(NameRow { name: d.name.to_owned(), description }).chain(also)
         });
         let macros = cx.env.macros.borrow();
-        let macros = macros.values().map(|m| NameRow { name: m.name.clone(), description: about(m).to_owned() });
+        let macros = macros.values().map(|m| NameRow { name: m.name.clone(), description: m.about().to_owned() });
         let all = all.chain(macros).collect();
         list(all, self.pattern.as_deref(), self.name_only, out)
     }

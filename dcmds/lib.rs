@@ -80,6 +80,7 @@ pub mod swap;
 pub mod syscalls;
 pub mod sysctl;
 pub mod timers;
+pub mod tools;
 pub mod triage;
 pub mod typedef;
 pub mod typegraph;

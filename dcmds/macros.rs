@@ -17,11 +17,14 @@
 use engine::{macros::Macro, names, prelude::*};
 use std::path::PathBuf;
 
-/// Give a pipeline a name: `::macro NAME 'HELP' 'PIPELINE'`. With a name alone, show that macro; without one, all.
+/// Give a pipeline a name: `::macro NAME 'HELP' 'PIPELINE'`. With a name alone, show that macro; without one, all of
+/// your own.
 ///
 /// The macro is then a command, `::NAME`, and may stand in the middle of a pipe. In its text, `$1` to `$9` are the words
 /// it is called with, `${1:-x}` is the first one or else `x`, `$*` are all that have no number in the text, `$#` is how
-/// many there are, and `$$` is a dollar sign. A word that replaces its parameter stays one word.
+/// many there are, and `$$` is a dollar sign. A word that replaces its parameter stays one word. `${-x?TEXT}` stands for
+/// TEXT if the macro is called with -x, `${-x!TEXT}` if it is not, `${-x NAME?TEXT}` takes a word, which is `$-` in TEXT,
+/// and `${-x NAME}` passes the option on.
 ///
 /// A macro may use other macros. One that is several commands (`;`), or has an address or a shell command of its own,
 /// runs for each address that reaches it. Put macros that are to last into ~/.kmdbrc or a file for `::source`.
@@ -60,7 +63,8 @@ impl Dcmd for DefineMacro {
     fn run(&self, cx: &Cx<'_>, _: Option<Object>, out: &mut Out<'_>) -> Result<()> {
         let (name, help, text) = match &self.words[..] {
             [] => {
-                let all: Vec<MacroRow> = cx.env.macros.borrow().values().map(MacroRow::from).collect();
+                let macros = cx.env.macros.borrow();
+                let all: Vec<MacroRow> = macros.values().filter(|m| !m.built_in).map(MacroRow::from).collect();
                 return all.into_iter().try_for_each(|row| out.row(row));
             }
             [name] => {

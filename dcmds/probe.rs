@@ -11,32 +11,30 @@
 
 mod command;
 mod compile;
+mod explain;
 mod names;
 mod plan;
+pub(crate) mod running;
 mod show;
 mod spec;
+mod totals;
 mod users;
 
-use crate::{
-    filter::CountRow,
-    select::{Shown, named_row},
-    sort::{BinRow, SumRow, bar, bin_start, integer},
-};
+use crate::select::{Shown, named_row};
 use command::Started;
 use compile::Looks;
 use engine::{IntoRow, Schema, lang, prelude::*};
 use plan::{COLUMNS, Plan, Then};
 use probes::{
     Recording,
-    program::Counters,
-    recording::{Entry, Hit, Limits},
+    program::{Counters, Spec},
+    recording::{Hit, Limits},
     source::Source,
 };
+use running::{Counts, Going};
 use show::{Part, Shower};
-use std::{
-    collections::BTreeMap,
-    time::{Duration, Instant},
-};
+use std::time::{Duration, Instant};
+use totals::{Entries, Totals};
 
 /// Longest wait before a look at Ctrl-C and at the time.
 const ROUND: Duration = Duration::from_millis(50);
@@ -53,7 +51,9 @@ const MOST_KEYS: usize = 16384;
 /// function (`dentry->d_name.name`), `arg0` to `arg5`, `retval`, and everywhere `pid`, `tid`, `uid`, `cpu`, `comm` and
 /// `curtask`. Memory is read at the hit, and what cannot be read then is shown as unreadable, never read later.
 ///
-/// It ends on Ctrl-C, after `-d` or `-c`, or when the stages behind have enough; then counts are shown.
+/// It ends on Ctrl-C, after `-d` or `-c`, or when the stages behind have enough; then counts are shown. With `-i` they are
+/// shown every so often, those of each interval alone, and stages behind such as `::sort` answer for each. `::agg` shows
+/// the last counts again, and those of a `::probe -b`, which goes on while other commands are typed.
 #[derive(Args)]
 pub struct Probe {
     /// only hits of this process
@@ -65,13 +65,25 @@ pub struct Probe {
     /// end after so many hits came out
     #[arg(short = 'c', value_name = "COUNT")]
     count: Option<u64>,
+    /// show counts every so often, `1s`: what came since the last time
+    #[arg(short = 'i', value_name = "TIME", value_parser = duration)]
+    interval: Option<Duration>,
+    /// with -i: show what came since the beginning
+    #[arg(short = 'a', requires = "interval")]
+    all: bool,
+    /// go on counting while other commands are typed; ::agg shows the counts, and ends it
+    #[arg(short = 'b', conflicts_with_all = ["duration", "count", "command", "interval"])]
+    background: bool,
+    /// say at the end what it cost: hits a second, and the time that the programs took
+    #[arg(short = 'v')]
+    verbose: bool,
     /// run this command, probe it alone, and end with it
     #[arg(short = 'C', value_name = "COMMAND", conflicts_with = "pid")]
     command: Option<String>,
     /// bytes that texts are cut to
     #[arg(short = 's', value_name = "BYTES", default_value = "64", value_parser = clap::value_parser!(u16).range(8..=1024))]
     text: u16,
-    /// say what would run where, and set nothing
+    /// say what would run where, as ::explain does, and set nothing
     #[arg(short = 'n')]
     dry: bool,
     /// what to probe
@@ -79,6 +91,23 @@ pub struct Probe {
     probes: Vec<String>,
     #[arg(skip)]
     ready: Option<Ready>,
+    /// what is left of the stages behind, to be explained
+    #[arg(skip)]
+    behind: Vec<lang::ast::Stage>,
+}
+
+/// The sources that a word names. `A,B` is A, or else B if this kernel has no A; names of files may hold commas.
+fn alternatives(cx: &Cx<'_>, word: &str, pid: Option<i32>) -> Result<Vec<Source>> {
+    let mut words = match word.starts_with("u") {
+        true => vec![word],
+        false => word.split(',').collect(),
+    }
+    .into_iter();
+    let first = spec::find(cx, words.next().unwrap_or(word), pid);
+    words.fold(first, |found, word| match found {
+        Err(e) if !e.is_control() => spec::find(cx, word, pid).map_err(|_| e),
+        found => found,
+    })
 }
 
 fn duration(text: &str) -> std::result::Result<Duration, String> {
@@ -96,7 +125,7 @@ fn duration(text: &str) -> std::result::Result<Duration, String> {
 }
 
 /// What was found out before anything runs.
-struct Ready {
+pub(crate) struct Ready {
     sources: Vec<Source>,
     plan: Plan,
     pid: Option<i32>,
@@ -129,73 +158,92 @@ impl Origin for Probe {
         let pid = pid.or(started.as_ref().map(Started::pid));
         let mut sources = Vec::new();
         for word in &self.probes {
-            sources.append(&mut spec::find(cx, word, pid)?);
+            for source in alternatives(cx, word, pid)? {
+                let again = word.contains(',') && sources.iter().any(|s: &Source| s.name() == source.name());
+                sources.extend((!again).then_some(source));
+            }
         }
         let plan = Plan::make(cx, &sources, behind, self.text)?;
-        let taken = plan.taken;
+        let mut taken = plan.taken;
+        if self.background && (plan.then == Then::Show || taken < behind.len()) {
+            return Err(Error::Usage("what goes on with -b is counts".into())
+                .hint("`::probe -b PROBE | ::group KEY`, then `::agg | ::sort …`"));
+        }
+        if self.dry {
+            taken = behind.len();
+            self.behind = behind.get(plan.taken..).unwrap_or_default().to_vec();
+        }
         self.ready = Some(Ready { sources, plan, pid, started });
         Ok(taken)
     }
 
     fn run(&mut self, cx: &Cx<'_>, out: &mut Out<'_>) -> Result<()> {
-        let Some(ready) = &mut self.ready else { return Ok(()) };
-        let mut started = ready.started.take();
-        let ready = &*ready;
+        let Some(mut ready) = self.ready.take() else { return Ok(()) };
         if self.dry {
-            return ready.explain(out);
+            return explain::rows(cx, &ready, &self.behind)?.into_iter().try_for_each(|row| out.row(row));
         }
-        let mut parts = Vec::new();
-        let mut probes = Vec::new();
-        for (id, source) in ready.sources.iter().enumerate() {
-            let (spec, looks) = ready.plan.spec(cx, source, id as u64, ready.pid)?;
-            let values = match &spec.action {
-                probes::program::Action::Emit(values) => values,
-                probes::program::Action::Aggregate { key, .. } => key,
-            };
-            parts.push(Part::of(values, &looks));
-            probes.push((source.clone(), spec));
-        }
+        let mut started = ready.started.take();
+        let (specs, parts) = ready.specs(cx)?;
+        let probes: Vec<_> = ready.sources.iter().cloned().zip(specs).collect();
         let limits = Limits { pid: ready.pid, keys: MOST_KEYS, ..Limits::default() };
         let mut recording = Recording::start(&probes, limits).map_err(spec::wrong)?;
-        let mut run = Run { cx, ready, parts, shower: Shower::new(cx), started: None, emitted: 0 };
+        if self.background {
+            cx.env.keep(Counts::Going(Box::new(Going::new(recording, ready, parts))));
+            return Ok(());
+        }
+        let stats = self.verbose.then(probes::count_time);
+        let begun = Instant::now();
+        let mut run = Run {
+            cx,
+            ready: &ready,
+            parts: &parts,
+            shower: Shower::new(cx),
+            started: None,
+            emitted: 0,
+            all: self.all,
+            shown: Entries::new(),
+            intervals: 0,
+        };
         if let Some(started) = &started {
             started.go()?;
         }
-        let until = Until { duration: self.duration, hits: self.count.unwrap_or(u64::MAX), command: started.as_mut() };
+        let until = Until {
+            duration: self.duration,
+            hits: self.count.unwrap_or(u64::MAX),
+            command: started.as_mut(),
+            interval: self.interval,
+        };
         let result = run.listen(&mut recording, until, out);
         // Ctrl-C is how a run ends, and no reason to withhold what it found
         if cx.interrupt.is_set() {
             cx.interrupt.clear();
         }
         let shown = match result {
-            Ok(()) | Err(Error::Interrupted) => run.totals(&recording, out),
+            Ok(()) | Err(Error::Interrupted) => run.last(&recording, begun, out),
             other => other,
         };
         run.sum_up(&recording.counters().map_err(spec::wrong)?);
+        if let Some(stats) = stats {
+            run.cost(&recording, begun.elapsed(), stats.is_ok());
+        }
         shown
     }
 }
 
 impl Ready {
-    fn explain(&self, out: &mut Out<'_>) -> Result<()> {
-        for source in &self.sources {
-            out.line(format!("probe {}", source.name()))?;
+    /// What is done at each source, and how its values are laid out.
+    fn specs(&self, cx: &Cx<'_>) -> Result<(Vec<Spec>, Vec<Vec<Part>>)> {
+        let (mut specs, mut parts) = (Vec::new(), Vec::new());
+        for (id, source) in self.sources.iter().enumerate() {
+            let (spec, looks) = self.plan.spec(cx, source, id as u64, self.pid)?;
+            let values = match &spec.action {
+                probes::program::Action::Emit(values) => values,
+                probes::program::Action::Aggregate { key, .. } => key,
+            };
+            parts.push(Part::of(values, &looks));
+            specs.push(spec);
         }
-        for test in &self.plan.tests {
-            out.line(format!("  in the kernel: only if {test}"))?;
-        }
-        for asked in &self.plan.asked {
-            out.line(format!("  in the kernel: take {}", asked.text))?;
-        }
-        let then = match &self.plan.then {
-            Then::Show => "emit an event",
-            Then::Count => "count",
-            Then::Group => "count for each of these",
-            Then::Quantize => "count by powers of two of the last of these",
-            Then::Sum(_) => "add up",
-        };
-        out.line(format!("  in the kernel: {then}"))?;
-        out.line(format!("  {} stages behind the probe are done there", self.plan.taken))
+        Ok((specs, parts))
     }
 }
 
@@ -204,6 +252,7 @@ struct Until<'a> {
     duration: Option<Duration>,
     hits: u64,
     command: Option<&'a mut Started>,
+    interval: Option<Duration>,
 }
 
 /// A run of probes.
@@ -211,11 +260,17 @@ struct Run<'a> {
     cx: &'a Cx<'a>,
     ready: &'a Ready,
     /// how the values of each source are laid out
-    parts: Vec<Vec<Part>>,
+    parts: &'a [Vec<Part>],
     shower: Shower<'a>,
     /// time of the first event, in ns
     started: Option<u64>,
     emitted: u64,
+    /// whether intervals show what came since the beginning
+    all: bool,
+    /// what had been counted when it was shown last
+    shown: Entries,
+    /// how often that was
+    intervals: u64,
 }
 
 impl Run<'_> {
@@ -231,12 +286,19 @@ impl Run<'_> {
             if ended || left.is_some_and(|left| left.is_zero()) {
                 break;
             }
-            recording.poll(left.map_or(ROUND, |left| left.min(ROUND)), &mut |hit| hits.push(hit));
+            let next = until.interval.map(|every| every.saturating_mul(self.intervals as u32 + 1));
+            let round = next.map_or(ROUND, |next| next.saturating_sub(start.elapsed()).min(ROUND));
+            recording.poll(left.map_or(round, |left| left.min(round)), &mut |hit| hits.push(hit));
             for hit in hits.drain(..) {
                 self.show(&hit, out)?;
                 if self.emitted >= most {
                     return Ok(());
                 }
+            }
+            match next {
+                Some(next) if start.elapsed() >= next => self.interval(recording, next, out)?,
+                Some(_) => {}
+                None => out.flush()?,
             }
         }
         recording.finish(&mut |hit| hits.push(hit));
@@ -281,92 +343,74 @@ impl Run<'_> {
         let hidden = |name: &str| name == "tid" || (name == "probe" && self.ready.sources.len() == 1);
         let fixed =
             COLUMNS.iter().map(|name| ((*name).to_owned(), if hidden(name) { Shown::Hidden } else { Shown::Column }));
-        fixed.chain(self.asked()).collect()
+        fixed.chain(self.ready.plan.columns()).collect()
     }
 
-    fn asked(&self) -> impl Iterator<Item = (String, Shown)> {
-        self.ready.plan.asked.iter().map(|asked| {
-            let shown = match asked.text.as_str() {
-                "stack" | "kstack" | "ustack" => Shown::Below,
-                _ if asked.hidden => Shown::Hidden,
-                _ => Shown::Column,
-            };
-            (asked.name.clone(), shown)
-        })
-    }
-
-    /// What was counted.
-    fn totals(&mut self, recording: &Recording, out: &mut Out<'_>) -> Result<()> {
-        let mut entries: BTreeMap<(usize, Vec<u8>), Entry> = BTreeMap::new();
-        let each = recording.entries(|source, key, entry| {
-            entries.insert((source, key.to_vec()), entry);
-        });
-        each.map_err(spec::wrong)?;
-        match &self.ready.plan.then {
-            Then::Show => Ok(()),
-            Then::Count => out.row(CountRow { count: entries.values().map(|e| e.count).sum() }),
-            Then::Group => self.groups(&entries, out),
-            Then::Quantize => self.bins(&entries, out),
-            Then::Sum(_) => {
-                let all = entries.into_values().reduce(|a, b| a.and(b));
-                let mean = all.and_then(|all| i128::from(all.sum).checked_div_euclid(all.count.into()));
-                let cell = |value: Option<i128>| value.map_or(Cell::Null, integer);
-                out.row(SumRow {
-                    sum: integer(all.map_or(0, |all| all.sum.into())),
-                    count: all.map_or(0, |all| all.count),
-                    min: cell(all.map(|all| all.least.into())),
-                    max: cell(all.map(|all| all.most.into())),
-                    mean: cell(mean),
-                })
-            }
-        }
-    }
-
-    /// The cells of a key, without the process that only serves to name addresses.
-    fn key(&self, source: usize, key: &[u8]) -> Vec<Cell> {
-        let parts = self.parts.get(source).map(Vec::as_slice).unwrap_or_default();
-        let pid = match parts.iter().any(|part| part.looks == Looks::UserStack) {
-            true => key.last_chunk().map_or(0, |word| u64::from_ne_bytes(*word) as u32),
-            false => 0,
+    /// Shows what was counted since the last time.
+    fn interval(&mut self, recording: &Recording, time: Duration, out: &mut Out<'_>) -> Result<()> {
+        self.intervals += 1;
+        let now = totals::entries(recording)?;
+        let shown = if self.all {
+            self.emit(&now, Some(time), out)
+        } else {
+            self.emit(&totals::since(&now, &self.shown), Some(time), out)
         };
-        let mut cells = self.shower.cells(parts, key, 0, pid);
-        cells.truncate(self.ready.plan.asked.len());
-        cells
+        self.shown = now;
+        match shown {
+            // whoever has enough has enough of this interval
+            Ok(()) | Err(Error::Stop) => out.round(),
+            Err(e) => Err(e),
+        }
     }
 
-    fn groups(&self, entries: &BTreeMap<(usize, Vec<u8>), Entry>, out: &mut Out<'_>) -> Result<()> {
-        let mut sorted: Vec<_> = entries.iter().collect();
-        sorted.sort_by_key(|(_, entry)| std::cmp::Reverse(entry.count));
-        let several = self.ready.sources.len() > 1;
-        let mut columns = vec![("count".to_owned(), Shown::Column)];
-        columns.extend(several.then(|| ("probe".to_owned(), Shown::Column)));
-        columns.extend(self.asked());
-        for ((source, key), entry) in sorted {
-            let mut cells = vec![Cell::Uint(entry.count)];
-            if several {
-                cells.push(self.ready.sources.get(*source).map_or(Cell::Null, |s| Cell::Str(s.name())));
-            }
-            cells.extend(self.key(*source, key));
-            out.item(named_row(&columns, cells, None)?)?;
-        }
-        Ok(())
-    }
-
-    fn bins(&self, entries: &BTreeMap<(usize, Vec<u8>), Entry>, out: &mut Out<'_>) -> Result<()> {
-        let mut bins: BTreeMap<i64, u64> = BTreeMap::new();
-        for ((_, key), entry) in entries {
-            let bin = key.first_chunk().map_or(0, |word| i64::from_ne_bytes(*word));
-            *bins.entry(bin).or_default() += entry.count;
-        }
-        let (Some((first, _)), Some((last, _))) = (bins.first_key_value(), bins.last_key_value()) else {
+    /// Shows what was counted in the end, and remembers it.
+    fn last(&mut self, recording: &Recording, begun: Instant, out: &mut Out<'_>) -> Result<()> {
+        if self.ready.plan.then == Then::Show {
             return Ok(());
-        };
-        let total = bins.values().sum();
-        for bin in *first..=*last {
-            let count = bins.get(&bin).copied().unwrap_or(0);
-            out.row(BinRow { value: integer(bin_start(bin)), distribution: bar(count, total), count })?;
+        }
+        let now = totals::entries(recording)?;
+        self.cx.env.keep(Counts::Ended(self.totals().groups(&now, true)?));
+        let time = (self.intervals > 0).then(|| begun.elapsed());
+        let rest = if self.all { now } else { totals::since(&now, &self.shown) };
+        if time.is_some() && (rest.is_empty() || rest == self.shown) {
+            return Ok(());
+        }
+        self.emit(&rest, time, out)
+    }
+
+    fn totals(&self) -> Totals<'_> {
+        Totals { plan: &self.ready.plan, sources: &self.ready.sources, parts: self.parts, shower: &self.shower }
+    }
+
+    /// Shows entries, with the time of the interval in front.
+    fn emit(&self, entries: &Entries, time: Option<Duration>, out: &mut Out<'_>) -> Result<()> {
+        let time = time.map(|time| {
+            let text = format!("{}.{:03}", time.as_secs(), time.subsec_millis());
+            (("time".to_owned(), Shown::Column), Cell::Str(text))
+        });
+        for item in self.totals().rows(entries)? {
+            match item {
+                Item::Row(row) => out.item(totals::with_front(row, time.iter().cloned().collect())?)?,
+                other => out.item(other)?,
+            }
         }
         Ok(())
+    }
+
+    /// What the run cost, by what the kernel measured of the programs, if it did.
+    fn cost(&self, recording: &Recording, time: Duration, measured: bool) {
+        let seconds = time.as_secs_f64().max(1e-9);
+        for (source, program) in self.ready.sources.iter().zip(recording.programs()) {
+            let Ok(counters) = program.counters() else { continue };
+            let mut text =
+                format!("{}: {} hits, {:.0}/s", source.name(), counters.hits, counters.hits as f64 / seconds);
+            if let Some((time, runs)) = measured.then(|| program.program.cost().ok()).flatten().filter(|(_, n)| *n > 0)
+            {
+                let share = time as f64 / 1e9 / seconds * 100.0;
+                text += &format!(", {} ns each in the program, {share:.2} % of a CPU", time / runs);
+            }
+            self.cx.notes.once(0, text);
+        }
     }
 
     /// What the numbers cannot say themselves: that nothing came, that something was lost.
@@ -424,4 +468,9 @@ impl Dcmd for Probes {
 }
 
 /// The dcmds of this file.
-pub static DCMDS: &[DcmdEntry] = &[DcmdEntry::origin::<Probe>(), DcmdEntry::of::<Probes>()];
+pub static DCMDS: &[DcmdEntry] = &[
+    DcmdEntry::origin::<Probe>(),
+    DcmdEntry::of::<Probes>(),
+    DcmdEntry::of::<running::Agg>(),
+    DcmdEntry::origin::<explain::Explain>(),
+];

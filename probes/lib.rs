@@ -18,6 +18,7 @@ pub mod ring;
 pub mod source;
 pub mod tracefs;
 
+pub use bpf::prog::count_time;
 pub use recording::Recording;
 
 /// Why a probe could not be set.

@@ -75,6 +75,8 @@ pub struct Program {
     scratch: Table,
     /// what was counted
     pub table: Option<Table>,
+    /// how long it is
+    pub instructions: usize,
 }
 
 /// What a program counted of itself, all CPUs together.
@@ -112,7 +114,7 @@ impl Program {
         emit.program(spec, table.as_ref().or(output).map(Table::fd))?;
         let insns = emit.finish()?;
         let program = bpf::Program::load(kind, "kmdb_probe", &insns)?;
-        Ok(Program { program, scratch, table })
+        Ok(Program { program, scratch, table, instructions: insns.len() })
     }
 
     /// The counters as they are now.

@@ -61,13 +61,14 @@ pub struct Recording {
 }
 
 /// One ring for each CPU; the events of all probes go there.
-struct Rings {
+pub struct Rings {
     table: Table,
     rings: Vec<(u32, Event, Ring)>,
 }
 
 impl Rings {
-    fn new(bytes: usize) -> Result<Rings> {
+    /// Opens them, of so many bytes each.
+    pub fn new(bytes: usize) -> Result<Rings> {
         let cpus = online_cpus().map_err(Error::refused("which CPUs are online"))?;
         let most = cpus.iter().max().map_or(1, |cpu| *cpu as usize + 1);
         let table =
@@ -85,6 +86,11 @@ impl Rings {
             rings.push((cpu, event, ring));
         }
         Ok(Rings { table, rings })
+    }
+
+    /// What programs emit to.
+    pub fn table(&self) -> &Table {
+        &self.table
     }
 
     /// Waits until something comes, or so long.
@@ -144,6 +150,11 @@ impl Recording {
         self.pending.sort_by_key(|hit| hit.time);
         let ready = self.pending.partition_point(|hit| hit.time < now.saturating_sub(UNDER_WAY));
         self.pending.drain(..ready).for_each(visit);
+    }
+
+    /// The programs, one for each probe.
+    pub fn programs(&self) -> &[Program] {
+        &self.programs
     }
 
     /// What the programs counted, all together.

@@ -64,6 +64,10 @@ impl Sink for Copied<'_> {
         self.shown.item(item)
     }
 
+    fn flush(&mut self) -> Result<()> {
+        self.shown.flush()
+    }
+
     fn finish(&mut self) -> Result<()> {
         let kept = self.kept.finish();
         self.shown.finish().and(kept)

@@ -79,6 +79,7 @@ fn run(cli: &Cli, program: &Program, interactive: bool) -> anyhow::Result<End> {
     let session = open::session(cli, program)?;
     catch_interrupts(session.interrupt.clone())?;
     let env = Env::default();
+    dcmds::tools::load(&env);
     let end = answer(cli, program, interactive, &session, &env);
     program.findings.set(env.findings.get() > 0);
     end

@@ -35,6 +35,7 @@ fn one(cli: &Cli, program: &Program, dump: PathBuf, rows: &mut Vec<Item>) -> any
     let alone = Cli { dump: Some(dump), debug_files: Vec::new(), ..cli.clone() };
     let session = open::session(&alone, program)?;
     let env = Env::default();
+    dcmds::tools::load(&env);
     let cx = Cx { session: &session, env: &env, face: program };
     let quick = if cli.quick { " -q" } else { "" };
     engine::pipeline::run_into(&cx, &format!("::triage -1{quick}"), &mut Out::new(&cx, rows, false))?;

@@ -5,7 +5,7 @@ use super::{
     compile::{Compiler, Looks},
     names::Names,
 };
-use crate::select::heading;
+use crate::select::{Shown, heading};
 use engine::{
     lang::{
         self,
@@ -98,6 +98,8 @@ impl Plan {
                 Err(e) if e.is_control() => return Err(e),
                 Err(_) => return Ok(false),
             },
+            // what there is, which comes if nothing else is asked for
+            "print" if args.is_empty() => {}
             "print" | "fields" if !args.is_empty() => {
                 for word in args.iter().map(plain) {
                     can(heading(&word).1)?;
@@ -116,7 +118,8 @@ impl Plan {
             }
             "count" if args.is_empty() => self.then = Then::Count,
             "group" if !args.is_empty() && args.iter().all(|a| !plain(a).starts_with('-')) => {
-                for word in args.iter().map(plain) {
+                // each probe counts in a table of its own
+                for word in args.iter().map(plain).filter(|word| word != "probe") {
                     if !is_stack(&word) {
                         can(heading(&word).1)?;
                     }
@@ -165,6 +168,18 @@ impl Plan {
                 }
             }
         }
+    }
+
+    /// The columns of the values.
+    pub fn columns(&self) -> impl Iterator<Item = (String, Shown)> {
+        self.asked.iter().map(|asked| {
+            let shown = match asked.text.as_str() {
+                text if is_stack(text) => Shown::Below,
+                _ if asked.hidden => Shown::Hidden,
+                _ => Shown::Column,
+            };
+            (asked.name.clone(), shown)
+        })
     }
 
     /// The program for a source, and how its values look.

@@ -14,6 +14,8 @@ pub enum Command {
     MapNextKey = 4,
     ProgLoad = 5,
     ProgTestRun = 10,
+    GetInfo = 15,
+    EnableStats = 32,
 }
 
 /// `union bpf_attr` in the making: fields are set by their offset. The kernel takes what it knows and asks that the

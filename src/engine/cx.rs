@@ -12,6 +12,14 @@ use std::ops::Deref;
 pub trait Sink {
     /// One item. [`Error::Stop`] means: no more, please.
     fn item(&mut self, item: Item) -> Result<()>;
+    /// What has come is to be seen now: what follows may take its time.
+    fn flush(&mut self) -> Result<()> {
+        Ok(())
+    }
+    /// What has come is whole: stages answer, and begin again.
+    fn round(&mut self) -> Result<()> {
+        self.flush()
+    }
     /// No more will come.
     fn finish(&mut self) -> Result<()> {
         Ok(())
@@ -100,5 +108,15 @@ impl<'a> Out<'a> {
             self.interrupt.pass();
         }
         self.sink.item(item)
+    }
+
+    /// Shows what came out so far, where somebody waits for it.
+    pub fn flush(&mut self) -> Result<()> {
+        self.sink.flush()
+    }
+
+    /// Ends a round: stages behind that wait for the last item answer now, and begin again.
+    pub fn round(&mut self) -> Result<()> {
+        self.sink.round()
     }
 }

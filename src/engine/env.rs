@@ -6,8 +6,10 @@ use crate::{
     macros::Macro,
 };
 use std::{
+    any::{Any, TypeId},
     cell::{Cell, RefCell},
-    collections::{BTreeMap, BTreeSet},
+    collections::{BTreeMap, BTreeSet, HashMap},
+    rc::Rc,
 };
 use targets::Space;
 
@@ -42,6 +44,7 @@ pub struct Env {
     pub width: Cell<usize>,
     /// what commands that look for damage have found: if any, kmdb's exit status is 1
     pub findings: Cell<u64>,
+    kept: RefCell<HashMap<TypeId, Rc<dyn Any>>>,
 }
 
 impl Env {
@@ -62,6 +65,16 @@ impl Env {
         }
         self.vars.borrow_mut().insert(name.to_owned(), value);
         Ok(())
+    }
+
+    /// Remembers something for commands that come later, in place of what was of that type.
+    pub fn keep<T: Any>(&self, value: T) {
+        let _before = self.kept.borrow_mut().insert(TypeId::of::<T>(), Rc::new(value));
+    }
+
+    /// What a command remembered.
+    pub fn kept<T: Any>(&self) -> Option<Rc<T>> {
+        self.kept.borrow().get(&TypeId::of::<T>())?.clone().downcast().ok()
     }
 
     /// A command that looks for damage found some.
@@ -87,6 +100,7 @@ impl Default for Env {
             space: Cell::new(Space::Kernel),
             width: Cell::new(80),
             findings: Cell::new(0),
+            kept: RefCell::default(),
         }
     }
 }

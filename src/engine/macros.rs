@@ -12,6 +12,9 @@
 //! | `${1:-text}` | an argument, or `text` |
 //! | `$*` | all arguments that have no number of their own in the text |
 //! | `$#` | how many were given |
+//! | `${-x?text}`, `${-x!text}` | `text` if the macro is called with `-x`; if it is not |
+//! | `${-x NAME?text}` | the same, and `$-` in `text` is the word behind `-x` |
+//! | `${-x}`, `${-x NAME}` | the option as it was given, for a command in the text that has it too |
 //! | `$$` | a dollar sign |
 //!
 //! An argument stays one word: outside of quotes it comes as it was typed, within them as what it means. A macro of one
@@ -39,10 +42,12 @@ const MAX_STAGES: usize = 1000;
 pub struct Macro {
     /// what it is called by, without `::`
     pub name: String,
-    /// what it does, in a line; may be empty
+    /// what it does, in a line; may be empty. Lines behind it tell more.
     pub help: String,
     /// the text, with its parameters
     pub text: String,
+    /// whether it came with kmdb, and nobody gave it
+    pub built_in: bool,
     parts: Vec<Part>,
 }
 
@@ -50,9 +55,31 @@ pub struct Macro {
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Part {
     Text(String),
-    Argument { number: usize, default: Option<String>, quote: Option<char> },
-    Rest { quote: Option<char> },
+    Argument {
+        number: usize,
+        default: Option<String>,
+        quote: Option<char>,
+    },
+    Rest {
+        quote: Option<char>,
+    },
     Count,
+    Option(Choice),
+    /// the word of the option whose text it stands in
+    Word {
+        quote: Option<char>,
+    },
+}
+
+/// A text that depends on an option.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Choice {
+    letter: char,
+    /// what the usage calls its word, if it takes one
+    word: Option<String>,
+    /// whether the text is for when it is given
+    given: bool,
+    parts: Vec<Part>,
 }
 
 /// An argument of a call.
@@ -71,61 +98,94 @@ impl Macro {
             return Err(Error::Usage(format!("`{name}` cannot be the name of a command"))
                 .hint("letters, digits, `_` and `.` can: `::macro NAME 'HELP' 'PIPELINE'`"));
         }
-        let made = Macro { name: name.into(), help: help.into(), text: text.trim().into(), parts: parts(text.trim())? };
-        // with one of these for every argument most texts are whole: `0t$1::pid2task`, `/$1`
-        let tries = ["1", "X"].map(|word| made.filled(word));
-        match tries.map(|text| (lang::parse(&text, 16), text)) {
-            [(Ok(found), _), _] | [_, (Ok(found), _)] => match found.is_empty() {
-                true => Err(Error::Usage(format!("the macro `{name}` is empty"))),
-                false => Ok(made),
-            },
-            [(Err(e), text), _] => Err(Error::from(e).nested_in(&text)),
-        }
-    }
-
-    /// The text with every parameter replaced by the same word.
-    fn filled(&self, word: &str) -> String {
-        let fill = |part: &Part| match part {
-            Part::Text(text) => text.clone(),
-            _ => word.to_owned(),
+        let made = Macro {
+            name: name.into(),
+            help: help.into(),
+            text: text.trim().into(),
+            built_in: false,
+            parts: parts(text.trim(), None)?,
         };
-        self.parts.iter().map(fill).collect()
+        // with one of these for every argument most texts are whole: `0t$1::pid2task`, `/$1`
+        for given in [true, false] {
+            let tries = ["1", "X"].map(|word| filled(&made.parts, word, given));
+            match tries.map(|text| (lang::parse(&text, 16), text)) {
+                [(Ok(found), _), _] | [_, (Ok(found), _)] if found.is_empty() => {
+                    return Err(Error::Usage(format!("the macro `{name}` is empty")));
+                }
+                [(Ok(_), _), _] | [_, (Ok(_), _)] => {}
+                [(Err(e), text), _] => return Err(Error::from(e).nested_in(&text)),
+            }
+        }
+        Ok(made)
     }
 
-    /// The parameters as a synopsis has them: `ARG1 [ARG2] [ARG...]`.
+    /// The parameters as a synopsis has them: `[-x] [-p PID] ARG1 [ARG2] [ARG...]`.
     pub fn usage(&self) -> String {
-        let mut words: Vec<String> = (1..=self.numbered())
-            .map(|n| match self.default(n) {
-                Some(text) if !text.is_empty() => format!("[ARG{n}={text}]"),
-                Some(_) => format!("[ARG{n}]"),
-                None => format!("ARG{n}"),
-            })
-            .collect();
+        let option = |(letter, word): (char, Option<String>)| match word {
+            Some(word) => format!("[-{letter} {word}]"),
+            None => format!("[-{letter}]"),
+        };
+        let numbered = (1..=self.numbered()).map(|n| match self.default(n) {
+            Some(text) if !text.is_empty() => format!("[ARG{n}={text}]"),
+            Some(_) => format!("[ARG{n}]"),
+            None => format!("ARG{n}"),
+        });
+        let mut words: Vec<String> = self.options().into_iter().map(option).chain(numbered).collect();
         if self.takes_rest() {
             words.push("[ARG]...".into());
         }
         words.join(" ")
     }
 
+    /// What it does, in a line: its text if nobody said.
+    pub fn about(&self) -> &str {
+        self.help.lines().next().filter(|line| !line.is_empty()).unwrap_or(&self.text)
+    }
+
+    /// The options, each with what its word is called, in the order in which they stand in the text.
+    pub fn options(&self) -> Vec<(char, Option<String>)> {
+        let mut found: Vec<(char, Option<String>)> = Vec::new();
+        each(&self.parts, &mut |part| {
+            if let Part::Option(Choice { letter, word, .. }) = part {
+                match found.iter_mut().find(|(l, _)| l == letter) {
+                    Some((_, known)) => *known = known.take().or_else(|| word.clone()),
+                    None => found.push((*letter, word.clone())),
+                }
+            }
+        });
+        found
+    }
+
     /// The highest number of a parameter.
     fn numbered(&self) -> usize {
-        let numbers = self.parts.iter().map(|part| if let Part::Argument { number, .. } = part { *number } else { 0 });
-        numbers.max().unwrap_or(0)
+        let mut most = 0;
+        each(&self.parts, &mut |part| {
+            if let Part::Argument { number, .. } = part {
+                most = most.max(*number);
+            }
+        });
+        most
     }
 
     fn takes_rest(&self) -> bool {
-        self.parts.iter().any(|part| matches!(part, Part::Rest { .. }))
+        let mut takes = false;
+        each(&self.parts, &mut |part| takes |= matches!(part, Part::Rest { .. }));
+        takes
     }
 
     /// The default of a parameter: one that is given anywhere holds everywhere. A number that the text skips has none
     /// to miss.
-    fn default(&self, wanted: usize) -> Option<&str> {
-        let mut found = self.parts.iter().filter_map(|part| match part {
-            Part::Argument { number, default, .. } if *number == wanted => Some(default.as_deref()),
-            _ => None,
+    fn default(&self, wanted: usize) -> Option<String> {
+        let (mut known, mut default) = (false, None);
+        each(&self.parts, &mut |part| {
+            if let Part::Argument { number, default: text, .. } = part
+                && *number == wanted
+            {
+                known = true;
+                default = default.take().or_else(|| text.clone());
+            }
         });
-        let first = found.next().unwrap_or(Some(""));
-        first.or_else(|| found.flatten().next())
+        if known { default } else { Some(String::new()) }
     }
 
     /// The text with its arguments.
@@ -134,32 +194,114 @@ impl Macro {
         let usage = |message: String| {
             Error::Usage(message).hint(format!("Usage: ::{} {}", self.name, self.usage()).trim_end().to_owned())
         };
-        if arguments.len() > numbered && !self.takes_rest() {
+        let call = Call::read(&self.options(), arguments).map_err(|what| usage(format!("::{} {what}", self.name)))?;
+        if call.arguments.len() > numbered && !self.takes_rest() {
             let most = match numbered {
                 0 => "no argument".to_owned(),
                 1 => "one argument".to_owned(),
                 n => format!("{n} arguments"),
             };
-            return Err(usage(format!("::{} takes {most}, not {}", self.name, arguments.len())));
+            return Err(usage(format!("::{} takes {most}, not {}", self.name, call.arguments.len())));
         }
         let mut out = String::new();
-        for part in &self.parts {
+        self.write(&self.parts, &call, None, &mut out)
+            .map_err(|number| usage(format!("::{} needs an argument {number}", self.name)))?;
+        Ok(out)
+    }
+
+    /// Writes parts out; an error is the number of an argument that is missing.
+    fn write(
+        &self,
+        parts: &[Part],
+        call: &Call<'_>,
+        word: Option<&Argument>,
+        out: &mut String,
+    ) -> std::result::Result<(), usize> {
+        for part in parts {
             match part {
                 Part::Text(text) => out.push_str(text),
-                Part::Count => out.push_str(&arguments.len().to_string()),
-                Part::Argument { number, quote, .. } => match (arguments.get(number - 1), self.default(*number)) {
+                Part::Count => out.push_str(&call.arguments.len().to_string()),
+                Part::Word { quote } => out.push_str(&word.map_or(Cow::Borrowed(""), |word| word.within(*quote))),
+                Part::Argument { number, quote, .. } => match (call.arguments.get(number - 1), self.default(*number)) {
                     (Some(argument), _) => out.push_str(&argument.within(*quote)),
-                    (None, Some(default)) => out.push_str(default),
-                    (None, None) => return Err(usage(format!("::{} needs an argument {number}", self.name))),
+                    (None, Some(default)) => out.push_str(&default),
+                    (None, None) => return Err(*number),
                 },
                 Part::Rest { quote } => {
-                    let rest = arguments.get(numbered..).unwrap_or_default();
+                    let rest = call.arguments.get(self.numbered()..).unwrap_or_default();
                     out.push_str(&rest.iter().map(|a| a.within(*quote)).collect::<Vec<_>>().join(" "));
+                }
+                Part::Option(choice) => {
+                    let given = call.options.iter().rfind(|(letter, _)| *letter == choice.letter);
+                    if given.is_some() == choice.given {
+                        self.write(&choice.parts, call, given.and_then(|(_, word)| word.as_ref()), out)?;
+                    }
                 }
             }
         }
-        Ok(out)
+        Ok(())
     }
+}
+
+/// The words of a call, sorted.
+struct Call<'a> {
+    options: Vec<(char, Option<Argument>)>,
+    arguments: Vec<&'a Argument>,
+}
+
+impl<'a> Call<'a> {
+    /// Words of one dash and letters are options where the macro has any; an error says what is wrong with one.
+    fn read(known: &[(char, Option<String>)], words: &'a [Argument]) -> std::result::Result<Call<'a>, String> {
+        let mut call = Call { options: Vec::new(), arguments: Vec::new() };
+        let mut words = words.iter();
+        while let Some(word) = words.next() {
+            let letters = word.raw.strip_prefix('-').filter(|l| l.starts_with(|c: char| c.is_ascii_alphabetic()));
+            let Some(mut letters) = letters.filter(|_| !known.is_empty()) else {
+                call.arguments.push(word);
+                continue;
+            };
+            while let Some(letter) = letters.chars().next() {
+                letters = letters.get(letter.len_utf8()..).unwrap_or_default();
+                let Some((_, takes)) = known.iter().find(|(l, _)| *l == letter) else {
+                    return Err(format!("has no option -{letter}"));
+                };
+                let behind = match (takes, std::mem::take(&mut letters)) {
+                    (None, rest) => {
+                        letters = rest;
+                        None
+                    }
+                    (Some(name), "") => {
+                        let word = words.next().ok_or_else(|| format!("-{letter} needs a {name}"))?;
+                        Some(Argument { raw: word.raw.clone(), text: word.text.clone() })
+                    }
+                    (Some(_), rest) => Some(Argument { raw: rest.to_owned(), text: rest.to_owned() }),
+                };
+                call.options.push((letter, behind));
+            }
+        }
+        Ok(call)
+    }
+}
+
+/// Visits every part, those that depend on an option too.
+fn each(parts: &[Part], visit: &mut dyn FnMut(&Part)) {
+    for part in parts {
+        visit(part);
+        if let Part::Option(choice) = part {
+            each(&choice.parts, visit);
+        }
+    }
+}
+
+/// The text with every parameter replaced by the same word, and with all options or with none.
+fn filled(parts: &[Part], word: &str, options: bool) -> String {
+    let fill = |part: &Part| match part {
+        Part::Text(text) => text.clone(),
+        Part::Option(choice) if choice.given == options => filled(&choice.parts, word, options),
+        Part::Option(_) => String::new(),
+        _ => word.to_owned(),
+    };
+    parts.iter().map(fill).collect()
 }
 
 impl Argument {
@@ -173,9 +315,9 @@ impl Argument {
     }
 }
 
-/// Takes a text apart.
-fn parts(text: &str) -> Result<Vec<Part>> {
-    let (mut parts, mut plain, mut quote) = (Vec::new(), String::new(), None);
+/// Takes a text apart that begins within that quote.
+fn parts(text: &str, mut quote: Option<char>) -> Result<Vec<Part>> {
+    let (mut parts, mut plain) = (Vec::new(), String::new());
     let mut rest = text;
     while let Some(c) = rest.chars().next() {
         rest = &rest[c.len_utf8()..];
@@ -218,6 +360,8 @@ fn parameter(rest: &str, quote: Option<char>) -> Result<Option<(Part, usize)>> {
     Ok(match rest.as_bytes() {
         [b'*', ..] => Some((Part::Rest { quote }, 1)),
         [b'#', ..] => Some((Part::Count, 1)),
+        [b'-', ..] => Some((Part::Word { quote }, 1)),
+        [b'{', b'-', ..] => Some(choice(rest, quote)?),
         [digit @ b'1'..=b'9', ..] => Some((argument(usize::from(digit - b'0'), None), 1)),
         [b'{', ..] => {
             let bad = || {
@@ -234,6 +378,35 @@ fn parameter(rest: &str, quote: Option<char>) -> Result<Option<(Part, usize)>> {
         }
         _ => None,
     })
+}
+
+/// A text that depends on an option, `{-x NAME?text}`, and how long it is.
+fn choice(rest: &str, quote: Option<char>) -> Result<(Part, usize)> {
+    let bad = || {
+        Error::Usage(format!("`${rest}` is no option")).hint(
+            "`${-x?text}` is for when -x is given, `${-x!text}` for when not; `${-x NAME?text}`: `$-` is its word",
+        )
+    };
+    let mut depth = 0;
+    let closing = rest.char_indices().find(|(_, c)| {
+        depth += i32::from(*c == '{') - i32::from(*c == '}');
+        depth == 0
+    });
+    let (end, _) = closing.ok_or_else(bad)?;
+    let inside = rest.get(2..end).ok_or_else(bad)?;
+    let (head, text) = inside.split_once(['?', '!']).map_or((inside, None), |(head, text)| (head, Some(text)));
+    let given = inside.as_bytes().get(head.len()) != Some(&b'!');
+    let (letter, word) = head.split_once(' ').map_or((head, None), |(letter, word)| (letter, Some(word.to_owned())));
+    let [letter] = letter.chars().collect::<Vec<_>>()[..] else { return Err(bad()) };
+    if !letter.is_ascii_alphabetic() {
+        return Err(bad());
+    }
+    let parts = match (text, &word) {
+        (Some(text), _) => parts(text, quote)?,
+        (None, None) => vec![Part::Text(format!("-{letter}"))],
+        (None, Some(_)) => vec![Part::Text(format!("-{letter} ")), Part::Word { quote }],
+    };
+    Ok((Part::Option(Choice { letter, word, given, parts }), end + 1))
 }
 
 /// The stages of a statement with macros of one pipeline in place of their calls.
@@ -394,6 +567,21 @@ mod tests {
         assert_eq!(expand("::echo $# $$ a$ $[1] ^x$", &[]), "::echo 0 $ a$ $[1] ^x$");
         assert_eq!(expand("::echo '\\'$$1'", &[]), "::echo '\\'$1'");
         assert_eq!(expand("$c", &[]), "$c");
+    }
+
+    #[test]
+    fn options_choose_texts() {
+        let text = "::a${-e NAME? | ::where 'ret == -$-'} | ::b${-P? comm}${-P! id} $1";
+        assert_eq!(expand(text, &[("x", "x")]), "::a | ::b id x");
+        assert_eq!(expand(text, &[("-P", "-P"), ("x", "x")]), "::a | ::b comm x");
+        let called = &[("-Pe", "-Pe"), ("ENOENT", "ENOENT"), ("x", "x")];
+        assert_eq!(expand(text, called), "::a | ::where 'ret == -ENOENT' | ::b comm x");
+        assert_eq!(expand(text, &[("-e5", "-e5"), ("'-P'", "-P")]), "::a | ::where 'ret == -5' | ::b id '-P'");
+        assert_eq!(expand("::a ${-p PID} ${-x}", &[("-p", "-p"), ("'a b'", "a b"), ("-x", "-x")]), "::a -p 'a b' -x");
+        let usage = "Usage: ::m [-e NAME] [-P] ARG1";
+        assert_eq!(expand(text, &[("-q", "-q")]), format!("::m has no option -q / {usage}"));
+        assert_eq!(expand(text, &[("-e", "-e")]), format!("::m -e needs a NAME / {usage}"));
+        assert!(expand("::a ${-ee?x}", &[]).starts_with("`${-ee?x}` is no option"));
     }
 
     #[test]

@@ -209,7 +209,7 @@ fn run_stages(
     for stage in left {
         running.push(make(cx, stage)?);
     }
-    let mut chain = Chain { cx, stages: &mut running, end, piped, first: true };
+    let mut chain = Chain { cx, stages: &mut running, written: left, end, piped, first: true };
     let mut at = start;
     for _ in 0..count {
         match chain.push(at.map(Item::Object)) {
@@ -230,6 +230,8 @@ fn run_stages(
 struct Chain<'c, 'a, 'e> {
     cx: &'c Cx<'a>,
     stages: &'c mut [Box<dyn Stage>],
+    /// how the last of `stages` were written: all of them but a head of the pipeline
+    written: &'c [lang::ast::Stage],
     end: &'e mut dyn Sink,
     /// whether something reads addresses behind the last stage
     piped: bool,
@@ -255,7 +257,9 @@ impl Chain<'_, '_, '_> {
         }
         let piped = self.piped || !rest.is_empty();
         let first = self.first;
-        let mut tail = Chain { cx: self.cx, stages: rest, end: &mut *self.end, piped: self.piped, first: false };
+        let written = self.written.get(self.written.len().saturating_sub(rest.len())..).unwrap_or_default();
+        let mut tail =
+            Chain { cx: self.cx, stages: rest, written, end: &mut *self.end, piped: self.piped, first: false };
         let mut out = Out { sink: &mut tail, interrupt: &self.cx.session.interrupt, piped, first };
         match stage.item(self.cx, item, &mut out) {
             // one address that cannot be read does not end the pipeline, and is not forgotten
@@ -272,7 +276,9 @@ impl Chain<'_, '_, '_> {
             let Some((stage, rest)) = self.stages.get_mut(i..).and_then(<[_]>::split_first_mut) else { break };
             let piped = self.piped || !rest.is_empty();
             let first = self.first && i == 0;
-            let mut tail = Chain { cx: self.cx, stages: rest, end: &mut *self.end, piped: self.piped, first: false };
+            let written = self.written.get(self.written.len().saturating_sub(rest.len())..).unwrap_or_default();
+            let mut tail =
+                Chain { cx: self.cx, stages: rest, written, end: &mut *self.end, piped: self.piped, first: false };
             let mut out = Out { sink: &mut tail, interrupt: &self.cx.session.interrupt, piped, first };
             match stage.finish(self.cx, &mut out) {
                 Ok(()) | Err(Error::Stop) => {}
@@ -286,6 +292,18 @@ impl Chain<'_, '_, '_> {
 impl Sink for Chain<'_, '_, '_> {
     fn item(&mut self, item: Item) -> Result<()> {
         self.push(Some(item))
+    }
+
+    fn flush(&mut self) -> Result<()> {
+        self.end.flush()
+    }
+
+    fn round(&mut self) -> Result<()> {
+        self.finish_all()?;
+        for (stage, written) in self.stages.iter_mut().zip(self.written) {
+            *stage = make(self.cx, written)?;
+        }
+        self.end.round()
     }
 }
 
@@ -312,6 +330,19 @@ fn make(cx: &Cx<'_>, stage: &lang::ast::Stage) -> Result<Box<dyn Stage>> {
         StageKind::Shell(command) => Ok(Box::new(Shell { command: command.clone(), items: Vec::new() })),
         StageKind::File { sigil, name } => Ok(Box::new(Source { sigil: sigil.clone(), name: name.clone() })),
     }
+}
+
+/// The stages that a text and those behind it stand for, with macros in their places.
+pub fn stages_of(cx: &Cx<'_>, text: &str, behind: &[lang::ast::Stage]) -> Result<Vec<lang::ast::Stage>> {
+    let found = lang::parse(text, cx.env.radix.get()).map_err(|e| Error::from(e).nested_in(text))?;
+    let [one] = &found[..] else { return Err(Error::Usage(format!("`{text}` is not one pipeline"))) };
+    let stages: Vec<_> = one.stages.iter().chain(behind).cloned().collect();
+    macros::splice(cx, &stages).map(std::borrow::Cow::into_owned)
+}
+
+/// The words of a dcmd as it gets them.
+pub fn words(cx: &Cx<'_>, args: &[Word]) -> Result<Vec<String>> {
+    args.iter().map(|w| word(cx, w)).collect()
 }
 
 pub(crate) fn word(cx: &Cx<'_>, word: &Word) -> Result<String> {

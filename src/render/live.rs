@@ -68,6 +68,11 @@ impl Sink for Live<'_> {
         self.note(result)
     }
 
+    fn flush(&mut self) -> Result<()> {
+        let result = lock(&self.screen).flush();
+        self.note(result)
+    }
+
     fn finish(&mut self) -> Result<()> {
         if let Some((stop, clock)) = self.clock.take() {
             drop(stop);
@@ -103,6 +108,13 @@ impl Screen {
             self.status.hide();
         }
         self.renderer.item(types, item)
+    }
+
+    fn flush(&mut self) -> Result<()> {
+        if self.terminal {
+            self.status.hide();
+        }
+        self.renderer.flush()
     }
 
     fn tick(&mut self) {

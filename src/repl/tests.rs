@@ -26,6 +26,7 @@ fn with_dump(ask: impl FnOnce(&Cx<'_>)) {
     };
     let session = open::session(&cli, &program).unwrap();
     let env = Env::default();
+    dcmds::tools::load(&env);
     ask(&Cx { session: &session, env: &env, face: &program });
 }
 
