@@ -14,7 +14,7 @@ HERE = os.path.dirname(os.path.abspath(__file__))
 LAB = os.environ["KMDB_LAB"]
 # whether the kernel's text comes along, and the big table of symbols
 CORPUS = {"k612-uaf": ("used", True), "k61-uaf": ("used", True), "k612-plain": ("none", False), "k612-arm64": ("none", True),
-          "k612-zoo": ("none", False)}
+          "k612-zoo": ("none", False), "k612-crash": ("used", False)}
 PLAIN_TEXT = 40_000  # truth files above this many bytes are compressed
 
 
@@ -38,7 +38,7 @@ def make(name, out):
     small = f"{LAB}/dumps/small-{name}"
     with open(f"{small}/kernel") as f:
         kernel = f"{LAB}/kern/{f.read().strip()}"
-    debug = [f"{kernel}/vmlinux", f"{kernel}/labmod.ko"] + glob.glob(f"{kernel}/moddbg/*")
+    debug = [f"{kernel}/vmlinux", f"{kernel}/labmod.ko", f"{kernel}/crasher.ko"] + glob.glob(f"{kernel}/moddbg/*")
     core = f"{small}/filtered.elf"
     run(f"{HERE}/filter.py", debug[0], f"{small}/vmcore.elf", core, "--text", text)
     for dump, to in ((f"{small}/vmcore.elf", "oracle"), (core, "oracle.filtered")):
@@ -54,10 +54,10 @@ def make(name, out):
     guest = f"{small}/truth"
     if os.path.exists(f"{kernel}/labmod.ko") and os.path.exists(f"{guest}/labmod.txt"):
         pack(f"{kernel}/labmod.ko", f"{out}/{name}/labmod.ko.zst")
-    with open(f"{guest}/trace.txt", "wb") as f:
-        subprocess.run(["gzip", "-dc", f"{guest}/trace/trace.gz"], stdout=f, check=True)
-    with open(f"{guest}/kallsyms", "wb") as f:
-        subprocess.run(["gzip", "-dc", f"{guest}/kallsyms.gz"], stdout=f, check=True)
+    for packed, to in (("trace/trace.gz", "trace.txt"), ("kallsyms.gz", "kallsyms")):
+        if os.path.exists(f"{guest}/{packed}"):
+            with open(f"{guest}/{to}", "wb") as f:
+                subprocess.run(["gzip", "-dc", f"{guest}/{packed}"], stdout=f, check=True)
     with open(f"{guest}/pid.txt", "w") as f:
         for path in sorted(glob.glob(f"{guest}/pid/*.txt"), key=lambda p: int(os.path.basename(p)[:-4])):
             f.write(f"=== {os.path.basename(path)[:-4]}\n")
@@ -68,6 +68,10 @@ def make(name, out):
     told = [f"{small}/oracle/{o}" for o in os.listdir(f"{small}/oracle")]
     if os.path.exists(f"{guest}/zoo.txt"):
         wanted, told = "version cmdline dmesg zoo.txt".split(), []  # the only oracle of damage is who did it
+    if not os.path.exists(f"{guest}/version"):
+        # it died before it could tell anything but on its console
+        shutil.copy(f"{small}/console.log", f"{guest}/console")
+        wanted, told = ["console"], [f"{small}/oracle/stacks.txt"]
     for file in [f"{guest}/{w}" for w in wanted] + told:
         if not os.path.exists(file):
             continue

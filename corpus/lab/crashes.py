@@ -1,7 +1,7 @@
 """Guests that are brought down: what was done to them, and until when they are watched before their memory is taken.
 
 `by` says who writes the dump: qemu, when the console has said `until`; or kdump, the guest's own crash kernel. The words are
-those of crasher/crasher.c; where a kernel has no module (there are no headers, or no compiler for it) it is brought down by
+those of crasher/*.c; where a kernel has no module (there are no headers, or no compiler for it) it is brought down by
 means of user space.
 """
 import os
@@ -17,9 +17,13 @@ OOPS = "end trace"
 
 # word -> what is set before, what the console says when it is over, what else the boot needs
 PLAIN = dict(before="sysctl -qw kernel.panic_on_oops=1")
+HUNG = dict(before="sysctl -qw kernel.hung_task_panic=1 kernel.hung_task_timeout_secs=5")
 WORDS = {
     **{w: PLAIN for w in ("null", "null_write", "null_timer", "jump", "wild", "paging", "rodata", "nx", "divide", "bug", "opcode",
-                          "deep", "canary", "panic", "list_del", "list_add")},
+                          "deep", "canary", "panic", "list_del", "list_add", "gone", "poison", "vmalloc_end", "user_read", "user_jump",
+                          "int3", "double_fault", "stack_segment", "skb", "usercopy", "fortify", "in_irq", "work", "both")},
+    "freelist": dict(PLAIN, append="slab_nomerge"),
+    "uaf_call": dict(PLAIN, append="slub_debug=FZPU"),
     "uaf": dict(PLAIN, append="slub_debug=FZPU"),
     "double_free": dict(PLAIN, append="slab_nomerge"),
     "warn": dict(before="sysctl -qw kernel.panic_on_warn=1"),
@@ -27,10 +31,16 @@ WORDS = {
     "soft": dict(before="sysctl -qw kernel.softlockup_panic=1 kernel.watchdog_thresh=3"),
     # there is no NMI of a performance counter here: the machine hangs, and somebody asks for a dump
     "hard": dict(before="sysctl -qw kernel.watchdog_thresh=3", until="out-of-tree module", wait=25),
+    "irq_spin": dict(before="sysctl -qw kernel.watchdog_thresh=3", until="out-of-tree module", wait=25),
     "spin": dict(before="sysctl -qw kernel.softlockup_panic=1 kernel.watchdog_thresh=3"),
     "rcu": dict(before="sysctl -qw kernel.panic_on_rcu_stall=1 kernel.watchdog=0; echo 4 > /sys/module/rcupdate/parameters/rcu_cpu_stall_timeout"),
     "atomic": dict(before="sysctl -qw kernel.panic_on_warn=1", until="scheduling while atomic", wait=3),
-    "hung": dict(before="sysctl -qw kernel.hung_task_panic=1 kernel.hung_task_timeout_secs=5", word="abba"),
+    "hung": dict(HUNG, word="abba"),
+    "lost": dict(HUNG, word="waitq"),
+    "never": dict(HUNG, word="completion"),
+    # an oops ends the one who holds what another waits for; from then on khungtaskd says nothing
+    "holding": dict(before="true", until="LAB-WAITS", wait=3),
+    **{w: HUNG for w in ("dead_holder", "dead_reader", "flush", "stop", "mixed", "srcu", "percpu")},
     # an oops, a bad page: the kernel lives on
     "oops": dict(before="true", word="null", until=OOPS, wait=2),
     "bad_page": dict(before="true", until="BUG: Bad page state", wait=3),
@@ -48,6 +58,13 @@ USER = {
               "mount -t ext4 $d /lab/ext4; fsfreeze --freeze /lab/ext4; echo x > /lab/ext4/late",
     # two who read a terminal: the second waits for the mutex that the first sleeps with
     "tty": "cat < /dev/console & sleep 1; cat < /dev/console & sleep 1; echo c > /proc/sysrq-trigger",
+    # it is busy, and nothing is wrong
+    "busy": "for i in 1 2 3; do sha256sum /dev/zero & done; while :; do ls -lR /proc > /dev/null 2>&1; done & sleep 20; echo LAB-BUSY; sleep 100",
+    # nobody panics: somebody sees that it hangs, and asks for a dump
+    "asked": "d=$(disk labext4); mkdir -p /lab/ext4; mount -t ext4 $d /lab/ext4; fsfreeze --freeze /lab/ext4; echo x > /lab/ext4/late",
+    "noroot": "",
+    # an error that cannot be corrected, in a bank of CPU 0
+    "mce": "echo LAB-MCE; sleep 100",
     "nmi": "sysctl -qw kernel.unknown_nmi_panic=1 kernel.panic_on_unrecovered_nmi=1; echo LAB-NMI; sleep 100",
 }
 
@@ -55,35 +72,47 @@ USER = {
 def recipe(kernel, word, by="qemu", **more):
     """What matrix.py has of a dump."""
     if word in USER:
-        how = dict(before="true", act=USER[word], until=dict(oomkill="Killed process").get(word, PANIC), wait=2)
+        until = dict(oomkill="Killed process", busy="LAB-BUSY", asked="LAB-CRASH").get(word, PANIC)
+        how = dict(before="true", act=USER[word], until=until, wait=130 if word == "asked" else 2)
+        if word == "noroot":
+            how["append"] = "rdinit=/nowhere root=/dev/vdz"
     else:
         how = dict(WORDS[word])
         how.setdefault("until", PANIC)
         how["act"] = f"insmod /crasher.ko; {how.pop('before')}; labtool as victim /proc/crasher {how.pop('word', word)}"
     append = "loglevel=7 " + how.pop("append", "") + more.pop("append", "")
     return dict(kernel=kernel, crash=how["act"], by=by, until=how["until"], wait=how.get("wait", 1), word=word, append=append.strip(),
-                mem=512 if by == "kdump" else 256, ext4=word == "frozen",
-                wanted=["virtio_pci", "virtio_blk", "qemu_fw_cfg"] + (["ext4"] if word == "frozen" else []), **more)
+                mem=512 if by == "kdump" else 256, ext4=word in ("frozen", "asked"),
+                wanted=["virtio_pci", "virtio_blk", "qemu_fw_cfg"] + (["ext4"] if word in ("frozen", "asked") else []), **more)
 
 
 def all_of(kernel, words, **more):
     return {f"crash-{kernel}-{word.replace('_', '-')}": recipe(kernel, word, **more) for word in words}
 
 
+# of those in crasher/more.c, what kernels may differ in
+MORE = ["gone", "poison", "freelist", "user_read", "user_jump", "double_fault", "skb", "in_irq", "work", "both", "holding",
+        "dead_holder", "dead_reader", "flush", "stop", "mixed", "percpu", "srcu"]
+
 MATRIX = {
     **all_of("k612", [*WORDS, *USER]),
-    **all_of("k61", ["null", "uaf", "bug", "warn", "hung", "soft", "rcu", "oom", "deep", "list_del", "divide", "abba", "rwsem", "spin", "frozen"]),
-    **all_of("k510", ["null", "bug", "hung", "soft", "rcu", "oom", "deep", "list_del", "abba", "rwsem", "sysrq", "frozen"]),
-    **all_of("k72", ["null", "hung", "soft", "oom", "abba", "rwsem", "sysrq", "init", "frozen", "oomkill", "tty"]),
-    **all_of("a612", ["sysrq", "init", "oom", "frozen", "tty"], cpu="cortex-a72"),
+    **all_of("k61", ["null", "uaf", "bug", "warn", "hung", "soft", "rcu", "oom", "deep", "list_del", "divide", "abba", "rwsem", "spin", "frozen", *MORE]),
+    **all_of("k510", ["null", "bug", "hung", "soft", "rcu", "oom", "deep", "list_del", "abba", "rwsem", "sysrq", "frozen", *MORE]),
+    **all_of("k72", ["null", "hung", "soft", "oom", "abba", "rwsem", "sysrq", "init", "frozen", "oomkill", "tty",
+                     "bug", "deep", "list_del", "uaf", "divide", "canary", "rcu", "spin", "rt", "completion", "sema", "noroot", "mce", *MORE]),
+    **all_of("a612", ["sysrq", "init", "oom", "frozen", "tty", "noroot", "busy"], cpu="cortex-a72"),
     **all_of("a61", ["sysrq", "oom", "frozen"], cpu="cortex-a72"),
-    **{f"{name}-kdump": recipe(kernel, word, "kdump") for name, kernel, word in (
-        ("crash-k612-null", "k612", "null"), ("crash-k612-null-timer", "k612", "null_timer"), ("crash-k612-hung", "k612", "hung"),
-        ("crash-k612-soft", "k612", "soft"), ("crash-k612-rcu", "k612", "rcu"), ("crash-k612-oom", "k612", "oom"),
-        ("crash-k612-deep", "k612", "deep"), ("crash-k61-null", "k61", "null"), ("crash-k61-hung", "k61", "hung"),
-        ("crash-k510-null", "k510", "null"), ("crash-k510-soft", "k510", "soft"), ("crash-k72-sysrq", "k72", "sysrq"),
-        ("crash-k72-frozen", "k72", "frozen"))},
+    # the same as kdump has them: the crash kernel runs makedumpfile, which leaves out free, user and cache pages
+    **{f"crash-{kernel}-{word.replace('_', '-')}-kdump": recipe(kernel, word, "kdump") for kernel, words in (
+        ("k612", ["null", "null_timer", "hung", "soft", "rcu", "oom", "deep", "sysrq", "frozen"]),
+        ("k61", ["null", "hung", "deep", "oom"]), ("k510", ["null", "soft", "deep", "oom"]),
+        ("k72", ["sysrq", "frozen", "oom"])) for word in words},
 }
+
+# small enough for the corpus: two threads wait for each other when a third follows a NULL pointer
+MATRIX["small-k612-crash"] = dict(recipe("k612", "null"), cpus=1, mem=96, truth_mb=32)
+MATRIX["small-k612-crash"]["crash"] = MATRIX["small-k612-crash"]["crash"].replace(
+    "labtool", "labtool as locker /proc/crasher abba; sleep 1; labtool", 1)
 
 
 def module(lab, kernel):
@@ -114,10 +143,14 @@ def boot(lab, name, recipe):
         del recipe[used]
     vm = VM(lab, name, kernel, do, add=lambda cpio: add_module(lab, kernel, cpio), **recipe)
     try:
-        vm.wait("LAB-CRASH", 300)
+        if word not in ("noroot", "asked"):
+            vm.wait("LAB-CRASH", 300)
         if word == "nmi":
             vm.wait("LAB-NMI")
             vm.qmp("inject-nmi")
+        if word == "mce":
+            vm.wait("LAB-MCE")
+            vm.qmp("human-monitor-command", **{"command-line": "mce -b 0 4 0xb200000000000134 0x5 0 0"})
         vm.wait(until, 200)
         time.sleep(wait)
         vm.qmp("stop")

@@ -360,13 +360,13 @@ def forms(name):
         subprocess.run(["fallocate", "--dig-holes", f], stderr=subprocess.DEVNULL, check=False)
 
 
-def oracle(name, kernel):
+def oracle(name, kernel, *parts):
     """What drgn says, if it is installed and the kernel's DWARF is here."""
     d, k = f"{LAB}/dumps/{name}", f"{LAB}/kern/{kernel}"
     if not os.path.exists(f"{k}/vmlinux") or subprocess.run([sys.executable, "-c", "import drgn"], stderr=subprocess.DEVNULL).returncode:
         return
-    made = subprocess.run([sys.executable, f"{HERE}/oracle.py", f"{d}/oracle", f"{d}/vmcore.elf", f"{k}/vmlinux", f"{k}/labmod.ko",
-                           *glob.glob(f"{k}/moddbg/*")], timeout=600, capture_output=True, text=True)
+    made = subprocess.run([sys.executable, f"{HERE}/oracle.py", *parts, f"{d}/oracle", f"{d}/vmcore.elf", f"{k}/vmlinux", f"{k}/labmod.ko",
+                           f"{k}/crasher.ko", *glob.glob(f"{k}/moddbg/*")], timeout=600, capture_output=True, text=True)
     if made.stdout.strip() or made.returncode:
         say(f"{name}: drgn: {made.stdout.strip() or made.stderr.strip().splitlines()[-1]}")
 
@@ -429,8 +429,8 @@ def make(name, fetched, until):
     with open(f"{where}/kernel", "w") as f:
         f.write(recipe["kernel"] + "\n")
     booted = time.time() - start
-    if os.path.exists(f"{where}/vmcore.elf") and recipe.get("oracle", True) and "crash" not in recipe:
-        oracle(name, recipe["kernel"])
+    if os.path.exists(f"{where}/vmcore.elf") and recipe.get("oracle", True):
+        oracle(name, recipe["kernel"], *(["--stacks"] if "crash" in recipe else []))
     with open(f"{where}/stamp", "w") as f:
         f.write(want)
     sizes = " ".join(f"{os.path.basename(f)} {os.path.getsize(f) / 1e6:.0f}M" for f in sorted(glob.glob(f"{where}/vmcore*")))

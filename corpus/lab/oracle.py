@@ -195,7 +195,11 @@ def dmesg(prog, out):
 
 
 def main():
-    out, core, *debug = sys.argv[1:]
+    words = sys.argv[1:]
+    parts = [slab, dentries, superblocks, mounts, tasks, files, modules, stacks, dmesg]
+    if words[0] == "--stacks":
+        words, parts = words[1:], [stacks]
+    out, core, *debug = words
     os.makedirs(out, exist_ok=True)
     prog = drgn.Program()
     prog.set_core_dump(core)
@@ -204,7 +208,7 @@ def main():
         prog.load_debug_info([d for d in debug if os.path.exists(d)])
     except drgn.MissingDebugInfoError:
         pass
-    for part in (slab, dentries, superblocks, mounts, tasks, files, modules, stacks, dmesg):
+    for part in parts:
         try:
             part(prog, out)
         except Exception as e:  # a kernel drgn does not know shall not cost us the other parts

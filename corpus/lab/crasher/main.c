@@ -5,7 +5,8 @@
  * of a dump what happened.
  *
  * Words that only make threads wait (hold, abba, ring, rwsem, self, completion,
- * waitq, sema) return; all others are the end, or a WARN or an oops.
+ * waitq, sema) return; all others are the end, or a WARN or an oops. more.c has
+ * further words.
  */
 #include <linux/completion.h>
 #include <linux/delay.h>
@@ -24,6 +25,7 @@
 #include <linux/timer.h>
 #include <linux/uaccess.h>
 #include <linux/wait.h>
+#include "crasher.h"
 
 struct thing {
 	u64 first;
@@ -321,11 +323,6 @@ static void thread(int (*work)(void *), long with, const char *name)
 	msleep(50);
 }
 
-struct word {
-	const char *word;
-	void (*act)(void);
-};
-
 static void do_null(void) { sum += crash_null(nothing); }
 static void do_null_write(void) { crash_null_write(nothing); }
 static void do_null_timer(void) { mod_timer(&null_timer, jiffies + 5); msleep(1000); }
@@ -386,6 +383,12 @@ static ssize_t crasher_write(struct file *file, const char __user *from, size_t 
 	for (i = 0; i < ARRAY_SIZE(words); i++) {
 		if (sysfs_streq(line, words[i].word)) {
 			words[i].act();
+			return len;
+		}
+	}
+	for (i = 0; i < more_count; i++) {
+		if (sysfs_streq(line, more_words[i].word)) {
+			more_words[i].act();
 			return len;
 		}
 	}
