@@ -2,6 +2,7 @@
 # fetch.sh KERNEL...   gets kernels of kernels.tsv from Debian and unpacks what the lab needs of them to $KMDB_LAB/kern/KERNEL:
 #   release  vmlinuz  config  modules/  and, but for those marked nodebug:
 #   vmlinux (with DWARF)  moddbg/*.ko.debug  hdr/ (headers, to build labmod)
+# fetch.sh headers KERNEL   gets the headers of a kernel that is there without: of one for arm64
 # fetch.sh busybox-arm64   gets the arm64 guests' busybox to $KMDB_LAB/build/busybox-arm64
 # fetch.sh makedumpfile   gets the newest makedumpfile (older ones lose slab pages of new kernels) to $KMDB_LAB/makedumpfile
 # Packages come from the mirror apt already uses; suites other than the system's get lists of their own under $KMDB_LAB/lists.
@@ -41,6 +42,23 @@ download() {
         [ -s "$file" ] || file=$(ls "$lab/deb/$1"_*_all.deb) || return 1 # an _all package
     fi
     echo "$file"
+}
+
+# headers SUITE RELEASE DIRECTORY   what modules are built with; its programs (linux-kbuild) are for the machine at hand
+headers() {
+    local p of=$arch
+    for p in $(apt-cache "${apt[@]}" show --no-all-versions "linux-headers-$2" | sed -n 's/^Depends: //p' | tr ',' '\n' |
+        awk '{ print $1 }' | grep -E '^linux-(headers|kbuild)') "linux-headers-$2"; do
+        case $p in linux-kbuild-*) suite "$1" amd64 ;; *) suite "$1" "$of" ;; esac
+        dpkg-deb -x "$(download "$p")" "$3/hdr"
+    done
+}
+
+headers_of() {
+    local name suite_name pattern more dir=$lab/kern/$1
+    IFS=$'\t' read -r name suite_name pattern more <<< "$(grep -P "^$1\t" "$here/kernels.tsv")"
+    suite "$suite_name" "$(case $pattern in *arm64*) echo arm64 ;; *) echo amd64 ;; esac)"
+    [ -e "$dir/hdr/usr" ] || headers "$suite_name" "$(cat "$dir/release")" "$dir"
 }
 
 kernel() {
@@ -93,10 +111,7 @@ kernel() {
     find "$tmp" -name '*.ko*' -type f -exec mv -t "$dir/moddbg" {} +
     rm -rf "$tmp"
     # labmod is built for the machine at hand only
-    [ "$arch" = arm64 ] || for p in $(apt-cache "${apt[@]}" show --no-all-versions "linux-headers-$release" | sed -n 's/^Depends: //p' |
-        tr ',' '\n' | awk '{ print $1 }' | grep -E '^linux-(headers|kbuild)') "linux-headers-$release"; do
-        dpkg-deb -x "$(download "$p")" "$dir/hdr"
-    done
+    [ "$arch" = arm64 ] || headers "$suite_name" "$release" "$dir"
     echo "$release" > "$dir/release"
     rm -f "${debs[@]}" # unpacked, and a third of a gigabyte each
     touch "$dir/complete" "$dir/checked"
@@ -129,6 +144,7 @@ busybox_arm64() {
     chmod +x "$to"
 }
 
+[ "$1" != headers ] || { headers_of "$2"; exit; }
 for what in "$@"; do
     case $what in busybox-arm64) busybox_arm64 ;; makedumpfile) makedumpfile ;; *) kernel "$what" ;; esac
 done

@@ -206,7 +206,7 @@ MATRIX = {
                              **{**SMALL, "wanted": SMALL["wanted"] + ["overlay", "dummy"]}),
     "small-k612-zoo": dict(kernel="k612", module="zoo", script=small.replace("final\n", "").format(first="", ring=2048, story=zoo.COMMIT),
                            append=f"{PLAIN} {QUIET}", **SMALL),
-    **zoo.recipes(DEBUG, PLAIN, LA48),
+    **zoo.recipes(DEBUG, PLAIN, LA48, A72),
 }
 
 MATRIX.update(crashes.MATRIX)
@@ -394,7 +394,7 @@ def fetch(kernel):
         raise Skipped(f"no kernel {kernel}: too slow to come") from None
     if got.returncode:
         raise Skipped(f"no kernel {kernel}: {(got.stderr.strip().splitlines() or ['?'])[-1]}")
-    if os.path.exists(f"{LAB}/kern/{kernel}/hdr/usr"):
+    if os.path.exists(f"{LAB}/kern/{kernel}/hdr/usr") and initramfs.arch(LAB, kernel) != "arm64":
         if subprocess.run([f"{HERE}/labmod/build.sh", kernel], capture_output=True, timeout=300).returncode:
             say(f"{kernel}: labmod does not build here")
 

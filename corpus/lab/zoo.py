@@ -1,6 +1,7 @@
 """The corruption zoo: guests in which the module zoo/ has committed one sin after another. truth/zoo.txt says which, where."""
 import os
 import subprocess
+import tempfile
 import threading
 
 import initramfs
@@ -10,6 +11,9 @@ SINS = """overflow overflow_far overflow_free overflow_short underflow uaf_write
 wrong_list link_text link_pointer link_flip bit_flip wild track cache_field slab_count slab_list
 list_cycle list_poison list_torn list_text list_flip list_good hlist_torn hlist_poison refcount
 rb_red rb_parent rb_order rb_good xarray list_freed
+nul_past off_by_8 memset_three link_user link_end cache_bit slab_owner slab_stranger ctor_write page_write page_count_low
+timer_freed work_freed wait_gone list_twice bl_torn xa_freed maple_order stack_end area_gone count_minus
+leak_percpu leak_behind_free leak_self leak_dead_stack leak_area_holds leak_array leak_one_page
 leak_single leak_chain leak_cycle interior leak_kmalloc leak_large leak_vmalloc leak_page dangling dentry_leak file_leak
 deadlock""".split()
 
@@ -30,16 +34,18 @@ def build(kernel):
 
 
 def add_module(lab, kernel, cpio):
-    cpio.file("zoo.ko", initramfs.stripped(f"{lab}/kern/{kernel}/zoo.ko"), 0o644)
+    strip = "aarch64-linux-gnu-strip" if initramfs.arch(lab, kernel) == "arm64" else "strip"
+    with tempfile.NamedTemporaryFile() as bare:
+        subprocess.run([strip, "--strip-debug", "-o", bare.name, f"{lab}/kern/{kernel}/zoo.ko"], check=True)
+        cpio.file("zoo.ko", initramfs.read(bare.name), 0o644)
 
 
-def recipes(debug, plain, four_levels):
+def recipes(debug, plain, four_levels, arm64):
     """The zoo's part of the matrix; drgn's loops do not survive it. Tracing is on, so that it is known who freed what also without slub_debug."""
     script = "step mods\nmods\nnet\nstep trace\ntraceon 1024 kmem\nstep zoo\n" + COMMIT + "traceoff\nstep truth\ntruth\n"
     each = {"dbg": debug, "plain": plain}
     made = {}
-    for kernel in ("k510", "k61", "k612", "k72"):
-        cpu = dict(cpu=four_levels) if kernel == "k61" else {}
+    for kernel, cpu in (("k510", {}), ("k61", dict(cpu=four_levels)), ("k612", {}), ("k72", {}), ("a612", dict(cpu=arm64))):
         for tag, append in each.items():
             made[f"zoo-{kernel}-{tag}"] = dict(kernel=kernel, module="zoo", script=script, append=append, mem=256, oracle=False, **cpu)
     return made

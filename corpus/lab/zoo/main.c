@@ -16,12 +16,13 @@
 #include <linux/seq_file.h>
 #include <linux/sort.h>
 #include <linux/uaccess.h>
+#include <linux/version.h>
 #include "zoo.h"
 
 static DEFINE_MUTEX(zoo_lock);
 static char zoo_said[24576];
 static size_t zoo_said_len;
-static struct pen *zoo_pens[64];	/* so that no animal is lost by accident */
+struct pen *zoo_pens[64];	/* so that no animal is lost by accident; not static: it would be left out */
 static unsigned int zoo_pens_len;
 
 void say(const char *fmt, ...)
@@ -81,6 +82,12 @@ noinline unsigned long zoo_release(struct pen *pen, int number)
 	return (unsigned long)animal;
 }
 
+void zoo_settle(struct pen *pen)
+{
+	if (LINUX_VERSION_CODE >= KERNEL_VERSION(7, 0, 0))
+		kmem_cache_shrink(pen->cache);
+}
+
 noinline void zoo_scribble(unsigned long at, const void *from, size_t len)
 {
 	const char *byte = from;
@@ -109,19 +116,17 @@ static int zoo_commit(const struct sin *sins, const char *name)
 
 static ssize_t zoo_write(struct file *file, const char __user *from, size_t len, loff_t *pos)
 {
+	static const struct sin *const all[] = { zoo_slab_sins, zoo_link_sins, zoo_lost_sins, zoo_fringe_sins, zoo_stray_sins };
 	char name[32];
-	int err;
+	int err = -ENOENT, i;
 
 	if (len >= sizeof(name) || copy_from_user(name, from, len))
 		return -EFAULT;
 	name[len] = 0;
 	strim(name);
 	mutex_lock(&zoo_lock);
-	err = zoo_commit(zoo_slab_sins, name);
-	if (err == -ENOENT)
-		err = zoo_commit(zoo_link_sins, name);
-	if (err == -ENOENT)
-		err = zoo_commit(zoo_lost_sins, name);
+	for (i = 0; i < ARRAY_SIZE(all) && err == -ENOENT; i++)
+		err = zoo_commit(all[i], name);
 	mutex_unlock(&zoo_lock);
 	return err ?: len;
 }

@@ -68,6 +68,7 @@ static noinline int overflow_free(void)
 
 	PREPARE("zoo_ovfree", 104);
 	next = zoo_release(pen, i + 1);
+	zoo_settle(pen);
 	for (len = 0; len < pen->stride - 104 + 64; len++)
 		zoo_scribble(it + 104 + len, "name=%s&value=%s;" + len % 17, 1);
 	say("overflow_free cache=zoo_ovfree object=%lx at=%lx bytes=%zu victim=%lx\n", it, it + 104, len, next);
@@ -161,6 +162,14 @@ static noinline int wrong_cache(void)
 	return 0;
 }
 
+/* what the link of a free object is mixed with, if it leads to NEXT */
+unsigned long zoo_secret(struct pen *pen, unsigned long it, unsigned long next)
+{
+	unsigned long link = zoo_link_of(pen, it);
+
+	return *(volatile unsigned long *)link ^ next ^ swab64(link);
+}
+
 /* as if it had not noticed: an object of one cache in the free list of another */
 static noinline int wrong_list(void)
 {
@@ -172,8 +181,11 @@ static noinline int wrong_list(void)
 		return -ENOMEM;
 	one = zoo_release(pen, i);
 	two = zoo_release(pen, i + 1);
+	zoo_settle(pen);
+	if (zoo_secret(pen, one, two) == zoo_secret(pen, two, 0))
+		swap(one, two);	/* the other is the first of the list */
 	link = zoo_link_of(pen, two);
-	secret = *(volatile unsigned long *)link ^ one ^ swab64(link);
+	secret = zoo_secret(pen, two, one);
 	value = animal(other, 3) ^ secret ^ swab64(link);
 	zoo_scribble(link, &value, sizeof(value));
 	say("wrong_list cache=zoo_host object=%lx at=%lx guest=%lx of=zoo_guest it_led_to=%lx\n", two, link,
@@ -188,6 +200,7 @@ static int spoil_link(struct pen *pen, int i, const char *sin, const char *name,
 
 	zoo_release(pen, i + 1);
 	it = zoo_release(pen, i);
+	zoo_settle(pen);
 	link = zoo_link_of(pen, it);
 	zoo_scribble(link, from, len);
 	say("%s cache=%s object=%lx at=%lx bytes=%zu\n", sin, name, it, link, len);
@@ -215,6 +228,7 @@ static noinline int link_flip(void)
 	PREPARE("zoo_linkflip", 248);
 	zoo_release(pen, i + 1);
 	zoo_release(pen, i);
+	zoo_settle(pen);
 	link = zoo_link_of(pen, it);
 	value = *(volatile unsigned long *)link ^ (1UL << 21);
 	zoo_scribble(link, &value, sizeof(value));
@@ -243,6 +257,7 @@ static noinline int wild(void)
 	PREPARE("zoo_wild", 280);
 	zoo_release(pen, i + 1);
 	zoo_release(pen, i);
+	zoo_settle(pen);
 	zoo_scribble(zoo_link_of(pen, it) - 3, noise, sizeof(noise));
 	say("wild cache=zoo_wild object=%lx at=%lx bytes=12\n", it, zoo_link_of(pen, it) - 3);
 	return 0;

@@ -18,7 +18,8 @@ struct sin {
 	int (*commit)(void);
 };
 
-extern const struct sin zoo_slab_sins[], zoo_link_sins[], zoo_lost_sins[];
+extern const struct sin zoo_slab_sins[], zoo_link_sins[], zoo_lost_sins[], zoo_fringe_sins[],
+	zoo_stray_sins[];
 
 __printf(1, 2) void say(const char *fmt, ...);
 
@@ -56,10 +57,16 @@ int zoo_pair(struct pen *pen);
 /* frees an animal and forgets it: its address, as a number */
 unsigned long zoo_release(struct pen *pen, int number);
 
+/* what was freed is in its slab's list of free objects, and in no CPU's sheaf: of all caches since 7.0 */
+void zoo_settle(struct pen *pen);
+
 /* writes where the compiler need not know */
 void zoo_scribble(unsigned long at, const void *from, size_t len);
 
 /* where the link to the next free object lies in a free animal */
 unsigned long zoo_link_of(struct pen *pen, unsigned long animal);
+
+/* what the link of a free animal is mixed with, if it leads to NEXT */
+unsigned long zoo_secret(struct pen *pen, unsigned long animal, unsigned long next);
 
 #endif

@@ -36,7 +36,7 @@ fn all(session: &Session) -> Result<std::sync::Arc<Vec<Report>>> {
             for line in text.lines() {
                 if let Some((cache, what)) = headline(line).filter(|_| reports.len() < MAX_REPORTS) {
                     let (time, record) = (record.info.time, record.info.addr);
-                    reports.push(Report { time, record, cache: cache.into(), what, object: None });
+                    reports.push(Report { time, record, cache: cache.into(), what, object: object(line) });
                     patience = PATIENCE;
                 } else if let (Some(last), Some(object), 1..) = (reports.last_mut(), object(line), patience) {
                     last.object.get_or_insert(object);
@@ -52,17 +52,27 @@ fn all(session: &Session) -> Result<std::sync::Arc<Vec<Report>>> {
     })
 }
 
-/// `BUG kmalloc-64 (Tainted: G    B     ): Object already free`, or, of a cache that got what is not its own,
-/// `cache_from_obj: Wrong slab cache. zoo_b but object is from zoo_a`: the cache and what is said of it.
+/// `BUG kmalloc-64 (Tainted: G    B     ): Object already free`: the cache and what is said of it.
 fn headline(line: &str) -> Option<(&str, String)> {
-    if let Some((_, rest)) = line.split_once("Wrong slab cache. ") {
-        let (wrong, right) = rest.split_once(" but object is from ")?;
-        let right = right.split_whitespace().next()?;
+    if let Some((right, wrong)) = wrong_cache(line) {
         return Some((right, format!("freed to the wrong cache, {wrong}; the kernel put the object where it belongs")));
     }
     let (cache, rest) = line.strip_prefix("BUG ")?.split_once(" (")?;
     let (_, what) = rest.split_once("): ")?;
     Some((cache, meaning(what)))
+}
+
+/// The cache that an object is from, and the one that it was freed to:
+/// `cache_from_obj: Wrong slab cache. zoo_b but object is from zoo_a`, since Linux 7.0
+/// `kmem_cache_free(zoo_b, ffff8b6dc37220a0): object belongs to different cache zoo_a`.
+fn wrong_cache(line: &str) -> Option<(&str, &str)> {
+    if let Some((_, rest)) = line.split_once("Wrong slab cache. ") {
+        let (wrong, right) = rest.split_once(" but object is from ")?;
+        return Some((right.split_whitespace().next()?, wrong));
+    }
+    let (call, rest) = line.split_once("): object belongs to different cache ")?;
+    let (wrong, _) = call.strip_prefix("kmem_cache_free(")?.split_once(", ")?;
+    Some((rest.split_whitespace().next()?, wrong))
 }
 
 /// What a report says, with what it means.
@@ -83,10 +93,12 @@ fn meaning(what: &str) -> String {
     }
 }
 
-/// `Object 0xffff8b6dc37220a0 @offset=160`, with `INFO: ` in front before Linux 5.12.
+/// `Object 0xffff8b6dc37220a0 @offset=160`, with `INFO: ` in front before Linux 5.12; or that of `wrong_cache`.
 fn object(line: &str) -> Option<u64> {
-    let (_, rest) = line.split_once("Object 0x")?;
-    let (address, _) = rest.split_once(" @offset")?;
+    let address = match line.split_once("Object 0x") {
+        Some((_, rest)) => rest.split_once(" @offset")?.0,
+        None => line.strip_prefix("kmem_cache_free(")?.split_once(", ")?.1.split_once("): object")?.0,
+    };
     // hashed ones have no upper half
     u64::from_str_radix(address, 16).ok().filter(|address| address >> 63 == 1)
 }
@@ -141,6 +153,10 @@ mod tests {
             headline("cache_from_obj: Wrong slab cache. zoo_b but object is from zoo_a").unwrap_or_default();
         assert_eq!(cache, "zoo_a");
         assert!(what.contains("zoo_b"), "{what}");
+        let line = "kmem_cache_free(zoo_b, ffff8b6dc37220a0): object belongs to different cache zoo_a";
+        let (cache, what) = headline(line).unwrap_or_default();
+        assert_eq!((cache, object(line)), ("zoo_a", Some(0xffff_8b6d_c372_20a0)));
+        assert!(what.contains("wrong cache, zoo_b"), "{what}");
         assert_eq!(headline("BUG: kernel NULL pointer dereference, address: 0000000000000000"), None);
         assert_eq!(object("Object 0xffff8b6dc37220a0 @offset=160 fp=0x0"), Some(0xffff_8b6d_c372_20a0));
         assert_eq!(object("INFO: Object 0x000000006cbd2a42 @offset=160"), None);
