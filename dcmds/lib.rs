@@ -26,6 +26,7 @@ pub mod dump;
 pub mod dumpcheck;
 pub mod filter;
 pub mod findleaks;
+pub mod funcgraph;
 pub mod fuser;
 pub mod gcore;
 pub mod help;
@@ -40,6 +41,7 @@ pub mod kmausers;
 pub mod kmem;
 pub mod kmem_debug;
 pub mod kmem_log;
+pub mod kmem_record;
 pub mod kmem_verify;
 pub mod locks;
 pub mod machine;
@@ -117,6 +119,7 @@ pub static DCMDS: &[&[DcmdEntry]] = &[
     dump::DCMDS,
     filter::DCMDS,
     dumpcheck::DCMDS,
+    funcgraph::DCMDS,
     fuser::DCMDS,
     gcore::DCMDS,
     findleaks::DCMDS,
@@ -132,6 +135,7 @@ pub static DCMDS: &[&[DcmdEntry]] = &[
     kmem::DCMDS,
     kmem_debug::DCMDS,
     kmem_log::DCMDS,
+    kmem_record::DCMDS,
     kmem_verify::DCMDS,
     machine::DCMDS,
     locks::DCMDS,

@@ -9,10 +9,11 @@
 //! Nothing is compiled beforehand and nothing stays behind: conditions, values and counts become a small BPF program
 //! that runs at each hit, and that goes when the command ends, however it ends.
 
-mod command;
+pub(crate) mod command;
 mod compile;
 mod explain;
 mod names;
+pub(crate) mod once;
 mod plan;
 pub(crate) mod running;
 mod show;
@@ -33,6 +34,7 @@ use probes::{
 };
 use running::{Counts, Going};
 use show::{Part, Shower};
+pub(crate) use spec::wrong;
 use std::time::{Duration, Instant};
 use totals::{Entries, Totals};
 
@@ -110,7 +112,21 @@ fn alternatives(cx: &Cx<'_>, word: &str, pid: Option<i32>) -> Result<Vec<Source>
     })
 }
 
-fn duration(text: &str) -> std::result::Result<Duration, String> {
+pub(crate) fn must_be_live(cx: &Cx<'_>) -> Result<()> {
+    match cx.is_live() {
+        true => Ok(()),
+        false => Err(Error::Usage("probes sit in a running kernel, and this is a dump".into())
+            .hint("`kmdb -k` opens the running one")),
+    }
+}
+
+/// The process that a number stands for.
+pub(crate) fn process(cx: &Cx<'_>, pid: Option<&ExprArg>) -> Result<Option<i32>> {
+    let pid = pid.map(|pid| pid.eval(cx)).transpose()?;
+    pid.map(|pid| i32::try_from(pid).map_err(|_| Error::Usage(format!("{pid} is no process id")))).transpose()
+}
+
+pub(crate) fn duration(text: &str) -> std::result::Result<Duration, String> {
     let split = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
     let (number, unit) = text.split_at(split);
     let scale = match unit {
@@ -146,14 +162,8 @@ impl Origin for Probe {
     const ROWS: &'static [&'static Schema] = &[];
 
     fn plan(&mut self, cx: &Cx<'_>, behind: &[lang::ast::Stage]) -> Result<usize> {
-        if !cx.is_live() {
-            return Err(Error::Usage("probes sit in a running kernel, and this is a dump".into())
-                .hint("`kmdb -k` opens the running one"));
-        }
-        let pid = self.pid.as_ref().map(|pid| pid.eval(cx)).transpose()?;
-        let pid = pid
-            .map(|pid| i32::try_from(pid).map_err(|_| Error::Usage(format!("{pid} is no process id"))))
-            .transpose()?;
+        must_be_live(cx)?;
+        let pid = process(cx, self.pid.as_ref())?;
         let started = self.command.as_deref().filter(|_| !self.dry).map(Started::new).transpose()?;
         let pid = pid.or(started.as_ref().map(Started::pid));
         let mut sources = Vec::new();

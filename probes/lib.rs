@@ -5,12 +5,13 @@
 //! A [`Program`](program::Program) says what is done at each hit: test a condition, then either count under a key or
 //! emit a record. A [`Recording`] attaches both and hands out what comes.
 //!
-//! **Invariant:** everything here hangs on descriptors. Nothing is pinned, nothing is left in tracefs: when the process
-//! ends, however it does, the kernel takes every probe away.
+//! **Invariant:** everything here hangs on descriptors, but for [`graph`]. Nothing is pinned, nothing is left in tracefs: when
+//! the process ends, however it does, the kernel takes every probe away.
 
 pub mod elf;
 mod emit;
 pub mod expr;
+pub mod graph;
 pub mod perf;
 pub mod program;
 pub mod recording;

@@ -140,7 +140,7 @@ pub fn all() -> Result<Vec<(String, String)>> {
 }
 
 /// Where tracefs is.
-fn root() -> Result<PathBuf> {
+pub fn root() -> Result<PathBuf> {
     let mut refused = None;
     for mount in MOUNTS.iter().map(Path::new) {
         match fs::metadata(mount.join("events")) {

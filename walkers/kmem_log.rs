@@ -8,6 +8,8 @@
 //!   in nanoseconds, with the caller and the sizes;
 //! * **KFENCE**: the objects it samples, with call stack and nanoseconds.
 //!
+//! Of the running kernel it is what `::kmem_record` recorded last ([`recorded`]), if anything.
+//!
 //! One transaction, one record: what a track (or KFENCE) and the ring both saw is joined, with the ring's time and sizes
 //! and the track's stack. A record's address is the track's, if it has one, else the event's; either is understood.
 //!
@@ -28,6 +30,7 @@
 pub mod caller;
 mod gather;
 mod join;
+pub mod recorded;
 
 pub use gather::seen_by_ring;
 
@@ -57,6 +60,8 @@ pub enum Witness {
     TrackAndFtrace,
     /// both KFENCE and the ring
     KfenceAndFtrace,
+    /// a probe of the running kernel
+    Probe,
 }
 
 impl Witness {
@@ -68,6 +73,7 @@ impl Witness {
             Witness::Kfence => "kfence",
             Witness::TrackAndFtrace => "track+ftrace",
             Witness::KfenceAndFtrace => "kfence+ftrace",
+            Witness::Probe => "probe",
         }
     }
 }
@@ -104,6 +110,7 @@ impl Transaction {
     pub fn stack(&self, session: &Session) -> Result<Vec<u64>> {
         match self.witness {
             Witness::Ftrace => Ok(Vec::new()),
+            Witness::Probe => Ok(recorded::Recorded::stack(self.addr)),
             Witness::Track | Witness::TrackAndFtrace => {
                 let which = match self.kind {
                     Kind::Alloc => slab::Which::Alloc,
@@ -133,6 +140,8 @@ impl Transaction {
             Witness::Track | Witness::TrackAndFtrace => "track",
             Witness::Kfence | Witness::KfenceAndFtrace => "kfence_track",
             Witness::Ftrace => "ring_buffer_event",
+            // a number, and no address of anything
+            Witness::Probe => "void",
         }
     }
 
@@ -162,11 +171,16 @@ pub struct Log {
     pub tick: u64,
     /// what the log's time is ahead of monotonic time, if known
     monotonic: Option<i64>,
+    /// what probes of the running kernel recorded, if that is what it is
+    recorded: Option<Arc<recorded::Recorded>>,
 }
 
 impl Log {
     /// The session's.
     pub fn of(session: &Session) -> Result<Arc<Log>> {
+        if let Some(recorded) = recorded::Recorded::last().filter(|_| session.is_live()) {
+            return session.once(|| Ok(recorded.log()));
+        }
         session.once(|| gather::gather(session))
     }
 
@@ -182,7 +196,16 @@ impl Log {
         let mut by_buffer: Vec<(u64, u32)> = places().map(|(i, t)| (t.buffer, i)).collect();
         by_addr.sort_unstable();
         by_buffer.sort_unstable();
-        Log { records, by_addr, by_buffer, callers: caller::Callers::default(), windows, tick, monotonic }
+        Log {
+            records,
+            by_addr,
+            by_buffer,
+            callers: caller::Callers::default(),
+            windows,
+            tick,
+            monotonic,
+            recorded: None,
+        }
     }
 
     /// All of them, newest first.
@@ -316,6 +339,10 @@ impl Log {
 
     /// What the log does not say, for people, once a command.
     pub fn caveats(&self, session: &Session) {
+        if let Some(recorded) = &self.recorded {
+            session.notes.add(0, recorded.caveat());
+            return;
+        }
         if self.windows.is_empty() {
             session.notes.add(
                 0,
@@ -354,7 +381,7 @@ fn walk_log(cx: &Cx<'_>, _: Option<Object>, visit: Visit<'_>) -> Result<()> {
     let log = Log::of(cx)?;
     if log.is_empty() {
         return Err(Error::Unavailable("no kmem transaction log: no tracks, no kmem events, no KFENCE objects".into())
-            .hint("boot with `slub_debug=U`, or turn on tracefs' events/kmem, to have one"));
+            .hint("boot with `slub_debug=U`, or turn on tracefs' events/kmem, to have one; of the running kernel, `::kmem_record` makes one"));
     }
     log.caveats(cx);
     log.iter().try_for_each(|t| visit(t.addr))

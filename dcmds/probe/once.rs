@@ -1,0 +1,78 @@
+//! Probes that another command sets for itself, to take their events: each with what is done at its hits written as stages.
+
+use super::{ROUND, command::Started, plan::Plan, plan::Then, spec};
+use engine::{pipeline, prelude::*};
+use probes::{
+    Recording,
+    program::Spec,
+    recording::{Hit, Limits},
+    source::Source,
+};
+use std::time::{Duration, Instant};
+
+/// Bytes that a text is cut to.
+const TEXT: u16 = 64;
+
+/// Probes in the making.
+pub struct Once {
+    pid: Option<i32>,
+    started: Option<Started>,
+    probes: Vec<(Source, Spec)>,
+}
+
+/// What is known of a run once it is over.
+pub struct Ran {
+    /// hits that found no room in a ring
+    pub lost: u64,
+    /// how long it took
+    pub time: Duration,
+}
+
+impl Once {
+    /// None yet. Hits will be those of one process, or of a command that is started and waits.
+    pub fn new(cx: &Cx<'_>, pid: Option<&ExprArg>, command: Option<&str>) -> Result<Once> {
+        super::must_be_live(cx)?;
+        let pid = super::process(cx, pid)?;
+        let started = command.map(Started::new).transpose()?;
+        let pid = pid.or(started.as_ref().map(Started::pid));
+        Ok(Once { pid, started, probes: Vec::new() })
+    }
+
+    /// Adds a probe with the stages that are to be done at its hits; its hits have the number of those added before.
+    pub fn add(&mut self, cx: &Cx<'_>, probe: &str, stages: &str) -> Result<()> {
+        let sources = spec::find(cx, probe, self.pid)?;
+        let stages = pipeline::stages_of(cx, stages, &[])?;
+        let plan = Plan::make(cx, &sources, &stages, TEXT)?;
+        if plan.taken < stages.len() || plan.then != Then::Show {
+            return Err(Error::Unavailable(format!("{probe}: this kernel cannot do all that is asked for at the hit")));
+        }
+        for source in sources {
+            let (spec, _) = plan.spec(cx, &source, self.probes.len() as u64, self.pid)?;
+            self.probes.push((source, spec));
+        }
+        Ok(())
+    }
+
+    /// Sets them and hands out their hits until time is over, the command has ended, or Ctrl-C.
+    pub fn listen(mut self, cx: &Cx<'_>, duration: Option<Duration>, visit: &mut dyn FnMut(Hit)) -> Result<Ran> {
+        let limits = Limits { pid: self.pid, ..Limits::default() };
+        let mut recording = Recording::start(&self.probes, limits).map_err(spec::wrong)?;
+        let begun = Instant::now();
+        if let Some(started) = &self.started {
+            started.go()?;
+        }
+        loop {
+            let left = duration.map_or(ROUND, |duration| duration.saturating_sub(begun.elapsed()));
+            let ended = self.started.as_mut().is_some_and(Started::has_ended);
+            if cx.interrupt.is_set() || ended || left.is_zero() {
+                break;
+            }
+            recording.poll(left.min(ROUND), visit);
+        }
+        // Ctrl-C is how a run ends
+        cx.interrupt.clear();
+        recording.finish(visit);
+        let lost = recording.counters().map_err(spec::wrong)?.lost;
+        Ok(Ran { lost, time: begun.elapsed() })
+    }
+}
