@@ -39,8 +39,17 @@ pub struct Dump {
     loads: Vec<(u64, usize, usize)>,
 }
 
-/// Where structures of each kind lie in the file, and how many of their bytes are worth spoiling.
-pub type Places = BTreeMap<&'static str, (Vec<usize>, usize)>;
+/// Where a structure lies.
+#[derive(Clone, Copy)]
+pub struct Place {
+    /// the kernel's address of it
+    pub addr: u64,
+    /// in the file
+    pub at: usize,
+}
+
+/// The structures of each kind, and how many bytes of each are worth spoiling.
+pub type Places = BTreeMap<String, (Vec<Place>, usize)>;
 
 /// A number; 0 behind the end of the file.
 fn number(bytes: &[u8], at: usize, size: usize) -> u64 {
@@ -186,34 +195,96 @@ fn pointers(dump: &mut Dump, spared: &Range<usize>, chance: &mut Chance) -> Stri
     format!("{count} pointers are others")
 }
 
-/// Spoils words of structures of one kind, or of two.
+/// What a word becomes.
+#[derive(Clone, Copy, Debug)]
+enum Way {
+    Random,
+    Absurd,
+    /// what another one of the kind has there: a pointer that is good, but not here
+    OfAnother,
+    /// a neighbour's word: often a pointer into itself, which makes a short loop
+    OfANeighbour,
+    OffByABit,
+    /// its own address: a list of one, or a tree whose node is its own child
+    Itself,
+    /// two of the kind lead to each other at the same member
+    Pair,
+    /// the address of some structure: a node above, or a stranger
+    Stranger,
+    /// what is small and not zero, as counts, lengths and numbers of things are, is huge
+    Counts,
+    /// what a terminal would obey, where names are
+    Text,
+}
+
+const WAYS: [Way; 10] = [
+    Way::Random,
+    Way::Absurd,
+    Way::OfAnother,
+    Way::OfANeighbour,
+    Way::OffByABit,
+    Way::Itself,
+    Way::Pair,
+    Way::Stranger,
+    Way::Counts,
+    Way::Text,
+];
+
+/// Spoils words of structures of one kind, or of a few.
 fn structures(dump: &mut Dump, places: &Places, chance: &mut Chance) -> String {
-    let names: Vec<&'static str> = places.keys().copied().collect();
+    let names: Vec<&str> = places.keys().map(String::as_str).collect();
     let mut said = Vec::new();
-    for _ in 0..1 + chance.below(2) {
+    for _ in 0..chance.of(&[1, 2, 8]) {
         let name = chance.of(&names);
-        let (at, size) = &places[name];
-        let victims = (at.len() / chance.of(&[1, 3, 10, 100])).max(1);
-        let way = chance.below(5);
+        let (kind, size) = &places[name];
+        let victims = (kind.len() / chance.of(&[1, 3, 10, 100])).max(1);
+        let way = chance.of(&WAYS);
         for _ in 0..victims {
-            let base = chance.of(at);
+            let base = chance.of(kind);
             for _ in 0..1 + chance.below(4) {
-                let inside = chance.below(size / 8) * 8;
-                let same_of_other = chance.of(at) + inside;
-                let word = match way {
-                    0 => chance.word(),
-                    1 => chance.of(&ABSURD),
-                    // what another one of the kind has there: a pointer that is good, but not here
-                    2 => number(&dump.bytes, same_of_other, 8),
-                    // a neighbour's word: often a pointer into itself, which makes a short loop
-                    3 => number(&dump.bytes, base + chance.below(size / 8) * 8, 8),
-                    _ => number(&dump.bytes, base + inside, 8) ^ 1 << chance.below(64),
-                };
-                dump.put(base + inside, word);
+                spoil(dump, places, kind, base, chance.below(size / 8) * 8, (way, *size), chance);
             }
         }
-        let how = ["random", "absurd", "those of others of the kind", "others of the same", "off by a bit"][way];
-        said.push(format!("words of {victims} of {} {name} are {how}", at.len()));
+        said.push(format!("words of {victims} of {} {name}: {way:?}", kind.len()));
     }
     said.join("; ")
+}
+
+/// Spoils the word `inside` a structure.
+fn spoil(
+    dump: &mut Dump,
+    places: &Places,
+    kind: &[Place],
+    base: Place,
+    inside: usize,
+    (way, size): (Way, usize),
+    chance: &mut Chance,
+) {
+    let at = base.at + inside;
+    let other = chance.of(kind);
+    let word = match way {
+        Way::Random => chance.word(),
+        Way::Absurd => chance.of(&ABSURD),
+        Way::OfAnother => number(&dump.bytes, other.at + inside, 8),
+        Way::OfANeighbour => number(&dump.bytes, base.at + chance.below(size / 8) * 8, 8),
+        Way::OffByABit => number(&dump.bytes, at, 8) ^ 1 << chance.below(64),
+        Way::Itself => base.addr + chance.of(&[0, inside as u64]),
+        Way::Pair => {
+            dump.put(other.at + inside, base.addr + inside as u64);
+            other.addr + inside as u64
+        }
+        Way::Stranger => {
+            let all: Vec<&Vec<Place>> = places.values().map(|(places, _)| places).collect();
+            let among = chance.of(&all);
+            chance.of(among).addr
+        }
+        Way::Counts => {
+            let is_count = |at: &usize| (1..1 << 32).contains(&number(&dump.bytes, *at, 8));
+            let counts: Vec<usize> = (base.at..base.at + size).step_by(8).filter(is_count).collect();
+            let Some(at) = (!counts.is_empty()).then(|| chance.of(&counts)) else { return };
+            return dump.put(at, chance.of(&ABSURD));
+        }
+        Way::Text => u64::from_le_bytes(*b"\x1b]0;x\x07\n\x9b"),
+    };
+    dump.put(at, word);
 }

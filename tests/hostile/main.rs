@@ -7,8 +7,8 @@
 //! without bound ([`run`]); and where pages are merely missing, an answer that differs says that something was not seen.
 //!
 //! `cargo test` tries a few. `VARIANTS=200 cargo test --release --test hostile -- --nocapture` looks properly (some
-//! minutes; a quarter of the questions to each); `SEED=77 VARIANTS=1` repeats one, `KEEP=DIR` keeps the dumps of those
-//! that failed, `KMDB=target/release/kmdb` asks another build.
+//! minutes; an eighth of the questions to each, or what `PARTS` says); `SEED=77 VARIANTS=1` repeats one, `KEEP=DIR` keeps the dumps of those
+//! that failed, `KMDB=target/release/kmdb` asks another build, `DUMPS=one,another` takes other ELF cores than the corpus'.
 
 #![allow(clippy::unwrap_used, clippy::print_stdout)]
 
@@ -16,7 +16,7 @@ mod battery;
 mod damage;
 mod run;
 
-use damage::{Dump, Places, Variant, variant};
+use damage::{Dump, Place, Places, Variant, variant};
 use std::{
     collections::BTreeMap,
     fs::{self, File},
@@ -24,7 +24,8 @@ use std::{
     path::{Path, PathBuf},
 };
 
-/// Kinds of structures, what lists them, and how many bytes of each are worth spoiling.
+/// Kinds of structures that are worth more damage than others, or that no walker lists: what lists them, and how many
+/// bytes of each are worth spoiling. Beside them, what every walker finds.
 const KINDS: &[(&str, &str, usize)] = &[
     ("allocated objects", "::walk kmem", 64),
     ("free objects", "::walk freemem", 256),
@@ -40,7 +41,15 @@ const KINDS: &[(&str, &str, usize)] = &[
     ("names", "::walk dentry", 128),
     ("trace buffers", "::walk trace_array", 512),
     ("trace events", "::walk ring_buffer_event", 64),
+    ("nodes of xarrays", "::walk radix_tree_node", 576),
+    ("nodes of maple trees", "::walk maple_node", 256),
+    ("run queues", "runqueues::walk percpu", 4096),
+    ("signal handlers", "::walk signal_cache", 1024),
+    ("zones", "::walk zone", 1536),
 ];
+
+/// Bytes of what a walker finds that are spoiled, and at most how many of each.
+const OF_WALKERS: (usize, usize) = (192, 300);
 
 /// One of the corpus' dumps, where its structures are, and its kernel's symbols and types.
 struct Subject {
@@ -58,53 +67,72 @@ fn kmdb() -> PathBuf {
     other.unwrap_or_else(|| env!("CARGO_BIN_EXE_kmdb").into())
 }
 
-/// Physical addresses that a command's answers are at.
-fn physical(path: &Path, command: &str) -> Vec<u64> {
-    let answer = run::ask(&kmdb(), path, &[format!("{command} | ::vtop")]);
-    let last = |line: &str| u64::from_str_radix(line.rsplit(' ').next()?, 16).ok();
-    answer.answers[0].text.lines().filter(|line| line.contains("physical")).filter_map(last).collect()
+/// Where the answers to each of some commands lie: the kernel's address and the physical one.
+fn physical(path: &Path, commands: &[String]) -> Vec<Vec<(u64, u64)>> {
+    let questions: Vec<String> = commands.iter().map(|command| format!("{command} | ::vtop")).collect();
+    let pair = |line: &str| {
+        let (addr, pa) = line.strip_prefix("virtual ")?.split_once(" mapped to physical ")?;
+        Some((u64::from_str_radix(addr, 16).ok()?, u64::from_str_radix(pa, 16).ok()?))
+    };
+    let answers = run::ask(&kmdb(), path, &questions, run::ALL).answers;
+    answers.iter().map(|answer| answer.text.lines().filter_map(pair).collect()).collect()
 }
 
 impl Subject {
     fn new(path: &Path) -> Subject {
         let dump = Dump::new(fs::read(path).unwrap());
+        let (of_each, most) = OF_WALKERS;
+        let walkers = battery::walkers(&kmdb(), path);
+        let mut kinds: Vec<(String, String, usize)> =
+            walkers.iter().map(|name| (name.clone(), format!("::walk {name} | ::head -n {most}"), of_each)).collect();
+        kinds.extend(KINDS.iter().map(|(name, command, size)| ((*name).into(), (*command).into(), *size)));
+        let commands: Vec<String> = kinds.iter().map(|kind| kind.1.clone()).collect();
+        let place = |(addr, pa)| dump.offset(pa).map(|at| Place { addr, at });
         let mut places = Places::new();
-        for (kind, command, size) in KINDS {
-            let at: Vec<usize> = physical(path, command).into_iter().filter_map(|pa| dump.offset(pa)).collect();
-            if !at.is_empty() {
-                places.insert(kind, (at, *size));
+        for ((name, _, size), found) in kinds.into_iter().zip(physical(path, &commands)) {
+            let found: Vec<Place> = found.into_iter().filter_map(place).collect();
+            if !found.is_empty() {
+                places.insert(name, (found, size));
             }
         }
-        assert!(places.len() > 9, "only {:?} were found", places.keys());
-        let edge = |name: &str| physical(path, &format!("{name}::map .")).first().and_then(|pa| dump.offset(*pa));
-        let tables = edge("__start_rodata").unwrap_or(0)..edge("__end_rodata").unwrap_or(0);
+        assert!(places.len() > 40, "only {:?} were found", places.keys());
+        let edges = ["__start_rodata", "__end_rodata", "_sdata", "_edata"].map(|name| format!("{name}::map ."));
+        let edges: Vec<Option<Place>> =
+            physical(path, &edges).iter().map(|found| found.first().and_then(|edge| place(*edge))).collect();
+        let part = |from: usize| Some((edges.get(from).copied()??, edges.get(from + 1).copied()??));
+        let tables = part(0).map_or(0..0, |(from, to)| from.at..to.at);
+        if let Some((from, to)) = part(2) {
+            let lines = (0..to.at.saturating_sub(from.at)).step_by(64);
+            let lines = lines.map(|by| Place { addr: from.addr + by as u64, at: from.at + by }).collect();
+            places.insert("lines of the kernel's data".into(), (lines, 64));
+        }
         Subject { dump, places, tables }
     }
 }
 
-/// Whether an answer says that something could not be seen.
-fn is_said(text: &str) -> bool {
-    ["note: ", "kmdb: ", "unreadable", "not in the dump", "?"].iter().any(|sign| text.contains(sign))
+/// Each variant is asked this part of the questions, by turns: `PARTS`, or an eighth.
+fn parts() -> u64 {
+    number("PARTS", 8).max(1)
 }
 
-/// Each variant is asked this part of the questions, by turns.
-const PARTS: u64 = 4;
-
-/// The questions of one turn. Kinds of damage go by `seed % 8`, dumps by `seed / 8 % 3`: each meets each.
+/// The questions of one turn. Kinds of damage go by `seed % 8`, dumps by what is left of `seed / 8`: each meets each.
 fn turn(questions: &[String], turn: u64) -> Vec<String> {
-    let mine = |(i, _): &(usize, &String)| (*i as u64 + turn).is_multiple_of(PARTS);
+    let mine = |(i, _): &(usize, &String)| (*i as u64 + turn).is_multiple_of(parts());
     questions.iter().enumerate().filter(mine).map(|(_, question)| question.clone()).collect()
 }
 
 /// What is wrong with the answers to a variant.
 fn wrong(made: &Variant, path: &Path, questions: &[String], clean: &run::Answers) -> Vec<String> {
-    let got = run::ask(&kmdb(), path, questions);
+    let got = run::ask(&kmdb(), path, questions, run::SOME);
     println!("    slowest: {:.1} s, `{}`; {} answers", got.slowest.0, got.slowest.1, got.answers.len());
     let mut wrong: Vec<String> = got.trouble.into_iter().collect();
+    let obeyed = got.answers.iter().filter_map(|answer| Some((&answer.question, answer.control.as_ref()?)));
+    wrong.extend(obeyed.map(|(question, line)| format!("`{question}` writes what a terminal obeys: {line:?}")));
     if made.only_missing {
-        let differ = got.answers.iter().zip(&clean.answers).filter(|(got, clean)| got.text != clean.text);
-        // ::kernels names its evidence, which is another where VMCOREINFO is missing
-        let silent = differ.filter(|(got, _)| !is_said(&got.text) && !got.question.contains("::kernels"));
+        let differ = got.answers.iter().zip(&clean.answers).filter(|(got, clean)| got.hash != clean.hash);
+        // ::status says how much is in the dump, ::kernels names its evidence: another where VMCOREINFO is missing
+        let tells = |question: &str| ["::status", "::kernels"].iter().any(|name| question.contains(name));
+        let silent = differ.filter(|(got, clean)| got.said.is_subset(&clean.said) && !tells(&got.question));
         wrong.extend(silent.map(|(got, clean)| {
             format!(
                 "`{}` answers otherwise, and says nothing of it:\n{}instead of:\n{}",
@@ -115,36 +143,45 @@ fn wrong(made: &Variant, path: &Path, questions: &[String], clean: &run::Answers
     wrong
 }
 
+/// What is tried: the corpus' dumps, or those that `DUMPS` names, with commas between them.
+fn dumps(folder: &Path) -> Vec<(String, PathBuf)> {
+    if let Ok(named) = std::env::var("DUMPS") {
+        return named.split(',').map(|path| (path.to_owned(), path.into())).collect();
+    }
+    let packed = Path::new(env!("CARGO_MANIFEST_DIR")).join("corpus");
+    let unpack = |name: &&str| {
+        let path = folder.join(name);
+        let from = File::open(packed.join(name).join("vmcore.zst")).unwrap();
+        zstd::stream::copy_decode(from, File::create(&path).unwrap()).unwrap();
+        ((*name).to_owned(), path)
+    };
+    ["k612-uaf", "k612-arm64", "k612-plain", "k612-zoo"].iter().map(unpack).collect()
+}
+
 #[test]
 fn hostile_memory_is_survived() {
     let (first, variants) = (number("SEED", 6), number("VARIANTS", 4));
-    let packed = Path::new(env!("CARGO_MANIFEST_DIR")).join("corpus");
-    let dumps = ["k612-uaf", "k612-arm64", "k612-plain"];
     let folder = tempfile::tempdir().unwrap();
+    let dumps = dumps(folder.path());
     let mut failed = Vec::new();
-    for (which, name) in dumps.iter().enumerate() {
+    for (which, (name, whole)) in dumps.iter().enumerate() {
         let seeds: Vec<u64> =
             (first..first + variants).filter(|seed| (seed / 8) as usize % dumps.len() == which).collect();
         if seeds.is_empty() {
             continue;
         }
+        let subject = Subject::new(whole);
+        let questions = battery::questions(&kmdb(), whole);
+        println!("{name}: {} questions, {} kinds of structures", questions.len(), subject.places.len());
+        // answers tell the name of the dump: it is the same for all
         let path = folder.path().join("vmcore");
-        zstd::stream::copy_decode(
-            File::open(packed.join(name).join("vmcore.zst")).unwrap(),
-            File::create(&path).unwrap(),
-        )
-        .unwrap();
-        let subject = Subject::new(&path);
-        let questions = battery::questions(&kmdb(), &path);
-        println!("{name}: {} questions", questions.len());
-        let whole = fs::read(&path).unwrap();
         let mut clean: BTreeMap<u64, run::Answers> = BTreeMap::new();
         for seed in seeds {
-            let part = seed / 8 % PARTS;
+            let part = seed / 8 % parts();
             let questions = turn(&questions, part);
             let clean = clean.entry(part).or_insert_with(|| {
-                fs::write(&path, &whole).unwrap();
-                run::ask(&kmdb(), &path, &questions)
+                fs::copy(whole, &path).unwrap();
+                run::ask(&kmdb(), &path, &questions, run::SOME)
             });
             assert!(clean.trouble.is_none(), "undamaged: {:?}", clean.trouble);
             let made = variant(&subject.dump, &subject.places, &subject.tables, seed);
@@ -152,8 +189,10 @@ fn hostile_memory_is_survived() {
             fs::write(&path, &made.bytes).unwrap();
             let wrong = wrong(&made, &path, &questions, clean);
             if let (false, Ok(keep)) = (wrong.is_empty(), std::env::var("KEEP")) {
+                let name = whole.file_name().unwrap_or_default().to_string_lossy().into_owned();
                 fs::copy(&path, Path::new(&keep).join(format!("{name}.{seed}"))).unwrap();
             }
+            wrong.iter().for_each(|what| println!("    {what}"));
             failed.extend(wrong.iter().map(|what| format!("{name}, seed {seed} ({}): {what}", made.what)));
         }
     }

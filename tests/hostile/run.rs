@@ -1,9 +1,14 @@
 //! One session of the program under watch: which command it is at, how much time and memory that takes.
 
 use std::{
-    fs::{self, OpenOptions},
+    collections::BTreeSet,
+    fs,
+    hash::{DefaultHasher, Hash, Hasher},
+    io::{BufRead, BufReader, PipeReader},
     path::Path,
     process::{Child, Command, ExitStatus},
+    sync::{Arc, Mutex, PoisonError},
+    thread,
     time::Duration,
 };
 
@@ -11,11 +16,59 @@ use std::{
 pub const SECONDS: f64 = 30.0;
 /// Most memory that the program may have beside the mapped dump, in MB.
 pub const MEGABYTES: u64 = 1500;
+/// Bytes that are kept of an answer's beginning: enough to show what is wrong with it, or all.
+pub const SOME: usize = 2000;
+pub const ALL: usize = usize::MAX;
+/// Most lines that are kept of those that say something was not seen.
+const MOST_SAID: usize = 20_000;
+/// A longer line has not been written by anybody: it would fill memory here.
+const LONGEST: usize = 1 << 24;
 
 /// What the program wrote behind one question: its answer, its notes and its complaints.
 pub struct Answer {
     pub question: String,
+    /// the beginning of it
     pub text: String,
+    /// of all of it
+    pub hash: u64,
+    /// the lines that say that something could not be seen
+    pub said: BTreeSet<String>,
+    /// a line that a terminal would obey
+    pub control: Option<String>,
+    panic: Option<String>,
+}
+
+impl Answer {
+    fn new(question: &str) -> Answer {
+        Answer {
+            question: question.to_owned(),
+            text: String::new(),
+            hash: 0,
+            said: BTreeSet::new(),
+            control: None,
+            panic: None,
+        }
+    }
+
+    /// A further line.
+    fn take(&mut self, line: &str, kept: usize) {
+        let mut hasher = DefaultHasher::new();
+        (self.hash, line).hash(&mut hasher);
+        self.hash = hasher.finish();
+        if self.text.len() < kept {
+            self.text.push_str(line);
+        }
+        let signs = ["note: ", "kmdb: ", "unreadable", "not in the dump", "?"];
+        if self.said.len() < MOST_SAID && signs.iter().any(|sign| line.contains(sign)) {
+            self.said.insert(line.to_owned());
+        }
+        if line.chars().any(|c| c.is_control() && !matches!(c, '\n' | '\t')) {
+            self.control.get_or_insert_with(|| line.to_owned());
+        }
+        if self.panic.is_some() || line.contains("panicked at") {
+            self.panic.get_or_insert_default().push_str(line);
+        }
+    }
 }
 
 /// What came of a session.
@@ -26,6 +79,14 @@ pub struct Answers {
     pub trouble: Option<String>,
     /// the command that took longest, and its CPU seconds
     pub slowest: (f64, String),
+}
+
+/// What has been written up to now.
+#[derive(Default)]
+struct Record {
+    /// before the first question is repeated
+    opening: String,
+    answers: Vec<Answer>,
 }
 
 /// Ticks of the CPU that a process has had.
@@ -43,14 +104,44 @@ fn memory(pid: u32) -> u64 {
     line.split_whitespace().next().and_then(|kb| kb.parse::<u64>().ok()).unwrap_or(0) / 1024
 }
 
-/// Asks questions in one session. It is ended at the first that takes too much.
-pub fn ask(kmdb: &Path, dump: &Path, questions: &[String]) -> Answers {
+/// Reads what the program writes, which repeats each question before its answer.
+fn listen(pipe: PipeReader, questions: &[String], record: &Mutex<Record>, kept: usize) {
+    let mut pipe = BufReader::new(pipe);
+    let mut bytes = Vec::new();
+    loop {
+        bytes.clear();
+        while bytes.last() != Some(&b'\n') && bytes.len() < LONGEST {
+            let Ok(more) = pipe.fill_buf() else { return };
+            let end = more.iter().position(|byte| *byte == b'\n').map_or(more.len(), |at| at + 1);
+            if end == 0 {
+                break;
+            }
+            bytes.extend(more.iter().take(end));
+            pipe.consume(end);
+        }
+        if bytes.is_empty() {
+            return;
+        }
+        let line = String::from_utf8_lossy(&bytes);
+        let mut record = record.lock().unwrap_or_else(PoisonError::into_inner);
+        let next = questions.get(record.answers.len());
+        match next.filter(|next| line.strip_prefix("> ").is_some_and(|asked| asked.trim_end_matches('\n') == *next)) {
+            Some(next) => record.answers.push(Answer::new(next)),
+            None => match record.answers.last_mut() {
+                Some(answer) => answer.take(&line, kept),
+                None => record.opening.push_str(&line),
+            },
+        }
+    }
+}
+
+/// Asks questions in one session, and keeps `kept` bytes of each answer. It is ended at the first that takes too much.
+pub fn ask(kmdb: &Path, dump: &Path, questions: &[String], kept: usize) -> Answers {
     let script = tempfile::NamedTempFile::new().unwrap();
     fs::write(script.path(), questions.join("\n") + "\n").unwrap();
-    let record = tempfile::NamedTempFile::new().unwrap();
     // for what writes files, as ::gcore does
     let folder = tempfile::tempdir().unwrap();
-    let end_of = |path| OpenOptions::new().append(true).open(path).unwrap();
+    let (reader, writer) = std::io::pipe().unwrap();
     let mut child = Command::new(kmdb)
         .args(["-S", "--no-debuginfo", "--echo"])
         .arg(dump)
@@ -58,51 +149,55 @@ pub fn ask(kmdb: &Path, dump: &Path, questions: &[String]) -> Answers {
         .env("NO_COLOR", "1")
         .env("TERM", "dumb")
         .stdin(script.reopen().unwrap())
-        .stdout(end_of(record.path()))
-        .stderr(end_of(record.path()))
+        .stdout(writer.try_clone().unwrap())
+        .stderr(writer)
         .spawn()
         .unwrap();
+    let record = Arc::new(Mutex::new(Record::default()));
+    let listener = {
+        let (record, questions) = (record.clone(), questions.to_vec());
+        thread::spawn(move || listen(reader, &questions, &record, kept))
+    };
     let (mut slowest, mut trouble) = ((0.0, String::new()), None);
-    let status = watch(&mut child, record.path(), questions, &mut slowest, &mut trouble);
-    let text = String::from_utf8_lossy(&fs::read(record.path()).unwrap()).into_owned();
-    let answers = split(&text, questions);
-    let opened = !text.starts_with("kmdb: ") && !answers.is_empty();
+    let status = watch(&mut child, &record, questions, &mut slowest, &mut trouble);
+    listener.join().unwrap();
+    let Record { opening, answers } = std::mem::take(&mut *record.lock().unwrap());
+    let opened = !opening.starts_with("kmdb: ") && !answers.is_empty();
     if trouble.is_none() {
-        let panic = answers.iter().find(|answer| answer.text.contains("panicked at"));
-        let last = || answers.last().map_or("nothing", |answer| answer.question.as_str());
+        let panic = answers.iter().find_map(|answer| Some((answer, answer.panic.as_ref()?)));
+        let last = || answers.last().map_or(("nothing", opening.as_str()), |last| (&last.question, &last.text));
         trouble = match (panic, status.and_then(|status| status.code())) {
-            (Some(answer), _) => Some(format!("`{}`: {}", answer.question, answer.text)),
-            (None, None) => Some(format!("{status:?} at `{}`", last())),
+            (Some((answer, panic)), _) => Some(format!("`{}`: {panic}", answer.question)),
+            (None, None) => Some(format!("{status:?} at `{}`", last().0)),
             (None, Some(0..=2)) if answers.len() == questions.len() || !opened => None,
-            (None, Some(code)) => Some(format!("exit status {code} behind `{}`: {}", last(), tail(&text))),
+            (None, Some(code)) => Some(format!("exit status {code} behind `{}`: {}", last().0, last().1)),
         };
     }
     Answers { answers, trouble, slowest }
 }
 
-fn tail(text: &str) -> &str {
-    let from = text.len().saturating_sub(500);
-    text.get((from..).find(|at| text.is_char_boundary(*at)).unwrap_or(0)..).unwrap_or_default()
-}
-
 /// Waits for the end, or brings it about.
 fn watch(
     child: &mut Child,
-    record: &Path,
+    record: &Mutex<Record>,
     questions: &[String],
     slowest: &mut (f64, String),
     trouble: &mut Option<String>,
 ) -> Option<ExitStatus> {
     const TICKS_PER_SECOND: f64 = 100.0;
-    let (pid, mut at, mut seen, mut begun) = (child.id(), 0, 0, 0);
+    let (pid, mut at, mut begun) = (child.id(), 0, 0);
     loop {
         if let Some(status) = child.try_wait().unwrap() {
             return Some(status);
         }
-        std::thread::sleep(Duration::from_millis(20));
+        thread::sleep(Duration::from_millis(20));
         let now = ticks(pid);
+        let answered = record.lock().unwrap_or_else(PoisonError::into_inner).answers.len();
+        if answered != at {
+            (at, begun) = (answered, now);
+        }
         let taken = now.saturating_sub(begun) as f64 / TICKS_PER_SECOND;
-        let current = questions.get(at).map_or("the start", String::as_str);
+        let current = at.checked_sub(1).and_then(|at| questions.get(at)).map_or("the start", String::as_str);
         if taken > slowest.0 {
             *slowest = (taken, current.to_owned());
         }
@@ -115,29 +210,5 @@ fn watch(
             child.kill().unwrap();
             return child.wait().ok();
         }
-        let text = fs::read(record).unwrap_or_default();
-        let new = String::from_utf8_lossy(text.get(seen..).unwrap_or_default()).into_owned();
-        let lines: Vec<&str> = new.lines().collect();
-        let next = (at..questions.len()).rev().find(|i| lines.contains(&format!("> {}", questions[*i]).as_str()));
-        if let Some(next) = next {
-            (at, seen, begun) = (next, text.len(), now);
-        }
     }
-}
-
-/// What stands in a record behind each question.
-fn split(record: &str, questions: &[String]) -> Vec<Answer> {
-    let mut answers = Vec::new();
-    let mut rest = record;
-    for (i, question) in questions.iter().enumerate() {
-        let Some((_, behind)) = rest.split_once(&format!("> {question}\n")) else { break };
-        let end = questions.get(i + 1).and_then(|next| {
-            let next = format!("> {next}\n");
-            if behind.starts_with(&next) { Some(0) } else { behind.find(&format!("\n{next}")).map(|at| at + 1) }
-        });
-        let end = end.unwrap_or(behind.len());
-        answers.push(Answer { question: question.clone(), text: behind[..end].to_owned() });
-        rest = &behind[end..];
-    }
-    answers
 }
