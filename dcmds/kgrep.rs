@@ -292,7 +292,10 @@ impl Gather for Kgrep {
     const ROWS: &'static [&'static engine::Schema] = &[KgrepRow::SCHEMA];
 
     fn take(&mut self, _: &Cx<'_>, at: Object, _: bool) -> Result<()> {
-        self.values.push(at.addr);
+        // an address with a count is the same again and again
+        if self.values.last() != Some(&at.addr) {
+            self.values.push(at.addr);
+        }
         Ok(())
     }
 

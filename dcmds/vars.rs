@@ -64,10 +64,17 @@ impl Dcmd for Vars {
         let mut vars = cx.env.vars.borrow().clone();
         if !self.commands {
             // those that are there from the start are worth a line once they are worth something
+            let mut unknown = Vec::new();
             for name in INBORN {
-                if let Some(value) = inborn(cx, name).filter(|value| *value != 0) {
-                    vars.entry(name.to_owned()).or_insert(value);
+                match inborn(cx, name).filter(|value| *value != 0) {
+                    Some(value) => _ = vars.entry(name.to_owned()).or_insert(value),
+                    None if name != "." => unknown.push(name),
+                    None => {}
                 }
+            }
+            if !unknown.is_empty() {
+                let what = "cannot be told: the dump lacks the symbols or the task that they come from";
+                cx.notes.add(0, format!("`{}` {what}", unknown.join("`, `")));
             }
         }
         let radix = cx.env.radix.get();

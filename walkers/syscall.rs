@@ -93,38 +93,62 @@ const MAX_ARGUMENTS: u64 = 6;
 /// More than any architecture's table has; how many one has is in no type.
 const MAX_CALLS: u64 = 512;
 
+/// More in a row cannot be read only behind the end of the table: a page has this many declarations, 64 bytes each.
+const MOST_LOST: u64 = 4096 / 64;
+
 /// Every system call by its name.
 #[derive(Debug, Default)]
 pub struct Calls {
     by_name: HashMap<String, Arc<Declared>>,
     by_number: HashMap<u64, Arc<Declared>>,
+    /// entries of the table that could not be read, with others behind them
+    lost: u64,
+    /// where the table itself is not in the dump
+    cut: Option<u64>,
 }
 
 impl Calls {
-    /// The session's.
+    /// The session's. What could not be read is noted for every command that asks.
     pub fn of(session: &Session) -> Result<Arc<Calls>> {
-        session.once(|| Calls::read(session))
+        let calls = session.once(|| Calls::read(session))?;
+        if calls.lost > 0 {
+            session.notes.once(0, format!("the declarations of {} system calls cannot be read", calls.lost));
+        }
+        if let Some(at) = calls.cut {
+            session.notes.once(at, "the table of system calls' declarations cannot be read from here on");
+        }
+        Ok(calls)
     }
 
     fn read(session: &Session) -> Result<Calls> {
         let mut calls = Calls::default();
         // an array of pointers by number, made at boot from what lay in __start_syscalls_metadata and was then freed
         let Some(table) = session.kernel_symbol("syscalls_metadata") else { return Ok(calls) };
-        let Ok(table) = session.u64(table) else { return Ok(calls) };
+        let Ok(table) = session.u64(table) else {
+            calls.cut = Some(table);
+            return Ok(calls);
+        };
+        // of those in a row that cannot be read
         let mut bad = 0;
         for number in 0..MAX_CALLS {
             match session.u64(table.wrapping_add(8 * number)) {
                 Ok(0) => {}
                 Ok(at) => match declared(session, at) {
-                    Ok(declared) => calls.add(number, declared),
+                    Ok(declared) => {
+                        calls.add(number, declared);
+                        calls.lost += std::mem::take(&mut bad);
+                    }
                     Err(e) if e.is_control() => return Err(e),
                     // behind the end there is something else
                     Err(_) => bad += 1,
                 },
                 Err(e) if e.is_control() => return Err(e),
-                Err(_) => break,
+                Err(_) => {
+                    calls.cut = Some(table.wrapping_add(8 * number));
+                    break;
+                }
             }
-            if bad > 8 {
+            if bad > MOST_LOST {
                 break;
             }
         }
