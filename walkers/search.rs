@@ -28,6 +28,8 @@ pub struct Run {
 #[derive(Debug)]
 pub struct Area {
     runs: Vec<Run>,
+    /// whose addresses the runs' `va` are
+    space: Space,
     /// page tables that are not in the dump
     pub lost_tables: u64,
 }
@@ -72,20 +74,19 @@ impl Area {
         if let Some(base) = direct {
             let known = merged(runs.iter().map(|run| run.pa..run.pa.saturating_add(run.len)).collect());
             let rest = subtract(target.ranges(), &known);
-            runs.extend(rest.into_iter().map(|pa| Run {
-                va: base.wrapping_add(pa.start),
-                pa: pa.start,
-                len: pa.end - pa.start,
-            }));
+            let at_base =
+                |pa: Range<u64>| Run { va: base.wrapping_add(pa.start), pa: pa.start, len: pa.end - pa.start };
+            // a firmware's ROM is in QEMU's dumps, but the kernel does not map it
+            runs.extend(of_memory(session, rest.into_iter().map(at_base).collect()));
         }
         runs.sort_unstable_by_key(|run| run.va);
-        Ok(Area { runs, lost_tables })
+        Ok(Area { runs, space: Space::Kernel, lost_tables })
     }
 
     /// All physical memory, at its physical addresses.
     pub fn physical(session: &Session) -> Area {
         let run = |range: &Range<u64>| Run { va: range.start, pa: range.start, len: range.end - range.start };
-        Area { runs: session.target.ranges().iter().map(run).collect(), lost_tables: 0 }
+        Area { runs: session.target.ranges().iter().map(run).collect(), space: Space::Phys, lost_tables: 0 }
     }
 
     /// What it consists of.
@@ -207,7 +208,7 @@ pub fn search(
     while !left.is_empty() {
         let (now, later) = left.split_at(batch.min(left.len()));
         let answers: Vec<Result<(Vec<u64>, Searched)>> =
-            now.par_iter().map(|piece| one(session, *piece, pattern)).collect();
+            now.par_iter().map(|piece| one(session, area.space, *piece, pattern)).collect();
         let mut places = 0;
         for answer in answers {
             let (found, part) = answer?;
@@ -222,38 +223,64 @@ pub fn search(
     Ok(searched)
 }
 
-fn one(session: &Session, piece: Run, pattern: &dyn Pattern) -> Result<(Vec<u64>, Searched)> {
+fn one(session: &Session, space: Space, piece: Run, pattern: &dyn Pattern) -> Result<(Vec<u64>, Searched)> {
     session.interrupt.check()?;
     let mut found = Vec::new();
-    let (len, overlap) = (piece.len as usize, pattern.overlap());
     let target = &session.target;
-    let whole =
-        target.bytes(Space::Phys, piece.pa, len + overlap).or_else(|_| target.bytes(Space::Phys, piece.pa, len));
-    if let Ok(bytes) = whole {
-        pattern.find(&bytes, len, &mut found);
-        let found = found.into_iter().map(|at| piece.va.wrapping_add(at as u64)).collect();
+    if let Ok(bytes) = target.bytes(Space::Phys, piece.pa, piece.len as usize) {
+        piecewise(session, space, piece.va, &bytes, pattern, &mut found);
         return Ok((found, Searched { bytes: piece.len, missing: 0 }));
     }
     // some page of it is not there
     let page = target.page_size().max(1);
-    let (mut at, mut out, mut searched) = (0, Vec::new(), Searched::default());
+    let (mut at, mut searched) = (0, Searched::default());
     while at < piece.len {
         let step = (page - (piece.pa + at) % page).min(piece.len - at);
-        let pa = piece.pa + at;
-        let bytes = target
-            .bytes(Space::Phys, pa, step as usize + overlap)
-            .or_else(|_| target.bytes(Space::Phys, pa, step as usize));
-        match bytes {
+        match target.bytes(Space::Phys, piece.pa + at, step as usize) {
             Ok(bytes) => {
-                pattern.find(&bytes, step as usize, &mut found);
-                out.extend(found.drain(..).map(|i| piece.va.wrapping_add(at).wrapping_add(i as u64)));
+                piecewise(session, space, piece.va.wrapping_add(at), &bytes, pattern, &mut found);
                 searched.bytes += step;
             }
             Err(_) => searched.missing += step,
         }
         at += step;
     }
-    Ok((out, searched))
+    Ok((found, searched))
+}
+
+/// Finds what begins in `bytes`, which are at `addr`. What reaches beyond them is looked for in their end and in what
+/// follows by address, for in physical memory the next page may be anybody's.
+fn piecewise(session: &Session, space: Space, addr: u64, bytes: &[u8], pattern: &dyn Pattern, places: &mut Vec<u64>) {
+    let overlap = pattern.overlap().min(bytes.len());
+    let end = bytes.len() - overlap;
+    let mut found = Vec::new();
+    pattern.find(bytes, end, &mut found);
+    places.extend(found.iter().map(|at| addr.wrapping_add(*at as u64)));
+    if overlap == 0 {
+        return;
+    }
+    // a byte before it tells whether a word begins there
+    let context = end.min(1);
+    let mut joint = bytes.get(end - context..).unwrap_or_default().to_vec();
+    joint.extend(behind(session, space, addr.wrapping_add(bytes.len() as u64), pattern.overlap()));
+    found.clear();
+    pattern.find(&joint, context + overlap, &mut found);
+    let from = addr.wrapping_add((end - context) as u64);
+    places.extend(found.iter().filter(|at| **at >= context).map(|at| from.wrapping_add(*at as u64)));
+}
+
+/// The bytes from an address on, as many as are there.
+fn behind(session: &Session, space: Space, addr: u64, most: usize) -> Vec<u8> {
+    let page = session.target.page_size().max(1);
+    let (mut bytes, mut at) = (Vec::new(), addr);
+    while bytes.len() < most {
+        let step = (page - at % page).min((most - bytes.len()) as u64);
+        let Ok(part) = session.target.bytes(space, at, step as usize) else { break };
+        bytes.extend_from_slice(&part);
+        let Some(next) = at.checked_add(step) else { break };
+        at = next;
+    }
+    bytes
 }
 
 #[cfg(test)]
@@ -271,12 +298,17 @@ mod tests {
 
     #[test]
     fn pieces_keep_to_the_range() {
-        let area = Area { runs: vec![Run { va: 0x1000, pa: 0x9000, len: PIECE + 0x1000 }], lost_tables: 0 };
+        let area = Area {
+            runs: vec![Run { va: 0x1000, pa: 0x9000, len: PIECE + 0x1000 }],
+            space: Space::Kernel,
+            lost_tables: 0,
+        };
         let pieces = area.pieces(&(0x2000..=u64::MAX));
         assert_eq!(pieces, [Run { va: 0x2000, pa: 0xa000, len: PIECE }]);
         assert_eq!(area.pieces(&(0..=0x10ff)), [Run { va: 0x1000, pa: 0x9000, len: 0x100 }]);
         assert!(area.pieces(&(0..=0xfff)).is_empty());
-        let end = Area { runs: vec![Run { va: u64::MAX - 0xfff, pa: 0, len: 0x1000 }], lost_tables: 0 };
+        let end =
+            Area { runs: vec![Run { va: u64::MAX - 0xfff, pa: 0, len: 0x1000 }], space: Space::Kernel, lost_tables: 0 };
         assert_eq!(end.pieces(&(0..=u64::MAX)).len(), 1);
     }
 }
