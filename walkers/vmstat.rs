@@ -108,7 +108,7 @@ impl Counters {
             let mut all = Counters::default();
             memory.zones.iter().try_for_each(|zone| all.add_zone(session, zone))?;
             memory.nodes.iter().try_for_each(|node| all.add_node(session, node))?;
-            all.system = system(session);
+            all.system = system(session, &all);
             all.events = events(session)?;
             Ok(all)
         })
@@ -286,12 +286,42 @@ fn add_shorts(session: &Session, at: u64, sums: &mut [i64]) -> Result<()> {
     Ok(())
 }
 
-/// Counters that are single variables: those of the `struct page`s, since Linux 6.11 (15995a352474). The limits of dirty
-/// memory, which come before them, are not counted but reckoned.
-fn system(session: &Session) -> Vec<Option<i64>> {
-    let values = session.enumerators(Group::System.enum_name());
-    let read = |v: &EnumValue| Some(session.u64(session.kernel_symbol(&v.name.to_lowercase())?).ok()? as i64);
-    values.iter().filter(|v| !is_count(v)).map(read).collect()
+/// Counters of the machine: the limits of dirty memory, which are reckoned, and single variables, those of the
+/// `struct page`s, since Linux 6.11 (15995a352474). `/proc/vmstat` still ends with `nr_unstable 0`, which counts nothing.
+fn system(session: &Session, counters: &Counters) -> Vec<Option<i64>> {
+    let read = |v: &EnumValue| match &*v.name {
+        "NR_DIRTY_THRESHOLD" => Some(dirty_limits(session, counters)?.1),
+        "NR_DIRTY_BG_THRESHOLD" => Some(dirty_limits(session, counters)?.0),
+        name => Some(session.u64(session.kernel_symbol(&name.to_lowercase())?).ok()? as i64),
+    };
+    system_items(session).iter().map(read).collect()
+}
+
+/// What is counted of the machine; the enum was `writeback_stat_item` until Linux 6.11 (f4cb78af91e3).
+fn system_items(session: &Session) -> Vec<EnumValue> {
+    let old = session.enumerators("writeback_stat_item");
+    let values = if old.is_empty() { session.enumerators(Group::System.enum_name()) } else { old };
+    values.into_iter().filter(|v| !is_count(v)).collect()
+}
+
+/// Pages that may be dirty before writing begins in the background, and before writers wait (`global_dirty_limits()`),
+/// from what is set and from the pages that could become dirty (`global_dirtyable_memory()`).
+fn dirty_limits(session: &Session, counters: &Counters) -> Option<(i64, i64)> {
+    let page = session.target.page_size().max(1);
+    let int = |name| Some(u64::from(session.u32(session.kernel_symbol(name)?).ok()?));
+    let long = |name| session.u64(session.kernel_symbol(name)?).ok();
+    let count = |name| counters.get(session, name);
+    let free = count("NR_FREE_PAGES")?.saturating_sub(long("totalreserve_pages")?);
+    let files = count("NR_INACTIVE_FILE")?.saturating_add(count("NR_ACTIVE_FILE")?);
+    let available = free.saturating_add(files).saturating_add(1);
+    let limit = |bytes: u64, percent: u64| match bytes {
+        0 => (percent.saturating_mul(page) / 100).saturating_mul(available) / page,
+        bytes => bytes.div_ceil(page),
+    };
+    let all = limit(long("vm_dirty_bytes")?, int("vm_dirty_ratio")?);
+    let background = limit(long("dirty_background_bytes")?, int("dirty_background_ratio")?);
+    let background = if background >= all { all / 2 } else { background };
+    Some((i64::try_from(background).ok()?, i64::try_from(all).ok()?))
 }
 
 /// The events, summed over all CPUs.
@@ -336,13 +366,11 @@ impl Names {
         let all: Vec<String> =
             table.iter().map_while(|at| session.cstr(*at as u64, 64).ok().filter(|s| !s.is_empty())).collect();
         let numa = items(session, "zone", "vm_numa_event").max(items(session, "zone", "vm_numa_stat"));
-        let old = session.enumerators("writeback_stat_item");
-        let system = if old.is_empty() { session.enumerators(Group::System.enum_name()) } else { old };
         let sizes = [
             (Group::Zone, items(session, "zone", "vm_stat")),
             (Group::Numa, numa),
             (Group::Node, items(session, "pglist_data", "vm_stat")),
-            (Group::System, system.iter().filter(|v| !is_count(v)).count() as u64),
+            (Group::System, system_items(session).len() as u64),
         ];
         let mut rest = &all[..];
         let mut out = Vec::new();

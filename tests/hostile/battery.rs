@@ -92,7 +92,7 @@ fn with_options(kmdb: &Path, dump: &Path, dcmds: &[String]) -> Vec<String> {
     for (name, help) in dcmds.iter().zip(helps) {
         for option in options(&help.text) {
             all.push(format!("::{name} {option}"));
-            all.push(format!("::walk task | ::{name} {option}"));
+            all.push(format!("::walk task | ::head -n 3 | ::{name} {option}"));
             all.push(format!("::walk kmem | ::head -n 8 | ::{name} {option}"));
         }
     }
