@@ -64,7 +64,7 @@ def kind(text):
     for i, line in enumerate(lines):
         if line.startswith("CACHE ") and i + 1 < len(lines):
             name = lines[i + 1].split()[-1]
-            found = re.search(r"^ +(\[?)([0-9a-f]{16})\]?(?:  \(cpu.*)?$", text.partition("FREE / [ALLOCATED]")[2], flags=re.M)
+            found = re.search(r"^ +(\[?)([0-9a-f]{16})\]?(?: +\(cpu.*)? *$", text.partition("FREE / [ALLOCATED]")[2], flags=re.M)
             return ("slab", name, int(found[2], 16), bool(found[1])) if found else ("slab", name, None, None)
         if "VMAP_AREA" in line:
             return "vmap", None, None, None
