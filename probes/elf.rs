@@ -79,6 +79,11 @@ impl Binary {
         &self.path
     }
 
+    /// All of it.
+    pub fn bytes(&self) -> &[u8] {
+        &self.map
+    }
+
     fn parsed(&self) -> Result<object::File<'_>> {
         object::File::parse(&*self.map)
             .map_err(|e| Error::Wrong(format!("{} is no program or library: {e}", self.path.display())))
@@ -288,8 +293,15 @@ pub struct Mapped {
     pub range: std::ops::Range<u64>,
     /// in the file, in bytes
     pub offset: u64,
-    /// the file as the process calls it
+    /// the file as the process calls it; `[vdso]`; nothing where it made the code itself
     pub file: PathBuf,
+}
+
+impl Mapped {
+    /// Whether there is a file to it.
+    pub fn has_file(&self) -> bool {
+        self.file.is_absolute()
+    }
 }
 
 /// What a process has mapped for execution.
@@ -306,11 +318,11 @@ impl Mapped {
     fn parse(line: &str) -> Option<Mapped> {
         let mut words = line.splitn(6, ' ');
         let (range, rights, offset) = (words.next()?, words.next()?, words.next()?);
-        let file = words.nth(2)?.trim_start();
+        let file = words.nth(2).unwrap_or_default().trim_start();
         let (start, end) = range.split_once('-')?;
         let hex = |text| u64::from_str_radix(text, 16).ok();
-        let good = rights.contains('x') && file.starts_with('/');
-        good.then_some(Mapped { range: hex(start)?..hex(end)?, offset: hex(offset)?, file: file.into() })
+        let file = if file.starts_with("//anon") { "" } else { file };
+        rights.contains('x').then_some(Mapped { range: hex(start)?..hex(end)?, offset: hex(offset)?, file: file.into() })
     }
 }
 

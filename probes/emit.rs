@@ -181,6 +181,8 @@ impl Emit {
                     self.zero(to, value.room());
                     self.fallible(|emit| emit.text(text, to, usize::from(*max)), bit)?;
                 }
+                // a copy of the stack comes with the event
+                Value::UserStack(0) => {}
                 Value::KernelStack(_) => self.stack(to, value.room(), 0, bit),
                 Value::UserStack(_) => self.stack(to, value.room(), 1 << 8, bit), // BPF_F_USER_STACK
             }

@@ -201,7 +201,7 @@ pub enum Value {
     Text(Text, u16),
     /// addresses of the kernel's frames, so many at most
     KernelStack(u16),
-    /// addresses of the process's frames, as far as frame pointers lead
+    /// addresses of the process's frames, as far as frame pointers lead; of an event, none: its stack itself is copied
     UserStack(u16),
 }
 

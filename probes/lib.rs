@@ -17,6 +17,7 @@ pub mod program;
 pub mod recording;
 pub mod ring;
 pub mod source;
+pub mod tasks;
 pub mod tracefs;
 
 pub use bpf::prog::count_time;

@@ -79,6 +79,9 @@ pub mod sample {
 
 const DISABLED: u64 = 1 << 0;
 const FREQ: u64 = 1 << 10;
+/// PERF_RECORD_MMAP2 for executable mappings, PERF_RECORD_COMM, _FORK and _EXIT, the time behind each of them, and a
+/// mark on a name that came of an exec.
+const TASKS: u64 = 1 << 8 | 1 << 9 | 1 << 13 | 1 << 18 | 1 << 23 | 1 << 24;
 const WATERMARK: u64 = 1 << 14;
 const USE_CLOCKID: u64 = 1 << 25;
 const FLAG_FD_CLOEXEC: u64 = 8;
@@ -139,6 +142,13 @@ impl Attr {
     /// Frames of a call chain at most; of user registers these; so many bytes of the user's stack.
     pub fn stacks(mut self, frames: u16, registers: u64, bytes: u32) -> Attr {
         (self.0.sample_max_stack, self.0.sample_regs_user, self.0.sample_stack_user) = (frames, registers, bytes);
+        self
+    }
+
+    /// Records of what processes map for execution, and of their beginnings. They end with the time, and with nothing
+    /// else, if samples have no other part that says who and where.
+    pub fn tasks(mut self) -> Attr {
+        self.0.flags |= TASKS;
         self
     }
 

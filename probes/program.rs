@@ -28,6 +28,16 @@ impl Action {
             Action::Aggregate { key, .. } => key,
         }
     }
+
+    /// Whether a user's stack is among its values.
+    pub fn has_user_stacks(&self) -> bool {
+        self.values().iter().any(|value| matches!(value, Value::UserStack(_)))
+    }
+
+    /// Whether events bring a copy of the user's stack along.
+    pub fn copies_stacks(&self) -> bool {
+        matches!(self, Action::Emit(values) if values.contains(&Value::UserStack(0)))
+    }
 }
 
 /// What is done at each hit.

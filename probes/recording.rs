@@ -9,6 +9,7 @@ use crate::{
     program::{Action, Counters, HEADER, Program, Spec},
     ring::{Record, Ring},
     source::Source,
+    tasks::Change,
 };
 use bpf::{Shape, Table};
 use std::time::Duration;
@@ -47,7 +48,24 @@ pub struct Hit {
     pub unreadable: u64,
     /// the values, one behind the other
     pub values: Vec<u8>,
+    /// what the process was doing, if that was asked for and it was no kernel thread
+    pub user: Option<UserState>,
 }
+
+/// Where a process was when it entered the kernel, or when the probe was hit in its own code.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UserState {
+    /// registers, in the order of [`REGISTERS`](crate::source::USER_REGISTERS)
+    pub registers: Vec<u64>,
+    /// its stack, from the stack pointer on, as much as was asked for and could be read
+    pub stack: Vec<u8>,
+}
+
+/// Bytes of a user's stack that are copied at a hit.
+pub const STACK_COPY: u32 = 16 << 10;
+/// A ring that takes copies of stacks is larger, but all of them together take no more than so many bytes.
+const MOST_RINGS: usize = 256 << 20;
+const LARGE_RING: usize = 16 << 20;
 
 /// Probes that are set. Dropping it takes them away.
 pub struct Recording {
@@ -56,6 +74,7 @@ pub struct Recording {
     _events: Vec<Event>,
     rings: Option<Rings>,
     pending: Vec<Hit>,
+    changes: Vec<Change>,
     /// events that found no room in a ring
     lost: u64,
 }
@@ -67,16 +86,25 @@ pub struct Rings {
 }
 
 impl Rings {
-    /// Opens them, of so many bytes each.
-    pub fn new(bytes: usize) -> Result<Rings> {
+    /// Opens them, of so many bytes each. With `stacks` each event brings the process's registers and a copy of its stack
+    /// along.
+    pub fn new(bytes: usize, stacks: bool) -> Result<Rings> {
         let cpus = online_cpus().map_err(Error::refused("which CPUs are online"))?;
+        let bytes = if stacks { (MOST_RINGS / cpus.len().max(1)).clamp(bytes.min(1 << 20), LARGE_RING) } else { bytes };
         let most = cpus.iter().max().map_or(1, |cpu| *cpu as usize + 1);
         let table =
             Table::new(Shape::PerfEventArray, 4, 4, most).map_err(Error::refused("BPF needs CAP_BPF or root"))?;
         let refused = || Error::refused("a ring of events needs CAP_PERFMON or root");
         // a reader that is woken for each event costs more than the event
-        let attr =
-            Attr::new(kind::SOFTWARE, software::BPF_OUTPUT).period(1).sample(sample::RAW).watermark((bytes / 8) as u32);
+        let mut attr = Attr::new(kind::SOFTWARE, software::BPF_OUTPUT)
+            .period(1)
+            .sample(sample::TIME | sample::RAW)
+            .watermark((bytes / 8) as u32)
+            .tasks();
+        if stacks {
+            let parts = sample::REGS_USER | sample::STACK_USER;
+            attr = attr.sample(parts).stacks(0, crate::source::USER_REGISTERS, STACK_COPY);
+        }
         let mut rings = Vec::new();
         for cpu in cpus {
             let event = attr.open(Scope::Cpu(cpu)).map_err(refused())?;
@@ -113,14 +141,17 @@ impl Recording {
     /// Sets probes. Each has its source and what is done there.
     pub fn start(probes: &[(Source, Spec)], limits: Limits) -> Result<Recording> {
         let emits = probes.iter().any(|(_, spec)| matches!(spec.action, Action::Emit(_)));
-        let rings = emits.then(|| Rings::new(limits.ring)).transpose()?;
+        let stacks = probes.iter().any(|(_, spec)| spec.action.copies_stacks());
+        // stacks that are keys need to know what was mapped
+        let named = probes.iter().any(|(_, spec)| spec.action.has_user_stacks());
+        let rings = (emits || named).then(|| Rings::new(limits.ring, stacks)).transpose()?;
         let (mut programs, mut events) = (Vec::new(), Vec::new());
         for (source, spec) in probes {
             let program = Program::load(source.program(), spec, rings.as_ref().map(|r| &r.table), limits.keys)?;
             events.extend(source.attach(&program.program, limits.pid)?);
             programs.push(program);
         }
-        Ok(Recording { programs, _events: events, rings, pending: Vec::new(), lost: 0 })
+        Ok(Recording { programs, _events: events, rings, pending: Vec::new(), changes: Vec::new(), lost: 0 })
     }
 
     /// Waits for events, at most so long, and hands out those that nothing older can come behind any more.
@@ -145,6 +176,7 @@ impl Recording {
             ring.drain(|record| match record {
                 Record::Sample(body) => self.pending.extend(hit(*cpu, body)),
                 Record::Lost(n) => self.lost += n,
+                Record::Other(kind, flags, body) => self.changes.extend(Change::parse(kind, flags, body)),
             });
         }
         self.pending.sort_by_key(|hit| hit.time);
@@ -155,6 +187,12 @@ impl Recording {
     /// The programs, one for each probe.
     pub fn programs(&self) -> &[Program] {
         &self.programs
+    }
+
+    /// What processes mapped, and which began, since this was asked for: to be known before the hits that came
+    /// meanwhile are looked at.
+    pub fn changes(&mut self) -> Vec<Change> {
+        std::mem::take(&mut self.changes)
     }
 
     /// What the programs counted, all together.
@@ -218,10 +256,11 @@ impl Entry {
     }
 }
 
-/// A sample of a ring: a length, then what the program emitted.
+/// A sample of a ring: the time, a length, what the program emitted, and perhaps the user's registers and stack.
 fn hit(cpu: u32, body: &[u8]) -> Option<Hit> {
-    let (len, record) = body.split_first_chunk()?;
-    let record = record.get(..u32::from_ne_bytes(*len) as usize)?;
+    let (_, body) = body.split_at_checked(8)?;
+    let (len, rest) = body.split_first_chunk()?;
+    let (record, rest) = rest.split_at_checked(u32::from_ne_bytes(*len) as usize)?;
     let word = |at: usize| Some(u64::from_ne_bytes(*record.get(at * 8..)?.first_chunk()?));
     let who = word(2)?;
     Some(Hit {
@@ -232,7 +271,29 @@ fn hit(cpu: u32, body: &[u8]) -> Option<Hit> {
         tid: who as u32,
         unreadable: word(3)?,
         values: record.get(HEADER..)?.to_vec(),
+        user: UserState::parse(rest),
     })
+}
+
+impl UserState {
+    /// An ABI, registers, the size of what was to be copied, that much, and how much of it is good.
+    fn parse(bytes: &[u8]) -> Option<UserState> {
+        let (abi, mut rest) = bytes.split_first_chunk()?;
+        if u64::from_ne_bytes(*abi) == 0 {
+            return None;
+        }
+        let mut registers = Vec::new();
+        for _ in 0..crate::source::USER_REGISTERS.count_ones() {
+            let (register, behind) = rest.split_first_chunk()?;
+            registers.push(u64::from_ne_bytes(*register));
+            rest = behind;
+        }
+        let (size, rest) = rest.split_first_chunk()?;
+        let (stack, rest) = rest.split_at_checked(usize::try_from(u64::from_ne_bytes(*size)).ok()?)?;
+        let good = rest.first_chunk().map_or(0, |good| u64::from_ne_bytes(*good));
+        let stack = stack.get(..usize::try_from(good).ok()?.min(stack.len()))?.to_vec();
+        Some(UserState { registers, stack })
+    }
 }
 
 fn monotonic() -> u64 {

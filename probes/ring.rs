@@ -34,6 +34,8 @@ pub enum Record<'a> {
     Sample(&'a [u8]),
     /// so many were dropped, for the ring was full
     Lost(u64),
+    /// another: its kind, its flags, and what it holds
+    Other(u32, u16, &'a [u8]),
 }
 
 impl Ring {
@@ -60,10 +62,12 @@ impl Ring {
         let mut tail = self.word(DATA_TAIL).load(Ordering::Relaxed);
         while head.wrapping_sub(tail) >= HEADER as u64 {
             let header = self.copy(tail, HEADER);
-            let (kind, size) = match header.as_slice() {
-                [a, b, c, d, _, _, e, f] => {
-                    (u32::from_ne_bytes([*a, *b, *c, *d]), usize::from(u16::from_ne_bytes([*e, *f])))
-                }
+            let (kind, flags, size) = match header.as_slice() {
+                [a, b, c, d, m, n, e, f] => (
+                    u32::from_ne_bytes([*a, *b, *c, *d]),
+                    u16::from_ne_bytes([*m, *n]),
+                    usize::from(u16::from_ne_bytes([*e, *f])),
+                ),
                 _ => break,
             };
             if size < HEADER || size as u64 > head.wrapping_sub(tail) {
@@ -79,6 +83,7 @@ impl Ring {
                 (LOST, Some([_, _, _, _, _, _, _, _, lost @ ..])) => {
                     visit(Record::Lost(lost.first_chunk().map_or(0, |n| u64::from_ne_bytes(*n))));
                 }
+                (kind, Some(body)) => visit(Record::Other(kind, flags, body)),
                 _ => {}
             }
             self.joined = record;

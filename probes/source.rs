@@ -169,6 +169,14 @@ fn probe(device: &str, on_return: bool) -> io::Result<(u32, u64)> {
     Ok((perf::device_type(device)?, config))
 }
 
+/// The user's registers that come with an event (`enum perf_event_x86_regs`): ax, bx, cx, dx, si, di, bp, sp, ip and
+/// r8 to r15, in that order.
+#[cfg(not(target_arch = "aarch64"))]
+pub const USER_REGISTERS: u64 = 0xff_01ff;
+/// The user's registers that come with an event (`enum perf_event_arm_regs`): x0 to x30, sp and pc.
+#[cfg(target_arch = "aarch64")]
+pub const USER_REGISTERS: u64 = (1 << 33) - 1;
+
 /// Where registers lie in what a program at an instruction is given (`struct pt_regs`), by name.
 pub fn register(name: &str) -> Option<u16> {
     #[cfg(target_arch = "x86_64")]

@@ -14,7 +14,7 @@ use crate::{
 };
 use engine::{
     debuginfo::{
-        cfi::{self, REGISTERS, Registers, Step, Tables},
+        cfi::{self, Caller, REGISTERS, Registers, Tables},
         program::Program,
     },
     prelude::*,
@@ -249,11 +249,6 @@ impl<'a> Unwinder<'a> {
         Ok(Unwinder { image: Image::of(session, mm)?, arm, objects: HashMap::new() })
     }
 
-    /// DWARF's numbers of the stack pointer and the frame pointer.
-    fn stack(&self) -> (u16, usize) {
-        if self.arm { (31, 29) } else { (7, 6) }
-    }
-
     /// A thread's registers as DWARF numbers them, and where it goes on.
     fn start(&self, general: &[u64]) -> Option<(Registers, u64, u64)> {
         /// the places of DWARF's registers in `struct pt_regs`: rax, rdx, rcx, rbx, rsi, rdi, rbp, rsp, r8 to r15, rip
@@ -322,9 +317,10 @@ impl<'a> Unwinder<'a> {
                 return Ok(trace);
             }
             let before = sp;
-            match self.step(object, place, &registers, sp) {
-                Ok(Some((next, to, at, found, signal))) => {
-                    (registers, pc, sp, how, exact) = (next, self.code(to), at, found, signal);
+            match self.caller(object, place, &registers, sp) {
+                Ok(Some(next)) => {
+                    (registers, pc, sp, exact) = (next.registers, self.code(next.pc), next.sp, next.signal);
+                    how = if next.guess { How::Guess } else { How::Cfi };
                 }
                 Ok(None) => return Ok(trace),
                 Err(why) => {
@@ -340,43 +336,18 @@ impl<'a> Unwinder<'a> {
         }
     }
 
-    /// The caller's registers, where it goes on, its stack pointer, how that was found, and whether it was interrupted.
-    #[allow(clippy::type_complexity)]
-    fn step(
+    fn caller(
         &self,
         object: Option<&Object>,
         place: u64,
         registers: &Registers,
         sp: u64,
-    ) -> Result<Option<(Registers, u64, u64, How, bool)>, String> {
-        let (stack, frame_pointer) = self.stack();
-        let read = |at: u64| self.image.word(at);
-        let mut why = "there is no call frame information".to_owned();
-        if let Some((frames, frames_at)) = object.and_then(|object| object.frames.as_ref()) {
-            let header = object.and_then(|object| object.header.as_ref()).map(|(bytes, at)| (bytes.as_slice(), *at));
-            let tables = Tables { header, frames, frames_at: *frames_at, arm: self.arm };
-            match cfi::step(&tables, place, registers, stack, &read) {
-                Ok(Step::Caller { registers, sp, pc, signal }) => {
-                    return Ok(Some((*registers, pc, sp, How::Cfi, signal)));
-                }
-                Ok(Step::Outermost) => return Ok(None),
-                Err(reason) => why = reason,
-            }
-        }
-        // by frame pointer: it points at the caller's, with the return address behind it
-        let Some(frame) = registers.get(frame_pointer).copied().flatten().filter(|f| *f >= sp && f % 8 == 0) else {
-            return Err(why);
-        };
-        let (Some(next), Some(back)) = (read(frame), read(frame.wrapping_add(8))) else { return Err(why) };
-        if back == 0 {
-            return Ok(None);
-        }
-        let mut caller = *registers;
-        for (number, value) in [(frame_pointer, next), (usize::from(stack), frame.wrapping_add(16))] {
-            if let Some(register) = caller.get_mut(number) {
-                *register = Some(value);
-            }
-        }
-        Ok(Some((caller, back, frame.wrapping_add(16), How::Guess, false)))
+    ) -> Result<Option<Caller>, String> {
+        let tables = object.and_then(|object| {
+            let (frames, frames_at) = object.frames.as_ref()?;
+            let header = object.header.as_ref().map(|(bytes, at)| (bytes.as_slice(), *at));
+            Some(Tables { header, frames, frames_at: *frames_at, arm: self.arm })
+        });
+        cfi::caller(tables.as_ref(), place, registers, sp, self.arm, &|at| self.image.word(at))
     }
 }

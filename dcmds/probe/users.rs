@@ -1,98 +1,293 @@
-//! Names for addresses in processes: what is mapped there, and the symbols of the file.
+//! Processes: what code they have mapped, what their stacks look like, and names for addresses in them.
 //!
-//! What a process has mapped is remembered when it is first met, so that it has names after it has ended too.
+//! The kernel says of every process that begins what it maps; of those that ran before, `/proc` is asked when they are
+//! first met. Both are kept, so that there are names after a process has ended. A stack is unwound from the registers and
+//! the copy of the stack that came with a hit, by the tables that programs carry along, and by frame pointers in code that
+//! has none, as just-in-time compilers make it.
 
-use probes::elf::{self, Binary, Mapped};
+use super::code::{Code, Named};
+use engine::debuginfo::cfi::{self, REGISTERS, Registers};
+use probes::{
+    elf::{self, Mapped},
+    recording::UserState,
+    tasks::{Change, What},
+};
 use std::{
-    collections::HashMap,
+    collections::{BTreeMap, HashMap},
     path::{Path, PathBuf},
     rc::Rc,
+    time::{Duration, Instant},
 };
 
-/// Functions of a file, by where they begin in it.
-type Functions = Vec<(u64, String)>;
+/// How deep a stack is followed.
+const MOST_FRAMES: usize = 512;
+/// Processes that are remembered.
+const MOST_PROCESSES: usize = 1 << 16;
+/// `/proc` is not asked again for a process before so long.
+const AGAIN: Duration = Duration::from_millis(100);
+const ARM: bool = cfg!(target_arch = "aarch64");
+
+/// A process, from one exec to the next.
+#[derive(Clone, Default)]
+struct Image {
+    /// since when, in ns
+    since: u64,
+    mapped: Vec<Mapped>,
+}
+
+#[derive(Default)]
+struct Process {
+    /// in the order of time
+    images: Vec<Image>,
+    asked: Option<Instant>,
+    /// what a just-in-time compiler wrote down: by start, the end and the name; and how much of it has been read
+    jitted: BTreeMap<u64, (u64, String)>,
+    jit_read: u64,
+}
 
 /// Processes and files that were seen.
 #[derive(Default)]
 pub struct Users {
-    processes: HashMap<u32, Vec<Mapped>>,
-    files: HashMap<PathBuf, Rc<Functions>>,
-    /// what just-in-time compilers wrote down, by process
-    jitted: HashMap<u32, Rc<Functions>>,
+    processes: HashMap<u32, Process>,
+    codes: HashMap<PathBuf, Option<Rc<Code>>>,
+    /// names of places in files
+    names: HashMap<(PathBuf, u64), Rc<[String]>>,
+    /// stacks that ended before the outermost frame, since not more was copied
+    pub cut: u64,
+}
+
+/// A moment in a process.
+#[derive(Clone, Copy, Debug)]
+pub struct When {
+    /// which
+    pub pid: u32,
+    /// CLOCK_MONOTONIC in ns
+    pub time: u64,
 }
 
 impl Users {
+    /// Takes note of what the kernel says.
+    pub fn change(&mut self, change: Change) {
+        if self.processes.len() >= MOST_PROCESSES && !self.processes.contains_key(&change.pid) {
+            return;
+        }
+        if let What::Forked(parent) = change.what {
+            let mapped = self.image(When { pid: parent, time: change.time }).map(|image| image.mapped.clone());
+            let Some(mapped) = mapped else { return };
+            let image = Image { since: change.time, mapped };
+            self.processes.entry(change.pid).or_default().images.push(image);
+            return;
+        }
+        let process = self.processes.entry(change.pid).or_insert_with(|| Process::met(change.pid));
+        match change.what {
+            What::Executed => process.images.push(Image { since: change.time, mapped: Vec::new() }),
+            What::Mapped(mapped) => {
+                if let Some(image) = process.images.last_mut() {
+                    image.add(mapped);
+                }
+            }
+            What::Forked(_) => {}
+        }
+    }
+
     /// Remembers what a process has mapped.
     pub fn meet(&mut self, pid: u32) {
-        self.processes.entry(pid).or_insert_with(|| elf::mapped(pid as i32).unwrap_or_default());
+        if self.processes.len() < MOST_PROCESSES {
+            self.processes.entry(pid).or_insert_with(|| Process::met(pid));
+        }
     }
 
-    /// The name of an address in a process: ``libc.so.6`malloc+0x1c``; the address itself if nothing is known.
-    pub fn name(&mut self, pid: u32, pc: u64) -> String {
-        self.meet(pid);
-        let mut mapped = self.mapping(pid, pc);
-        if mapped.is_none() {
-            // it may have mapped more since
-            if let Ok(now) = elf::mapped(pid as i32) {
-                self.processes.insert(pid, now);
-                mapped = self.mapping(pid, pc);
-            }
+    fn image(&self, when: When) -> Option<&Image> {
+        let images = &self.processes.get(&when.pid)?.images;
+        images.iter().rev().find(|image| image.since <= when.time).or(images.first())
+    }
+
+    /// The mapping at an address. One that is not known may have been made since `/proc` was asked.
+    fn mapping(&mut self, when: When, pc: u64) -> Option<Mapped> {
+        self.meet(when.pid);
+        let find = |users: &Users| users.image(when)?.mapped.iter().rev().find(|m| m.range.contains(&pc)).cloned();
+        if let Some(found) = find(self) {
+            return Some(found);
         }
-        let Some(mapped) = mapped else {
-            return match find(&self.jit(pid), pc) {
-                Some((name, _)) => name.to_owned(),
-                None => format!("{pc:#x}"),
+        let process = self.processes.get_mut(&when.pid)?;
+        if process.asked.is_some_and(|asked| asked.elapsed() < AGAIN) {
+            return None;
+        }
+        process.asked = Some(Instant::now());
+        let now = elf::mapped(when.pid as i32).ok().filter(|now| !now.is_empty())?;
+        if let Some(image) = process.images.last_mut() {
+            now.into_iter().for_each(|mapped| image.add(mapped));
+        }
+        find(self)
+    }
+
+    fn code(&mut self, pid: u32, file: &Path) -> Option<Rc<Code>> {
+        if let Some(known) = self.codes.get(file) {
+            return known.clone();
+        }
+        let code = if file == Path::new("[vdso]") {
+            Code::vdso()
+        } else {
+            // as the process sees it, which may be in a container; or as we do, once it has ended
+            let inside = PathBuf::from(format!("/proc/{pid}/root")).join(file.strip_prefix("/").unwrap_or(file));
+            Code::open(&inside).or_else(|| Code::open(file))
+        };
+        let code = code.map(Rc::new);
+        self.codes.insert(file.to_owned(), code.clone());
+        code
+    }
+
+    /// The frames of a process, innermost first: where it was, then where its functions go on.
+    pub fn unwind(&mut self, when: When, state: &UserState) -> Vec<u64> {
+        let Some((mut registers, mut pc, mut sp)) = start(&state.registers) else { return Vec::new() };
+        let (base, mut frames, mut exact) = (sp, Vec::new(), true);
+        let end = base.wrapping_add(state.stack.len() as u64);
+        let beyond = std::cell::Cell::new(false);
+        let read = |at: u64| {
+            let inside = usize::try_from(at.wrapping_sub(base)).ok();
+            let word = inside.and_then(|inside| state.stack.get(inside..)?.first_chunk());
+            beyond.set(beyond.get() || (word.is_none() && at >= end));
+            word.map(|word| u64::from_le_bytes(*word))
+        };
+        while frames.len() < MOST_FRAMES {
+            frames.push(pc);
+            let place = if exact { pc } else { pc.wrapping_sub(1) };
+            let Some(mapped) = self.mapping(when, place) else {
+                // a wild address is shown, if it was where the process was
+                frames.truncate(frames.len().max(2) - usize::from(frames.len() > 1));
+                break;
             };
+            let code = self.code(when.pid, &mapped.file);
+            let address = code.as_ref().and_then(|code| code.address(place - mapped.range.start + mapped.offset));
+            let tables = code.as_ref().and_then(|code| code.tables()).filter(|_| address.is_some());
+            let found = cfi::caller(tables.as_ref(), address.unwrap_or(place), &registers, sp, ARM, &read);
+            let Ok(Some(next)) = found else { break };
+            // a handler may run on a stack of its own; on arm64 a leaf need not have a frame
+            if next.sp <= sp && !next.signal && !(ARM && next.sp == sp && frames.len() == 1) {
+                break;
+            }
+            (registers, pc, sp, exact) = (next.registers, next.pc, next.sp, next.signal);
+        }
+        if beyond.get() {
+            self.cut += 1;
+        }
+        frames
+    }
+
+    /// Names of a frame: what was inlined at the place first, then the function, as ``libc.so.6`malloc+0x1c``. `returned`
+    /// says that it is a return address: the call is the instruction in front.
+    pub fn names(&mut self, when: When, pc: u64, returned: bool) -> Vec<String> {
+        let place = if returned { pc.wrapping_sub(1) } else { pc };
+        let Some(mapped) = self.mapping(when, place) else {
+            return vec![self.jitted(when.pid, place).unwrap_or_else(|| format!("{pc:#x}"))];
         };
-        let file = mapped.file.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        if mapped.file.as_os_str().is_empty() {
+            return vec![self.jitted(when.pid, place).unwrap_or_else(|| format!("{pc:#x}"))];
+        }
         let at = pc - mapped.range.start + mapped.offset;
-        let functions = self.functions(pid, &mapped.file);
-        match find(&functions, at) {
-            Some((name, offset)) => format!("{file}`{name}+{offset:#x}"),
-            None => format!("{file}`{at:#x}"),
+        if let Some(known) = self.names.get(&(mapped.file.clone(), at << 1 | u64::from(returned))) {
+            return known.to_vec();
         }
-    }
-
-    fn mapping(&self, pid: u32, pc: u64) -> Option<Mapped> {
-        self.processes.get(&pid)?.iter().find(|m| m.range.contains(&pc)).cloned()
-    }
-
-    fn functions(&mut self, pid: u32, file: &Path) -> Rc<Functions> {
-        if let Some(known) = self.files.get(file) {
-            return known.clone();
-        }
-        // as the process sees it, which may be in a container; or as we do, once it has ended
-        let inside = PathBuf::from(format!("/proc/{pid}/root")).join(file.strip_prefix("/").unwrap_or(file));
-        let binary = Binary::open(&inside).or_else(|_| Binary::open(file));
-        let functions = Rc::new(binary.and_then(|b| b.all_functions()).unwrap_or_default());
-        self.files.insert(file.to_owned(), functions.clone());
-        functions
-    }
-
-    /// `/tmp/perf-PID.map`: start, size and name of what a compiler made as the program ran.
-    fn jit(&mut self, pid: u32) -> Rc<Functions> {
-        if let Some(known) = self.jitted.get(&pid) {
-            return known.clone();
-        }
-        let path = format!("/proc/{pid}/root/tmp/perf-{pid}.map");
-        let text = std::fs::read(path).or_else(|_| std::fs::read(format!("/tmp/perf-{pid}.map"))).unwrap_or_default();
-        let entry = |line: &str| {
-            let mut words = line.splitn(3, ' ');
-            let start = u64::from_str_radix(words.next()?, 16).ok()?;
-            Some((start, words.nth(1)?.to_owned()))
+        let file = mapped.file.file_name().unwrap_or(mapped.file.as_os_str()).to_string_lossy().into_owned();
+        let code = self.code(when.pid, &mapped.file);
+        let address = code.as_ref().and_then(|code| code.address(at));
+        let found = match (&code, address) {
+            (Some(code), Some(address)) => code.names(address.wrapping_sub(u64::from(returned))),
+            _ => Vec::new(),
         };
-        // addresses are used again: what was written last holds
-        let lines = String::from_utf8_lossy(&text);
-        let latest: std::collections::BTreeMap<u64, String> = lines.lines().filter_map(entry).collect();
-        let functions = Rc::new(latest.into_iter().collect::<Functions>());
-        self.jitted.insert(pid, functions.clone());
-        functions
+        let spell = |named: &Named| match named.offset {
+            Some(offset) => format!("{file}`{}+{:#x}", named.function, offset + u64::from(returned)),
+            None => format!("{file}`{} [inlined]", named.function),
+        };
+        let mut names: Vec<String> = found.iter().map(spell).collect();
+        if names.is_empty() {
+            names.push(format!("{file}`{:#x}", address.unwrap_or(at)));
+        }
+        self.names.insert((mapped.file, at << 1 | u64::from(returned)), names.clone().into());
+        names
+    }
+
+    /// The file of a process that is called so, without its directory.
+    pub fn file(&mut self, name: &str) -> Option<Rc<Code>> {
+        let known = self.codes.values().flatten();
+        known.filter(|code| code.path().file_name().is_some_and(|file| file == name)).cloned().next()
+    }
+
+    /// By `/tmp/perf-PID.map`: start, size and name of what a compiler made as the program ran. It grows, and addresses
+    /// are used again, so that what was written last holds.
+    fn jitted(&mut self, pid: u32, pc: u64) -> Option<String> {
+        let process = self.processes.get_mut(&pid)?;
+        process.read_jit(pid);
+        let (_, (end, name)) = process.jitted.range(..=pc).next_back()?;
+        (pc < *end).then(|| name.clone())
     }
 }
 
-/// The function at a place, and how far in it that is.
-fn find(functions: &Functions, at: u64) -> Option<(&str, u64)> {
-    let next = functions.partition_point(|(start, _)| *start <= at);
-    let (start, name) = functions.get(next.checked_sub(1)?)?;
-    Some((name, at - start))
+impl Process {
+    fn met(pid: u32) -> Process {
+        let mapped = elf::mapped(pid as i32).unwrap_or_default();
+        Process { images: vec![Image { since: 0, mapped }], ..Process::default() }
+    }
+
+    fn read_jit(&mut self, pid: u32) {
+        /// A larger one is not read.
+        const MOST: u64 = 256 << 20;
+        let inside = format!("/proc/{pid}/root/tmp/perf-{}.map", inner_pid(pid));
+        let paths = [PathBuf::from(inside), PathBuf::from(format!("/tmp/perf-{pid}.map"))];
+        let Some((path, size)) = paths.into_iter().find_map(|path| {
+            let size = std::fs::metadata(&path).ok().filter(|m| m.is_file())?.len();
+            Some((path, size))
+        }) else {
+            return;
+        };
+        if size == self.jit_read || size > MOST {
+            return;
+        }
+        self.jit_read = size;
+        let text = std::fs::read(path).unwrap_or_default();
+        let entry = |line: &str| {
+            let mut words = line.splitn(3, ' ');
+            let number = |word: Option<&str>| u64::from_str_radix(word?.trim_start_matches("0x"), 16).ok();
+            let (start, size) = (number(words.next())?, number(words.next())?);
+            Some((start, (start.checked_add(size)?, words.next()?.to_owned())))
+        };
+        self.jitted = String::from_utf8_lossy(&text).lines().filter_map(entry).collect();
+    }
+}
+
+/// The process's id as it knows itself, in its own namespace.
+fn inner_pid(pid: u32) -> u32 {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix("NSpid:"));
+    line.and_then(|ids| ids.split_ascii_whitespace().next_back()?.parse().ok()).unwrap_or(pid)
+}
+
+impl Image {
+    fn add(&mut self, mapped: Mapped) {
+        /// A process that maps without end is not followed without end.
+        const MOST: usize = 1 << 16;
+        if self.mapped.contains(&mapped) {
+            return;
+        }
+        if self.mapped.len() < MOST {
+            self.mapped.push(mapped);
+        }
+    }
+}
+
+/// From the registers that came with a hit to those that DWARF numbers; then program counter and stack pointer.
+fn start(given: &[u64]) -> Option<(Registers, u64, u64)> {
+    let mut registers = [None; REGISTERS];
+    if ARM {
+        for (register, value) in registers.iter_mut().zip(given.iter().take(32)) {
+            *register = Some(*value);
+        }
+        return Some((registers, *given.get(32)?, *given.get(31)?));
+    }
+    /// the places of rax, rdx, rcx, rbx, rsi, rdi, rbp, rsp, r8 to r15 and rip in what comes
+    const PLACES: [usize; 17] = [0, 3, 2, 1, 4, 5, 6, 7, 9, 10, 11, 12, 13, 14, 15, 16, 8];
+    for (register, place) in registers.iter_mut().zip(PLACES) {
+        *register = given.get(place).copied();
+    }
+    Some((registers, *given.get(8)?, *given.get(7)?))
 }

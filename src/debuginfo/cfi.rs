@@ -91,6 +91,63 @@ pub fn step(
     rules.caller(row, cfa, stack, fde.cie().return_address_register(), fde.is_signal_trampoline())
 }
 
+/// DWARF's numbers of the stack pointer and the frame pointer.
+pub fn stack_registers(arm: bool) -> (u16, usize) {
+    if arm { (31, 29) } else { (7, 6) }
+}
+
+/// A frame's caller.
+#[derive(Clone, Debug)]
+pub struct Caller {
+    /// its registers, as far as they are known
+    pub registers: Registers,
+    /// its stack pointer
+    pub sp: u64,
+    /// where it goes on
+    pub pc: u64,
+    /// a signal interrupted it there: it did not call
+    pub signal: bool,
+    /// it was found by a frame pointer, where nothing says that there is one
+    pub guess: bool,
+}
+
+/// Steps from a frame, whose stack pointer is `sp`, to its caller: by its tables, or by the frame pointer where they say
+/// nothing. `None`: it is the outermost.
+pub fn caller(
+    tables: Option<&Tables<'_>>,
+    place: u64,
+    registers: &Registers,
+    sp: u64,
+    arm: bool,
+    read: &dyn Fn(u64) -> Option<u64>,
+) -> Result<Option<Caller>, String> {
+    let (stack, frame_pointer) = stack_registers(arm);
+    let mut why = "there is no call frame information".to_owned();
+    if let Some(tables) = tables {
+        match step(tables, place, registers, stack, read) {
+            Ok(Step::Caller { registers, sp, pc, signal }) => {
+                return Ok(Some(Caller { registers: *registers, sp, pc, signal, guess: false }));
+            }
+            Ok(Step::Outermost) => return Ok(None),
+            Err(reason) => why = reason,
+        }
+    }
+    // the frame pointer points at the caller's, with the return address behind it
+    let frame = registers.get(frame_pointer).copied().flatten().filter(|f| *f >= sp && f % 8 == 0);
+    let found = frame.and_then(|frame| Some((frame, read(frame)?, read(frame.wrapping_add(8))?)));
+    let Some((frame, next, pc)) = found else { return Err(why) };
+    if pc == 0 {
+        return Ok(None);
+    }
+    let (mut registers, sp) = (*registers, frame.wrapping_add(16));
+    for (number, value) in [(frame_pointer, next), (usize::from(stack), sp)] {
+        if let Some(register) = registers.get_mut(number) {
+            *register = Some(value);
+        }
+    }
+    Ok(Some(Caller { registers, sp, pc, signal: false, guess: true }))
+}
+
 /// The rules of a row, and what they are applied to.
 struct Rules<'a, 'r> {
     frames: &'r EhFrame<Slice<'a>>,
@@ -133,7 +190,7 @@ impl<'a> Rules<'a, '_> {
             };
         }
         let of = |register: Register| registers.get(usize::from(register.0)).copied().flatten();
-        let pc = of(back).ok_or("the return address is not in the dump")?;
+        let pc = of(back).ok_or("the return address is not there")?;
         let sp = of(Register(stack)).unwrap_or(cfa);
         match pc {
             0 => Ok(Step::Outermost),

@@ -9,6 +9,7 @@ pub mod btf;
 pub mod catalog;
 pub mod cfi;
 pub mod debuginfod;
+pub mod demangle;
 pub mod dwarf;
 pub mod elf;
 mod fan;

@@ -129,9 +129,16 @@ impl Program {
                 self.add_functions(&table, &strings);
             }
         }
-        self.functions.sort_by_key(|function| (function.at, function.len == 0));
-        self.functions.dedup_by_key(|function| function.at);
+        self.sort();
         Some(())
+    }
+
+    /// Puts functions into order after some were added, each place once.
+    pub fn sort(&mut self) {
+        // of several names the plainest: `malloc` is also `__libc_malloc`
+        let rank = |f: &Function| (f.at, f.len == 0, f.name.starts_with('_'), f.name.len());
+        self.functions.sort_by(|a, b| rank(a).cmp(&rank(b)).then_with(|| a.name.cmp(&b.name)));
+        self.functions.dedup_by_key(|function| function.at);
     }
 
     fn add_functions(&mut self, table: &[u8], strings: &[u8]) {
