@@ -221,9 +221,19 @@ fn disassemble_in(session: &Session, space: Space, addr: u64) -> Option<(String,
         code.truncate(4096 - (addr % 4096) as usize);
         session.read_in(space, addr, &mut code).ok()?;
     }
+    decode(arch, &code, addr, |at| session.symbolize(at))
+}
+
+/// The first instruction of `code`, which lies at `addr`, and its length in bytes. `symbolize` names what it refers to.
+pub fn decode(
+    arch: Arch,
+    code: &[u8],
+    addr: u64,
+    symbolize: impl Fn(u64) -> Option<String>,
+) -> Option<(String, usize)> {
     let (mnemonic, operands, len) = ENGINE.with(|engine| {
         let engine = engine.get_or_init(|| new_engine(arch)).as_ref()?;
-        let all = engine.disasm_count(&code, addr, 1).ok()?;
+        let all = engine.disasm_count(code, addr, 1).ok()?;
         let one = all.iter().next()?;
         Some((one.mnemonic()?.to_owned(), hex_immediates(one.op_str().unwrap_or_default()), one.bytes().len()))
     })?;
@@ -234,7 +244,7 @@ fn disassemble_in(session: &Session, space: Space, addr: u64) -> Option<(String,
         Arch::Aarch64 => target_arm64(&mnemonic, &operands),
         _ => target(&mnemonic, &operands, next),
     };
-    let text = match target.and_then(|t| session.symbolize(t)).filter(|s| !literal(s)) {
+    let text = match target.and_then(symbolize).filter(|s| !literal(s)) {
         Some(symbol) => format!("{mnemonic:<7} {operands} <{symbol}>"),
         None => format!("{mnemonic:<7} {operands}"),
     };

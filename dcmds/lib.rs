@@ -47,6 +47,7 @@ pub mod locks;
 pub mod machine;
 pub mod macros;
 pub mod mappings;
+pub mod memleak;
 pub mod memstat;
 pub mod modparam;
 pub mod modules;
@@ -64,6 +65,7 @@ pub mod pipe;
 pub mod print;
 pub mod probe;
 pub mod probes;
+pub mod profile;
 pub mod ps;
 mod ps_views;
 pub mod ptree;
@@ -142,6 +144,7 @@ pub static DCMDS: &[&[DcmdEntry]] = &[
     macros::DCMDS,
     mappings::DCMDS,
     modparam::DCMDS,
+    memleak::DCMDS,
     memstat::DCMDS,
     modules::DCMDS,
     mounts::DCMDS,
@@ -157,6 +160,7 @@ pub static DCMDS: &[&[DcmdEntry]] = &[
     pages::DCMDS,
     print::DCMDS,
     probes::DCMDS,
+    profile::DCMDS,
     probe::DCMDS,
     ps::DCMDS,
     ptree::DCMDS,

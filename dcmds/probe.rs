@@ -9,22 +9,26 @@
 //! Nothing is compiled beforehand and nothing stays behind: conditions, values and counts become a small BPF program
 //! that runs at each hit, and that goes when the command ends, however it ends.
 
+pub(crate) mod code;
 pub(crate) mod command;
 mod compile;
 mod explain;
+mod gathered;
 mod names;
 pub(crate) mod once;
 mod plan;
 pub(crate) mod running;
 mod show;
-mod spec;
+pub(crate) mod spec;
 mod totals;
-mod users;
+mod typed;
+pub(crate) mod users;
 
 use crate::select::{Shown, named_row};
 use command::Started;
 use compile::Looks;
 use engine::{IntoRow, Schema, lang, prelude::*};
+use gathered::Gathered;
 use plan::{COLUMNS, Plan, Then};
 use probes::{
     Recording,
@@ -33,7 +37,7 @@ use probes::{
     source::Source,
 };
 use running::{Counts, Going};
-use show::{Part, Shower};
+use show::{Part, Shower, Who};
 pub(crate) use spec::wrong;
 use std::time::{Duration, Instant};
 use totals::{Entries, Totals};
@@ -85,6 +89,9 @@ pub struct Probe {
     /// bytes that texts are cut to
     #[arg(short = 's', value_name = "BYTES", default_value = "64", value_parser = clap::value_parser!(u16).range(8..=1024))]
     text: u16,
+    /// follow frame pointers for stacks of programs: in the kernel, and right only for what is compiled with them
+    #[arg(short = 'f')]
+    frame_pointers: bool,
     /// say what would run where, as ::explain does, and set nothing
     #[arg(short = 'n')]
     dry: bool,
@@ -173,7 +180,9 @@ impl Origin for Probe {
                 sources.extend((!again).then_some(source));
             }
         }
-        let plan = Plan::make(cx, &sources, behind, self.text)?;
+        let mut plan = Plan::make(cx, &sources, behind, self.text)?;
+        // while other commands are typed nobody is there to unwind stacks
+        plan.frame_pointers = self.frame_pointers || self.background;
         let mut taken = plan.taken;
         if self.background && (plan.then == Then::Show || taken < behind.len()) {
             return Err(Error::Usage("what goes on with -b is counts".into())
@@ -208,6 +217,7 @@ impl Origin for Probe {
             ready: &ready,
             parts: &parts,
             shower: Shower::new(cx),
+            gathered: Gathered::default(),
             started: None,
             emitted: 0,
             all: self.all,
@@ -232,7 +242,10 @@ impl Origin for Probe {
             Ok(()) | Err(Error::Interrupted) => run.last(&recording, begun, out),
             other => other,
         };
-        run.sum_up(&recording.counters().map_err(spec::wrong)?);
+        let mut counters = recording.counters().map_err(spec::wrong)?;
+        counters.lost += run.gathered.lost;
+        run.sum_up(&counters);
+        run.shower.sum_up();
         if let Some(stats) = stats {
             run.cost(&recording, begun.elapsed(), stats.is_ok());
         }
@@ -272,6 +285,8 @@ struct Run<'a> {
     /// how the values of each source are laid out
     parts: &'a [Vec<Part>],
     shower: Shower<'a>,
+    /// groups that are counted here
+    gathered: Gathered,
     /// time of the first event, in ns
     started: Option<u64>,
     emitted: u64,
@@ -299,8 +314,9 @@ impl Run<'_> {
             let next = until.interval.map(|every| every.saturating_mul(self.intervals as u32 + 1));
             let round = next.map_or(ROUND, |next| next.saturating_sub(start.elapsed()).min(ROUND));
             recording.poll(left.map_or(round, |left| left.min(round)), &mut |hit| hits.push(hit));
+            self.shower.changes(recording.changes());
             for hit in hits.drain(..) {
-                self.show(&hit, out)?;
+                self.take(hit, out)?;
                 if self.emitted >= most {
                     return Ok(());
                 }
@@ -312,9 +328,22 @@ impl Run<'_> {
             }
         }
         recording.finish(&mut |hit| hits.push(hit));
-        for hit in hits.iter().take(usize::try_from(most.saturating_sub(self.emitted)).unwrap_or(usize::MAX)) {
-            self.show(hit, out)?;
+        self.shower.changes(recording.changes());
+        for hit in hits.into_iter().take(usize::try_from(most.saturating_sub(self.emitted)).unwrap_or(usize::MAX)) {
+            self.take(hit, out)?;
         }
+        Ok(())
+    }
+
+    /// Shows a hit, or counts it in its group.
+    fn take(&mut self, hit: Hit, out: &mut Out<'_>) -> Result<()> {
+        if !self.ready.plan.is_gathered_here() {
+            return self.show(&hit, out);
+        }
+        self.cx.interrupt.check()?;
+        self.shower.meet(hit.pid);
+        self.emitted += 1;
+        self.gathered.add(&self.shower, hit, MOST_KEYS);
         Ok(())
     }
 
@@ -325,7 +354,7 @@ impl Run<'_> {
         };
         self.shower.meet(hit.pid);
         let started = *self.started.get_or_insert(hit.time);
-        let mut values = self.shower.cells(parts, &hit.values, hit.unreadable, hit.pid).into_iter();
+        let mut values = self.shower.cells(parts, &hit.values, Who::of(hit)).into_iter();
         let comm = values.next().unwrap_or(Cell::Null);
         let since = hit.time.saturating_sub(started);
         let time = Cell::Str(format!("{}.{:06}", since / 1_000_000_000, since % 1_000_000_000 / 1000));
@@ -366,6 +395,9 @@ impl Run<'_> {
             self.emit(&totals::since(&now, &self.shown), Some(time), out)
         };
         self.shown = now;
+        if !self.all {
+            self.gathered.clear();
+        }
         match shown {
             // whoever has enough has enough of this interval
             Ok(()) | Err(Error::Stop) => out.round(),
@@ -379,8 +411,12 @@ impl Run<'_> {
             return Ok(());
         }
         let now = totals::entries(recording)?;
-        self.cx.env.keep(Counts::Ended(self.totals().groups(&now, true)?));
         let time = (self.intervals > 0).then(|| begun.elapsed());
+        if self.ready.plan.is_gathered_here() {
+            self.cx.env.keep(Counts::Ended(self.gathered.rows(&self.totals())?));
+            return self.emit(&now, time, out);
+        }
+        self.cx.env.keep(Counts::Ended(self.totals().groups(&now, true)?));
         let rest = if self.all { now } else { totals::since(&now, &self.shown) };
         if time.is_some() && (rest.is_empty() || rest == self.shown) {
             return Ok(());
@@ -398,7 +434,11 @@ impl Run<'_> {
             let text = format!("{}.{:03}", time.as_secs(), time.subsec_millis());
             (("time".to_owned(), Shown::Column), Cell::Str(text))
         });
-        for item in self.totals().rows(entries)? {
+        let rows = match self.ready.plan.is_gathered_here() {
+            true => self.gathered.rows(&self.totals()),
+            false => self.totals().rows(entries),
+        };
+        for item in rows? {
             match item {
                 Item::Row(row) => out.item(totals::with_front(row, time.iter().cloned().collect())?)?,
                 other => out.item(other)?,
@@ -438,7 +478,7 @@ impl Run<'_> {
             );
         }
         if counters.lost > 0 {
-            let why = if self.ready.plan.then == Then::Show { "the ring was full" } else { "the table was full" };
+            let why = if self.ready.plan.then == Then::Show || self.ready.plan.is_gathered_here() { "the ring was full" } else { "the table was full" };
             notes.once(0, format!("{} of {} hits lost: {why}", counters.lost, counters.passed));
         }
     }
@@ -469,7 +509,10 @@ impl Dcmd for Probes {
         let pid = self.pid.as_ref().map(|pid| pid.eval(cx)).transpose()?.and_then(|pid| i32::try_from(pid).ok());
         for pattern in &self.patterns {
             for source in spec::find(cx, pattern, pid)? {
-                let has = names::Names::at(cx, &source).own_names().join(" ");
+                let has = match &source {
+                    Source::User { site, .. } if site.usdt => site.arguments(),
+                    source => names::Names::at(cx, source).own_names().join(" "),
+                };
                 out.row(ProbeRow { probe: source.name(), has })?;
             }
         }

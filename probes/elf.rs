@@ -26,7 +26,9 @@ pub struct Site {
     pub offset: u64,
     /// its semaphore's place in the file: a number the kernel raises while somebody probes
     pub semaphore: Option<u64>,
-    /// arguments of a USDT probe
+    /// a probe that the program's authors put there
+    pub usdt: bool,
+    /// its arguments
     pub args: Vec<UsdtArg>,
     /// whether the instruction there must be stepped over one at a time, which makes a hit some ten times as dear
     pub slow: bool,
@@ -59,6 +61,18 @@ pub enum UsdtPlace {
         /// index register and what it is multiplied by
         index: Option<(String, u8)>,
     },
+}
+
+impl Site {
+    /// The arguments of a USDT probe as a prototype has them, and whether it is guarded.
+    pub fn arguments(&self) -> String {
+        let spell = |(i, arg): (usize, &UsdtArg)| {
+            let unsigned = if arg.signed { "" } else { "u" };
+            format!("{unsigned}int{}_t arg{i}", u32::from(arg.size) * 8)
+        };
+        let args: Vec<String> = self.args.iter().enumerate().map(spell).collect();
+        args.join(", ") + if self.semaphore.is_some() { "; behind a semaphore" } else { "" }
+    }
 }
 
 impl Binary {
@@ -141,7 +155,7 @@ impl Binary {
     }
 
     fn at(&self, name: String, offset: u64) -> Site {
-        Site { name, offset, semaphore: None, args: Vec::new(), slow: is_stepped(self.code(offset)) }
+        Site { name, offset, semaphore: None, usdt: false, args: Vec::new(), slow: is_stepped(self.code(offset)) }
     }
 
     fn code(&self, offset: u64) -> &[u8] {
@@ -170,7 +184,7 @@ impl Binary {
             let Some(offset) = offset_of(&file, moved(note.pc)) else { continue };
             let semaphore = (note.semaphore != 0).then(|| offset_of(&file, moved(note.semaphore))).flatten();
             let args = note.args.split_ascii_whitespace().filter_map(UsdtArg::parse).collect();
-            found.push(Site { semaphore, args, ..self.at(name, offset) });
+            found.push(Site { semaphore, args, usdt: true, ..self.at(name, offset) });
         }
         Ok(found)
     }

@@ -71,7 +71,12 @@ impl Source {
             }
             Source::User { file, site, on_return } => {
                 let file = file.file_name().unwrap_or(file.as_os_str()).to_string_lossy();
-                format!("{}:{file}:{}", if *on_return { "ur" } else { "u" }, site.name)
+                let kind = match (site.usdt, on_return) {
+                    (true, _) => "usdt",
+                    (false, true) => "ur",
+                    (false, false) => "u",
+                };
+                format!("{kind}:{file}:{}", site.name)
             }
             Source::Software { event, .. } => {
                 let name = software::NAMES.iter().find(|(_, number)| number == event).map_or("event", |(name, _)| name);

@@ -97,11 +97,6 @@ impl Code {
         Some(Code { path: path.to_owned(), bytes, program, header, frames, dwarf: OnceLock::new() })
     }
 
-    /// Its file.
-    pub fn path(&self) -> &Path {
-        &self.path
-    }
-
     /// The address of a place in the file.
     pub fn address(&self, offset: u64) -> Option<u64> {
         self.program.loads.iter().find_map(|load| {

@@ -104,7 +104,7 @@ pub fn rows(cx: &Cx<'_>, ready: &Ready, behind: &[Stage]) -> Result<Vec<Step>> {
     let (specs, _) = ready.specs(cx)?;
     let mut room = 0;
     for (source, spec) in ready.sources.iter().zip(&specs) {
-        let rings = matches!(spec.action, Action::Emit(_)).then(|| Rings::new(0)).transpose();
+        let rings = matches!(spec.action, Action::Emit(_)).then(|| Rings::new(0, false)).transpose();
         let rings = rings.map_err(spec::wrong)?;
         let program = Program::load(source.program(), spec, rings.as_ref().map(Rings::table), MOST_KEYS);
         let what = match program {
@@ -129,12 +129,18 @@ pub fn rows(cx: &Cx<'_>, ready: &Ready, behind: &[Stage]) -> Result<Vec<Step>> {
     let (stage, what) = match &plan.then {
         Then::Show => (String::new(), format!("events of {room} bytes of values into a ring of each CPU")),
         Then::Count => ("::count".into(), "counted, on each CPU".into()),
+        Then::Group if plan.is_gathered_here() => {
+            (String::new(), format!("events of {room} bytes and a copy of the stack into a ring of each CPU"))
+        }
         Then::Group => ("::count".into(), format!("a table of up to {MOST_KEYS} keys of {room} bytes")),
         Then::Quantize => ("::quantize".into(), "counted by powers of two of the last of these".into()),
         Then::Sum(text) => (format!("::sum {text}"), "number, sum, least and most, on each CPU".into()),
     };
     kernel(stage, what);
     let on = if plan.then == Then::Show { "on each event" } else { "on what was counted" };
+    if plan.is_gathered_here() {
+        rows.push(Step { place: "here", stage: "::count".into(), what: "stacks are unwound, and counted".into() });
+    }
     rows.extend(behind.iter().map(|stage| Step { place: "here", stage: stage.to_string(), what: on.into() }));
     Ok(rows)
 }

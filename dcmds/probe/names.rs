@@ -1,5 +1,6 @@
 //! What names mean where a probe sits: its arguments and fields, and the facts of the moment.
 
+use super::typed::{Parameter, Typed};
 use engine::{
     Type,
     debuginfo::{Place, TypeId},
@@ -90,7 +91,10 @@ impl<'a> Names<'a> {
             }
             Source::Kernel { on_return: true, .. } | Source::User { on_return: true, .. } => vec!["retval".into()],
             Source::Kernel { function, .. } => self.parameters(function).into_iter().map(|(name, _)| name).collect(),
-            Source::User { site, .. } => (0..site.args.len()).map(|i| format!("arg{i}")).collect(),
+            Source::User { site, .. } if !site.args.is_empty() => {
+                (0..site.args.len()).map(|i| format!("arg{i}")).collect()
+            }
+            Source::User { .. } => self.user_parameters().into_iter().map(|p| p.name).collect(),
             Source::Software { .. } | Source::Clock { .. } => Vec::new(),
         }
     }
@@ -130,8 +134,9 @@ impl<'a> Names<'a> {
                 });
                 self.typed(Int::context(source::return_value()?, 8, false), ctype, Whose::Kernel)
             }
-            Source::User { on_return: true, .. } if is_result(name) => {
-                Some(Meaning::Int { int: Int::context(source::return_value()?, 8, false), signed: true })
+            Source::User { on_return: true, file, site } if is_result(name) => {
+                let ctype = Typed::of(self.cx, file).and_then(|typed| typed.returned(self.cx, site.offset));
+                self.typed(Int::context(source::return_value()?, 8, false), ctype, Whose::User)
             }
             Source::Kernel { on_return: false, function, .. } => {
                 let parameters = self.parameters(function);
@@ -139,8 +144,13 @@ impl<'a> Names<'a> {
                 let int = Int::context(source::argument(index)?, 8, false);
                 self.typed(int, parameters.get(index).map(|(_, ctype)| *ctype), Whose::Kernel)
             }
-            Source::User { site, on_return: false, .. } if !site.args.is_empty() => {
+            Source::User { site, .. } if site.usdt => {
                 usdt(site.args.get(numbered(name)?)?)
+            }
+            Source::User { on_return: false, .. } if numbered(name).is_none() => {
+                let parameter = self.user_parameters().into_iter().find(|p| p.name == name)?;
+                let int = Int::context(source::argument(parameter.register?)?, 8, false);
+                self.typed(int, Some(parameter.ctype), Whose::User)
             }
             Source::User { on_return: false, .. } => {
                 Some(Meaning::Int { int: Int::context(source::argument(numbered(name)?)?, 8, false), signed: true })
@@ -156,6 +166,16 @@ impl<'a> Names<'a> {
             Some(Type::Func { params, .. }) => params.iter().map(|p| (p.name.to_string(), p.ty)).collect(),
             _ => Vec::new(),
         }
+    }
+
+    /// A program's function's parameters by its DWARF: where it begins, and in no copy that the compiler made for some of
+    /// its callers, which get other arguments than were declared.
+    fn user_parameters(&self) -> Vec<Parameter> {
+        let Source::User { file, site, on_return: false } = self.source else { return Vec::new() };
+        if ["+0x", ".isra.", ".constprop.", ".part."].iter().any(|mark| site.name.contains(mark)) {
+            return Vec::new();
+        }
+        Typed::of(self.cx, file).map(|typed| typed.parameters(self.cx, site.offset)).unwrap_or_default()
     }
 
     /// The word of a register, taken for what it is declared as.

@@ -62,12 +62,15 @@ pub struct Plan {
     pub text: u16,
     /// stages that are done here
     pub taken: usize,
+    /// stacks of programs are followed by frame pointers, in the kernel
+    pub frame_pointers: bool,
 }
 
 impl Plan {
     /// Takes over what it can for these sources.
     pub fn make(cx: &Cx<'_>, sources: &[Source], behind: &[Stage], text: u16) -> Result<Plan> {
-        let mut plan = Plan { tests: Vec::new(), asked: Vec::new(), then: Then::Show, text, taken: 0 };
+        let (tests, asked, then) = (Vec::new(), Vec::new(), Then::Show);
+        let mut plan = Plan { tests, asked, then, text, taken: 0, frame_pointers: false };
         while let Some(stage) = behind.get(plan.taken) {
             if plan.then != Then::Show || !plan.take(cx, sources, stage)? {
                 break;
@@ -141,6 +144,11 @@ impl Plan {
         Ok(true)
     }
 
+    /// Whether groups are counted here: the kernel does not unwind the stacks of programs that have no frame pointers.
+    pub fn is_gathered_here(&self) -> bool {
+        self.then == Then::Group && !self.frame_pointers && self.asked.iter().any(|a| a.text == "ustack")
+    }
+
     fn ask(&mut self, word: &str, hidden: bool) {
         let (name, text) = heading(word);
         if !self.asked.iter().any(|a| a.text == text) {
@@ -160,8 +168,18 @@ impl Plan {
             }
         }
         for stage in behind.get(self.taken..).unwrap_or_default() {
-            let Some((_, args)) = dcmd(stage) else { continue };
+            let Some((name, args)) = dcmd(stage) else { continue };
+            if crate::profile::TAKE_STACKS.contains(&name) && !self.asked.iter().any(|a| is_stack(&a.text)) {
+                // at a probe in a program the kernel's side is always that of the probe itself
+                if !sources.iter().all(|source| matches!(source, Source::User { .. })) {
+                    self.ask("stack", true);
+                }
+                self.ask("ustack", true);
+            }
             for word in names_in(&cexpr::text_of(args)) {
+                if is_stack(&word) {
+                    self.ask(&word, true);
+                }
                 let known = self.asked.iter().any(|a| a.name == word) || COLUMNS.contains(&word.as_str());
                 if !known && each(cx, sources, self.text, |c| c.value(&word).map(|_| ())).is_ok() {
                     self.ask(&word, true);
@@ -202,6 +220,9 @@ impl Plan {
         for asked in &self.asked {
             let (value, look) = match asked.text.as_str() {
                 "stack" | "kstack" => (Value::KernelStack(FRAMES), Looks::KernelStack),
+                "ustack" if self.then == Then::Show && !self.frame_pointers || self.is_gathered_here() => {
+                    (Value::UserStack(0), Looks::UserStack)
+                }
                 "ustack" => (Value::UserStack(FRAMES), Looks::UserStack),
                 text => compiler.value(text)?,
             };
@@ -214,12 +235,13 @@ impl Plan {
             values.push(Value::Int(probes::expr::Int::Bucket(Box::new(int))));
         }
         // addresses of a process's code mean something only together with the process
-        if self.then != Then::Show && looks.contains(&Looks::UserStack) {
+        let emits = self.then == Then::Show || self.is_gathered_here();
+        if !emits && looks.contains(&Looks::UserStack) {
             values.push(Value::Int(probes::expr::Int::Current(probes::expr::Current::Pid)));
             looks.push(Looks::Number);
         }
         let action = match &self.then {
-            Then::Show => Action::Emit(values),
+            _ if emits => Action::Emit(values),
             Then::Sum(text) => Action::Aggregate { key: values, of: Some(compiler.number(text)?) },
             _ => Action::Aggregate { key: values, of: None },
         };

@@ -1,8 +1,15 @@
 //! From the bytes that a program laid out to cells.
 
-use super::{compile::Looks, users::Users};
+use super::{
+    compile::Looks,
+    users::{Seen, Users, When},
+};
 use engine::prelude::*;
-use probes::expr::Value;
+use probes::{
+    expr::Value,
+    recording::{Hit, STACK_COPY, UserState},
+    tasks::Change,
+};
 use std::cell::RefCell;
 
 /// How one value of an event or a key is laid out and shown.
@@ -28,6 +35,32 @@ impl Part {
     }
 }
 
+/// Whose values are shown, and what came with them.
+#[derive(Clone, Copy)]
+pub struct Who<'a> {
+    /// the process, and when
+    pub when: When,
+    /// a bit for each value that could not be read
+    pub unreadable: u64,
+    /// its registers and its stack
+    pub user: Option<&'a UserState>,
+    /// its frames, if they are known already
+    pub frames: Option<&'a [u64]>,
+}
+
+impl<'a> Who<'a> {
+    /// That of a hit.
+    pub fn of(hit: &'a Hit) -> Who<'a> {
+        let when = When { pid: hit.pid, time: hit.time };
+        Who { when, unreadable: hit.unreadable, user: hit.user.as_ref(), frames: None }
+    }
+
+    /// A process of which no more is known.
+    pub fn process(pid: u32) -> Who<'a> {
+        Who { when: When { pid, time: u64::MAX }, unreadable: 0, user: None, frames: None }
+    }
+}
+
 /// Turns values into cells; remembers what it learns of processes.
 pub struct Shower<'a> {
     cx: &'a Cx<'a>,
@@ -37,26 +70,28 @@ pub struct Shower<'a> {
 impl<'a> Shower<'a> {
     /// One for a run.
     pub fn new(cx: &'a Cx<'a>) -> Shower<'a> {
-        Shower { cx, users: RefCell::default() }
+        let seen = cx.once(|| Ok(Seen::default())).unwrap_or_default();
+        Shower { cx, users: RefCell::new(Users::new(seen)) }
     }
 
-    /// The cells of values, in order. `unreadable` has a bit for each that could not be read; `pid` is whose addresses
-    /// those of a user stack are.
-    pub fn cells(&self, parts: &[Part], bytes: &[u8], unreadable: u64, pid: u32) -> Vec<Cell> {
+    /// The cells of values, in order.
+    pub fn cells(&self, parts: &[Part], bytes: &[u8], who: Who<'_>) -> Vec<Cell> {
         let mut rest = bytes;
         let mut cells = Vec::with_capacity(parts.len());
         for (i, part) in parts.iter().enumerate() {
             let (value, behind) = rest.split_at_checked(part.room).unwrap_or((rest, &[]));
             rest = behind;
-            cells.push(match unreadable >> i & 1 {
+            cells.push(match who.unreadable >> i.min(63) & 1 {
+                // nobody was in the kernel
+                1 if part.looks == Looks::KernelStack => Cell::List(Vec::new()),
                 1 if i < 64 => Cell::Unreadable("not readable at the hit".into()),
-                _ => self.cell(part, value, pid),
+                _ => self.cell(part, value, who),
             });
         }
         cells
     }
 
-    fn cell(&self, part: &Part, bytes: &[u8], pid: u32) -> Cell {
+    fn cell(&self, part: &Part, bytes: &[u8], who: Who<'_>) -> Cell {
         let word = bytes.first_chunk().map_or(0, |word| u64::from_ne_bytes(*word));
         match part.looks {
             Looks::Number => Cell::Uint(word),
@@ -64,19 +99,44 @@ impl<'a> Shower<'a> {
             Looks::Pointer(_) => Cell::Addr(word),
             Looks::Text => text(bytes, part.max),
             Looks::KernelStack => {
-                let frame = |pc: u64| Cell::Str(engine::frame::name(self.cx, pc, true));
-                Cell::List(addresses(bytes).map(frame).collect())
+                let frame = |(i, pc)| Cell::Str(engine::frame::name(self.cx, pc, i > 0));
+                Cell::List(addresses(bytes).enumerate().map(frame).collect())
             }
             Looks::UserStack => {
+                let frames = match (who.frames, who.user) {
+                    (Some(frames), _) => frames.to_vec(),
+                    (None, Some(user)) => self.unwind(who.when, user),
+                    (None, None) => addresses(bytes).collect(),
+                };
                 let mut users = self.users.borrow_mut();
-                Cell::List(addresses(bytes).map(|pc| Cell::Str(users.name(pid, pc))).collect())
+                let names = frames.into_iter().enumerate().flat_map(|(i, pc)| users.names(who.when, pc, i > 0));
+                Cell::List(names.map(Cell::Str).collect())
             }
         }
+    }
+
+    /// Where a process was, and where its functions go on.
+    pub fn unwind(&self, when: When, user: &UserState) -> Vec<u64> {
+        self.users.borrow_mut().unwind(when, user)
+    }
+
+    /// Takes note of what the kernel says of processes.
+    pub fn changes(&self, changes: Vec<Change>) {
+        let mut users = self.users.borrow_mut();
+        changes.into_iter().for_each(|change| users.change(change));
     }
 
     /// Looks at a process while it is still there.
     pub fn meet(&self, pid: u32) {
         self.users.borrow_mut().meet(pid);
+    }
+
+    /// What could not be shown whole.
+    pub fn sum_up(&self) {
+        let cut = self.users.borrow().cut;
+        if cut > 0 {
+            self.cx.notes.once(0, format!("{cut} user stacks are deeper than the {STACK_COPY} bytes that were copied"));
+        }
     }
 }
 

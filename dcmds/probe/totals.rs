@@ -3,7 +3,7 @@
 use super::{
     compile::Looks,
     plan::{Plan, Then},
-    show::{Part, Shower},
+    show::{Part, Shower, Who},
 };
 use crate::{
     filter::CountRow,
@@ -112,7 +112,7 @@ impl Totals<'_> {
             true => key.last_chunk().map_or(0, |word| u64::from_ne_bytes(*word) as u32),
             false => 0,
         };
-        let mut cells = self.shower.cells(parts, key, 0, pid);
+        let mut cells = self.shower.cells(parts, key, Who::process(pid));
         cells.truncate(self.plan.asked.len());
         if self.plan.then == Then::Quantize
             && let Some(bin) = cells.last_mut()

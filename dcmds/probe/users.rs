@@ -16,6 +16,7 @@ use std::{
     collections::{BTreeMap, HashMap},
     path::{Path, PathBuf},
     rc::Rc,
+    sync::{Arc, Mutex, PoisonError},
     time::{Duration, Instant},
 };
 
@@ -45,13 +46,31 @@ struct Process {
     jit_read: u64,
 }
 
+/// Code that stacks of this command led to, by the name of its file without the directory.
+#[derive(Default)]
+pub struct Seen(Mutex<HashMap<String, Arc<Code>>>);
+
+impl Seen {
+    /// The file that is called so.
+    pub fn file(&self, name: &str) -> Option<Arc<Code>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).get(name).cloned()
+    }
+
+    fn add(&self, file: &Path, code: &Arc<Code>) {
+        let name = file.file_name().unwrap_or(file.as_os_str()).to_string_lossy().into_owned();
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).entry(name).or_insert_with(|| code.clone());
+    }
+}
+
 /// Processes and files that were seen.
 #[derive(Default)]
 pub struct Users {
     processes: HashMap<u32, Process>,
-    codes: HashMap<PathBuf, Option<Rc<Code>>>,
+    codes: HashMap<PathBuf, Option<Arc<Code>>>,
     /// names of places in files
     names: HashMap<(PathBuf, u64), Rc<[String]>>,
+    /// for those who look at code later in the pipeline
+    seen: Arc<Seen>,
     /// stacks that ended before the outermost frame, since not more was copied
     pub cut: u64,
 }
@@ -66,6 +85,11 @@ pub struct When {
 }
 
 impl Users {
+    /// None yet; the code that they lead to is added to `seen`.
+    pub fn new(seen: Arc<Seen>) -> Users {
+        Users { seen, ..Users::default() }
+    }
+
     /// Takes note of what the kernel says.
     pub fn change(&mut self, change: Change) {
         if self.processes.len() >= MOST_PROCESSES && !self.processes.contains_key(&change.pid) {
@@ -121,7 +145,7 @@ impl Users {
         find(self)
     }
 
-    fn code(&mut self, pid: u32, file: &Path) -> Option<Rc<Code>> {
+    fn code(&mut self, pid: u32, file: &Path) -> Option<Arc<Code>> {
         if let Some(known) = self.codes.get(file) {
             return known.clone();
         }
@@ -132,7 +156,10 @@ impl Users {
             let inside = PathBuf::from(format!("/proc/{pid}/root")).join(file.strip_prefix("/").unwrap_or(file));
             Code::open(&inside).or_else(|| Code::open(file))
         };
-        let code = code.map(Rc::new);
+        let code = code.map(Arc::new);
+        if let Some(code) = &code {
+            self.seen.add(file, code);
+        }
         self.codes.insert(file.to_owned(), code.clone());
         code
     }
@@ -195,8 +222,9 @@ impl Users {
             (Some(code), Some(address)) => code.names(address.wrapping_sub(u64::from(returned))),
             _ => Vec::new(),
         };
-        let spell = |named: &Named| match named.offset {
-            Some(offset) => format!("{file}`{}+{:#x}", named.function, offset + u64::from(returned)),
+        let spell = |named: &Named| match named.offset.map(|offset| offset + u64::from(returned)) {
+            Some(0) => format!("{file}`{}", named.function),
+            Some(offset) => format!("{file}`{}+{offset:#x}", named.function),
             None => format!("{file}`{} [inlined]", named.function),
         };
         let mut names: Vec<String> = found.iter().map(spell).collect();
@@ -205,12 +233,6 @@ impl Users {
         }
         self.names.insert((mapped.file, at << 1 | u64::from(returned)), names.clone().into());
         names
-    }
-
-    /// The file of a process that is called so, without its directory.
-    pub fn file(&mut self, name: &str) -> Option<Rc<Code>> {
-        let known = self.codes.values().flatten();
-        known.filter(|code| code.path().file_name().is_some_and(|file| file == name)).cloned().next()
     }
 
     /// By `/tmp/perf-PID.map`: start, size and name of what a compiler made as the program ran. It grows, and addresses

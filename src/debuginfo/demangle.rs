@@ -18,8 +18,10 @@ pub fn demangle(name: &str) -> Cow<'_, str> {
     {
         return Cow::Owned(format!("{path:#}"));
     }
-    let options = cpp_demangle::DemangleOptions::new().no_params().no_return_type();
-    let spelled = cpp_demangle::Symbol::new(name).ok().and_then(|symbol| symbol.demangle_with_options(&options).ok());
+    let short = cpp_demangle::DemangleOptions::new().no_params().no_return_type();
+    let Ok(symbol) = cpp_demangle::Symbol::new(name) else { return Cow::Borrowed(name) };
+    // some templates cannot be spelled without what their parameters are made of
+    let spelled = symbol.demangle_with_options(&short).or_else(|_| symbol.demangle());
     spelled.map_or(Cow::Borrowed(name), Cow::Owned)
 }
 

@@ -1,0 +1,312 @@
+//! What a program allocates and does not free: `::memleak`.
+//!
+//! ```console
+//! > ::memleak -C ./cycle
+//! BYTES BLOCKS
+//! 24000    500
+//!              libc.so.6`malloc
+//!              libstdc++.so.6.0.30`operator new+0x1c
+//!              cycle`make+0x2e
+//!              cycle`main+0x18
+//! ```
+//!
+//! Every call of malloc(3) and its like, and of free(3), is met by a probe; what is left is shown by the stack that it was
+//! allocated by. Nothing of the program has to be prepared, and it runs on meanwhile.
+
+use crate::probe::{
+    command::Started,
+    duration, spec,
+    users::{Seen, Users, When},
+};
+use engine::{IntoRow, prelude::*};
+use probes::{
+    Recording,
+    expr::{Binary, Int, Value},
+    program::{Action, Spec},
+    recording::{Hit, Limits},
+    source::{self, Source},
+};
+use std::{
+    collections::{BTreeMap, HashMap},
+    time::{Duration, Instant},
+};
+
+/// Show what a process allocates and does not free, by call stack.
+///
+/// It ends on Ctrl-C, after `-d`, or with the command of `-C`; then the blocks that are left are shown, the most bytes
+/// first. Only what is allocated meanwhile is known. A block that is left is no leak yet: `-a` leaves out young ones.
+#[derive(Args)]
+pub struct Memleak {
+    /// the process
+    #[arg(short = 'p', value_name = "PID", required_unless_present = "command")]
+    pid: Option<ExprArg>,
+    /// run this command, and end with it
+    #[arg(short = 'C', value_name = "COMMAND", conflicts_with = "pid")]
+    command: Option<String>,
+    /// end after so long: `10s`, `500ms`, `2m`
+    #[arg(short = 'd', value_name = "TIME", value_parser = duration)]
+    duration: Option<Duration>,
+    /// only blocks that are so old at the end
+    #[arg(short = 'a', value_name = "TIME", value_parser = duration)]
+    age: Option<Duration>,
+    /// the program or library that has malloc
+    #[arg(short = 'o', value_name = "FILE", default_value = "libc")]
+    object: String,
+}
+
+/// Blocks of one stack.
+#[derive(Row)]
+struct LeakRow {
+    /// of all of them
+    bytes: u64,
+    /// how many
+    blocks: u64,
+    /// who allocated them
+    #[detail]
+    stack: Vec<String>,
+}
+
+/// How a function allocates: which argument is the size, which it is multiplied by, which is the block that it replaces.
+struct Allocator {
+    name: &'static str,
+    size: usize,
+    times: Option<usize>,
+    old: Option<usize>,
+}
+
+const ALLOCATORS: &[Allocator] = &[
+    Allocator { name: "malloc", size: 0, times: None, old: None },
+    Allocator { name: "calloc", size: 0, times: Some(1), old: None },
+    Allocator { name: "realloc", size: 1, times: None, old: Some(0) },
+    Allocator { name: "reallocarray", size: 1, times: Some(2), old: Some(0) },
+    Allocator { name: "aligned_alloc", size: 1, times: None, old: None },
+    Allocator { name: "memalign", size: 1, times: None, old: None },
+];
+const FREE: u64 = ALLOCATORS.len() as u64;
+/// Blocks that are kept at once.
+const MOST_BLOCKS: usize = 1 << 21;
+/// Longest wait before a look at Ctrl-C and at the time.
+const ROUND: Duration = Duration::from_millis(20);
+/// Events of the two recordings are put into order once they are so old, in ns.
+const SETTLED: u64 = 20_000_000;
+
+/// A block that is there.
+struct Block {
+    size: u64,
+    time: u64,
+    stack: usize,
+}
+
+/// What was met, in the order of time.
+enum Event {
+    /// a call, with the size and the block that it replaces
+    Call { which: u64, size: u64, old: u64 },
+    /// it came back with a block
+    Back { which: u64, block: u64, stack: usize },
+    Free { block: u64 },
+}
+
+/// The blocks of a run.
+#[derive(Default)]
+struct Blocks {
+    blocks: HashMap<u64, Block>,
+    /// calls that have not come back, by thread
+    calls: HashMap<u32, Vec<(u64, u64, u64)>>,
+    stacks: Vec<Vec<u64>>,
+    known: HashMap<Vec<u64>, usize>,
+    pending: BTreeMap<(u64, u64), (u32, Event)>,
+    number: u64,
+    last: u64,
+    unkept: u64,
+}
+
+impl Dcmd for Memleak {
+    const NAME: &'static str = "memleak";
+    const ADDRESS: Address = Address::None;
+    const ROWS: &'static [&'static engine::Schema] = &[LeakRow::SCHEMA];
+
+    fn run(&self, cx: &Cx<'_>, _: Option<Object>, out: &mut Out<'_>) -> Result<()> {
+        if !cx.is_live() {
+            return Err(Error::Usage("programs run on a running kernel, and this is a dump".into())
+                .hint("`kmdb -k` opens the running one; `::findleaks` looks for what a kernel leaked"));
+        }
+        let given = self.pid.as_ref().map(|pid| pid.eval(cx)).transpose()?;
+        let given = given.map(|pid| i32::try_from(pid).map_err(|_| Error::Usage(format!("{pid} is no process id"))));
+        let mut started = self.command.as_deref().map(Started::new).transpose()?;
+        let Some(pid) = given.transpose()?.or(started.as_ref().map(Started::pid)) else { return Ok(()) };
+        let (calls, backs) = self.probes(cx, pid)?;
+        let limits = Limits { pid: Some(pid), ..Limits::default() };
+        let mut backs = Recording::start(&backs, limits).map_err(spec::wrong)?;
+        let mut calls = Recording::start(&calls, limits).map_err(spec::wrong)?;
+        if let Some(started) = &started {
+            started.go()?;
+        }
+        let mut users = Users::new(cx.once(|| Ok(Seen::default()))?);
+        let mut blocks = Blocks::default();
+        let start = Instant::now();
+        loop {
+            let left = self.duration.map(|d| d.saturating_sub(start.elapsed()));
+            let ended = started.as_mut().is_some_and(Started::has_ended) || gone(pid);
+            // Ctrl-C is how a run ends, and no reason to withhold what it found
+            if ended || left.is_some_and(|left| left.is_zero()) || cx.interrupt.is_set() {
+                break;
+            }
+            let round = left.map_or(ROUND, |left| left.min(ROUND));
+            let mut hits = Vec::new();
+            backs.poll(round, &mut |hit| hits.push(hit));
+            calls.poll(Duration::ZERO, &mut |hit| hits.push(hit));
+            backs.changes().into_iter().for_each(|change| users.change(change));
+            calls.changes();
+            hits.into_iter().for_each(|hit| blocks.take(hit, &mut users));
+            blocks.settle(SETTLED);
+        }
+        cx.interrupt.clear();
+        let mut hits = Vec::new();
+        backs.finish(&mut |hit| hits.push(hit));
+        calls.finish(&mut |hit| hits.push(hit));
+        backs.changes().into_iter().for_each(|change| users.change(change));
+        hits.into_iter().for_each(|hit| blocks.take(hit, &mut users));
+        blocks.settle(0);
+        let lost = calls.counters().map_err(spec::wrong)?.lost + backs.counters().map_err(spec::wrong)?.lost;
+        self.show(cx, &blocks, &mut users, pid as u32, lost, out)
+    }
+}
+
+/// Whether a process has ended.
+fn gone(pid: i32) -> bool {
+    !std::path::Path::new(&format!("/proc/{pid}")).exists()
+}
+
+impl Memleak {
+    /// Probes of calls, and of what they come back with: these bring the stack along.
+    #[allow(clippy::type_complexity)]
+    fn probes(&self, cx: &Cx<'_>, pid: i32) -> Result<(Vec<(Source, Spec)>, Vec<(Source, Spec)>)> {
+        let argument = |index: usize| Some(Int::context(source::argument(index)?, 8, false));
+        let missing = || Error::Unavailable("arguments of functions are not known on this architecture".into());
+        let (mut calls, mut backs) = (Vec::new(), Vec::new());
+        let spec = |id: usize, values| Spec { id: id as u64, test: None, action: Action::Emit(values), result: 0 };
+        for (id, allocator) in ALLOCATORS.iter().enumerate() {
+            let Ok(found) = spec::find(cx, &format!("u:{}:{}", self.object, allocator.name), Some(pid)) else {
+                continue;
+            };
+            let mut size = argument(allocator.size).ok_or_else(missing)?;
+            if let Some(times) = allocator.times {
+                size = Int::binary(Binary::Mul, size, argument(times).ok_or_else(missing)?);
+            }
+            let old = allocator.old.and_then(argument).unwrap_or(Int::Const(0));
+            let value = Int::context(source::return_value().ok_or_else(missing)?, 8, false);
+            for one in found {
+                calls.push((one, spec(id, vec![Value::Int(size.clone()), Value::Int(old.clone())])));
+            }
+            for one in spec::find(cx, &format!("ur:{}:{}", self.object, allocator.name), Some(pid))? {
+                backs.push((one, spec(id, vec![Value::Int(value.clone()), Value::UserStack(0)])));
+            }
+        }
+        for one in spec::find(cx, &format!("u:{}:free", self.object), Some(pid))? {
+            let block = argument(0).ok_or_else(missing)?;
+            calls.push((one, spec(ALLOCATORS.len(), vec![Value::Int(block)])));
+        }
+        Ok((calls, backs))
+    }
+
+    fn show(
+        &self,
+        cx: &Cx<'_>,
+        blocks: &Blocks,
+        users: &mut Users,
+        pid: u32,
+        lost: u64,
+        out: &mut Out<'_>,
+    ) -> Result<()> {
+        let young = self.age.map_or(0, |age| age.as_nanos() as u64);
+        let mut groups: BTreeMap<usize, (u64, u64)> = BTreeMap::new();
+        for block in blocks.blocks.values().filter(|block| blocks.last.saturating_sub(block.time) >= young) {
+            let (bytes, count) = groups.entry(block.stack).or_default();
+            (*bytes, *count) = (bytes.saturating_add(block.size), *count + 1);
+        }
+        let mut groups: Vec<_> = groups.into_iter().collect();
+        groups.sort_by_key(|(stack, (bytes, count))| (std::cmp::Reverse((*bytes, *count)), *stack));
+        let when = When { pid, time: u64::MAX };
+        for (stack, (bytes, count)) in groups {
+            let frames = blocks.stacks.get(stack).cloned().unwrap_or_default();
+            // the innermost is where malloc came back to: the call is in front of it
+            let stack = frames.into_iter().flat_map(|pc| users.names(when, pc, true)).collect();
+            out.row(LeakRow { bytes, blocks: count, stack })?;
+        }
+        if lost > 0 {
+            let text = format!("{lost} calls lost: the ring was full; blocks may have been freed that are shown");
+            cx.notes.once(0, text);
+        }
+        if blocks.unkept > 0 {
+            cx.notes.once(0, format!("{} blocks beyond {MOST_BLOCKS} are not shown", blocks.unkept));
+        }
+        Ok(())
+    }
+}
+
+impl Blocks {
+    /// Takes a hit, to be looked at in its turn.
+    fn take(&mut self, hit: Hit, users: &mut Users) {
+        let word = |at: usize| hit.values.get(at * 8..).and_then(|v| v.first_chunk()).map_or(0, |w| u64::from_ne_bytes(*w));
+        let event = match (hit.id, &hit.user) {
+            (FREE, _) => Event::Free { block: word(0) },
+            (which, Some(user)) => {
+                let frames = users.unwind(When { pid: hit.pid, time: hit.time }, user);
+                Event::Back { which, block: word(0), stack: self.stack(frames) }
+            }
+            (which, None) => Event::Call { which, size: word(0), old: word(1) },
+        };
+        self.number += 1;
+        self.pending.insert((hit.time, self.number), (hit.tid, event));
+    }
+
+    fn stack(&mut self, frames: Vec<u64>) -> usize {
+        match self.known.get(&frames) {
+            Some(&at) => at,
+            None => {
+                self.stacks.push(frames.clone());
+                self.known.insert(frames, self.stacks.len() - 1);
+                self.stacks.len() - 1
+            }
+        }
+    }
+
+    /// Looks at what is so much older than the last that came.
+    fn settle(&mut self, age: u64) {
+        let Some((&(last, _), _)) = self.pending.last_key_value() else { return };
+        self.last = self.last.max(last);
+        let young = self.pending.split_off(&(last.saturating_sub(age).saturating_add(u64::from(age == 0)), 0));
+        let old = std::mem::replace(&mut self.pending, young);
+        for ((time, _), (tid, event)) in old {
+            self.settled(time, tid, event);
+        }
+    }
+
+    fn settled(&mut self, time: u64, tid: u32, event: Event) {
+        match event {
+            Event::Call { which, size, old } => self.calls.entry(tid).or_default().push((which, size, old)),
+            Event::Free { block } => {
+                self.blocks.remove(&block);
+            }
+            Event::Back { which, block, stack } => {
+                // calls of which the end was lost are forgotten
+                let calls = self.calls.entry(tid).or_default();
+                let Some(at) = calls.iter().rposition(|(called, ..)| *called == which) else { return };
+                let (_, size, old) = calls[at];
+                calls.truncate(at);
+                if block == 0 {
+                    return;
+                }
+                self.blocks.remove(&old);
+                if self.blocks.len() < MOST_BLOCKS {
+                    self.blocks.insert(block, Block { size, time, stack });
+                } else {
+                    self.unkept += 1;
+                }
+            }
+        }
+    }
+}
+
+/// The dcmds of this file.
+pub static DCMDS: &[DcmdEntry] = &[DcmdEntry::of::<Memleak>()];
