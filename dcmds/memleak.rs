@@ -100,10 +100,20 @@ struct Block {
 /// What was met, in the order of time.
 enum Event {
     /// a call, with the size and the block that it replaces
-    Call { which: u64, size: u64, old: u64 },
+    Call {
+        which: u64,
+        size: u64,
+        old: u64,
+    },
     /// it came back with a block
-    Back { which: u64, block: u64, stack: usize },
-    Free { block: u64 },
+    Back {
+        which: u64,
+        block: u64,
+        stack: usize,
+    },
+    Free {
+        block: u64,
+    },
 }
 
 /// The blocks of a run.
@@ -247,7 +257,8 @@ impl Memleak {
 impl Blocks {
     /// Takes a hit, to be looked at in its turn.
     fn take(&mut self, hit: Hit, users: &mut Users) {
-        let word = |at: usize| hit.values.get(at * 8..).and_then(|v| v.first_chunk()).map_or(0, |w| u64::from_ne_bytes(*w));
+        let word =
+            |at: usize| hit.values.get(at * 8..).and_then(|v| v.first_chunk()).map_or(0, |w| u64::from_ne_bytes(*w));
         let event = match (hit.id, &hit.user) {
             (FREE, _) => Event::Free { block: word(0) },
             (which, Some(user)) => {

@@ -478,7 +478,11 @@ impl Run<'_> {
             );
         }
         if counters.lost > 0 {
-            let why = if self.ready.plan.then == Then::Show || self.ready.plan.is_gathered_here() { "the ring was full" } else { "the table was full" };
+            let why = if self.ready.plan.then == Then::Show || self.ready.plan.is_gathered_here() {
+                "the ring was full"
+            } else {
+                "the table was full"
+            };
             notes.once(0, format!("{} of {} hits lost: {why}", counters.lost, counters.passed));
         }
     }

@@ -336,7 +336,11 @@ impl Mapped {
         let (start, end) = range.split_once('-')?;
         let hex = |text| u64::from_str_radix(text, 16).ok();
         let file = if file.starts_with("//anon") { "" } else { file };
-        rights.contains('x').then_some(Mapped { range: hex(start)?..hex(end)?, offset: hex(offset)?, file: file.into() })
+        rights.contains('x').then_some(Mapped {
+            range: hex(start)?..hex(end)?,
+            offset: hex(offset)?,
+            file: file.into(),
+        })
     }
 }
 

@@ -39,7 +39,8 @@ fn functions(cell: &Value) -> Vec<String> {
 
 #[test]
 fn stacks_are_whole_without_frame_pointers_and_after_the_end() {
-    for flags in [&["-O1", "-fomit-frame-pointer"][..], &["-O1", "-fno-omit-frame-pointer"], &["-O1", "-g", "-static"]] {
+    for flags in [&["-O1", "-fomit-frame-pointer"][..], &["-O1", "-fno-omit-frame-pointer"], &["-O1", "-g", "-static"]]
+    {
         let Some(program) = Compiled::new("cc", "chain.c", CHAIN, flags) else { return };
         let file = program.path().display();
         let Some((rows, _)) = kmdb(&format!("::probe u:{file}:leaf -C '{file} 3' | ::stack -u")) else { return };

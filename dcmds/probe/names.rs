@@ -144,9 +144,7 @@ impl<'a> Names<'a> {
                 let int = Int::context(source::argument(index)?, 8, false);
                 self.typed(int, parameters.get(index).map(|(_, ctype)| *ctype), Whose::Kernel)
             }
-            Source::User { site, .. } if site.usdt => {
-                usdt(site.args.get(numbered(name)?)?)
-            }
+            Source::User { site, .. } if site.usdt => usdt(site.args.get(numbered(name)?)?),
             Source::User { on_return: false, .. } if numbered(name).is_none() => {
                 let parameter = self.user_parameters().into_iter().find(|p| p.name == name)?;
                 let int = Int::context(source::argument(parameter.register?)?, 8, false);

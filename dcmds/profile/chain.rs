@@ -43,7 +43,8 @@ impl Chain {
 
     /// The stack in the kernel of what is a task.
     fn of_task(cx: &Cx<'_>, item: &Item) -> Result<Option<Chain>> {
-        let Some(object) = item.object().filter(|o| o.ctype.is_some() && o.ctype == cx.struct_type("task_struct")) else {
+        let Some(object) = item.object().filter(|o| o.ctype.is_some() && o.ctype == cx.struct_type("task_struct"))
+        else {
             return Ok(None);
         };
         let comm = Some(cx.view::<Task>(object.addr)?.name(cx));
@@ -106,7 +107,10 @@ impl Frame {
     /// From ``libc.so.6`malloc+0x1c``, `vfs_write+0xf8 (fs/read_write.c:684)`, ``a.out`f [inlined]``.
     fn parse(text: &str, kernel: bool) -> Frame {
         // a source line behind it is for people
-        let text = text.rsplit_once(" (").filter(|(_, line)| line.ends_with(')') && line.contains(':')).map_or(text, |(t, _)| t);
+        let text = text
+            .rsplit_once(" (")
+            .filter(|(_, line)| line.ends_with(')') && line.contains(':'))
+            .map_or(text, |(t, _)| t);
         let (text, inlined) = text.strip_suffix(" [inlined]").map_or((text, false), |text| (text, true));
         let (object, place) = match text.split_once('`') {
             Some((object, place)) if !object.contains([' ', '(', ':']) => (object, place),
