@@ -68,14 +68,10 @@ fn questions(init_task: u64) -> Vec<Question> {
             Box::new(move |b| b[..2] == bytes[..2] && b[3..] == bytes[3..]),
         ),
         question(
-            "::kgrep -p -r 'kmalloc-[0-9]+k'".into(),
+            "::kgrep -p -r 'kmalloc-[0-9]k'".into(),
             1,
-            11,
-            Box::new(|b| {
-                let rest = b.strip_prefix(b"kmalloc-").unwrap_or_default();
-                let digits = rest.iter().take_while(|b| b.is_ascii_digit()).count();
-                digits > 0 && rest.get(digits) == Some(&b'k')
-            }),
+            10,
+            Box::new(|b| b.starts_with(b"kmalloc-") && b[8].is_ascii_digit() && b[9] == b'k'),
         ),
     ]
 }

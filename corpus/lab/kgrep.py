@@ -106,7 +106,7 @@ def main():
         except drgn.FaultError:
             return addr  # nothing is mapped there: not the same as anything
 
-    some = (top // 4 + 8, top // 2 + 3)
+    some = (top // 4 * 3 + 8, top - 0x100003)
     image = (prog.symbol("_sdata").address, prog.symbol("_edata").address - 1)
     areas = {
         "physical": ("-p", {"physical": True}),

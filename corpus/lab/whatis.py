@@ -26,7 +26,7 @@ def pointers(prog, count, seed):
     rng = random.Random(seed)
     base = phys_to_virt(prog, 0).value_() & (1 << 64) - 1
     top = prog["max_pfn"].value_() << 12
-    stext, end = prog.symbol("_stext").address, prog.symbol("_end").address
+    stext, end = prog.symbol("_stext").address, prog.symbol("_edata").address
     vmemmap = pfn_to_page(prog, 0).value_()
     vmemmap_end = vmemmap + (top >> 12) * prog.type("struct page").size
     found = set()
