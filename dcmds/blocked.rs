@@ -20,7 +20,7 @@ use std::collections::BTreeMap;
 use walkers::{
     blocked::{Object as Target, Wait, Waits},
     locks::Kind,
-    task::Task,
+    task::{Pids, Task},
 };
 
 /// The id and the name of a task.
@@ -29,6 +29,12 @@ pub(crate) fn who(cx: &Cx<'_>, task: u64) -> String {
         Ok(view) => format!("{} {}", view.pid, view.name(cx)),
         Err(_) => format!("{task:x}, which is no task that can be read"),
     }
+}
+
+/// Whether a task that a lock names is none of those there are, or dead: it will give nothing back.
+pub(crate) fn has_ended(cx: &Cx<'_>, task: u64) -> bool {
+    let dead = cx.view::<Task>(task).is_ok_and(|task| matches!(task.state(), 'Z' | 'X'));
+    dead || Pids::of(cx).is_ok_and(|pids| !pids.lives(task))
 }
 
 /// What is waited for, as an object that has a type where there is one.
@@ -58,8 +64,16 @@ pub(crate) fn sentence(cx: &Cx<'_>, wait: &Wait) -> String {
         text.push_str(&format!(" ({place})"));
     }
     if let Some(holder) = on.holder {
-        let doubt = if on.sure { "held by" } else { "probably held by" };
+        let doubt = match (on.kind, on.sure) {
+            (Kind::Completion, true) => "which ends when it is told by",
+            (Kind::Completion, false) => "which ends no sooner than what is done by",
+            (_, true) => "held by",
+            (_, false) => "probably held by",
+        };
         text.push_str(&format!(", {doubt} {}", who(cx, holder)));
+        if has_ended(cx, holder) {
+            text.push_str(", which has ended");
+        }
     }
     text
 }
@@ -107,7 +121,7 @@ struct BlockedRow {
     mode: Option<&'static str>,
     /// thread id of who holds it
     holder: Option<i32>,
-    /// its name; `?`: probably
+    /// its name; `?`: probably; `(ended)`: it is no more
     holder_name: Option<String>,
     /// its task
     #[hidden]
@@ -121,7 +135,11 @@ fn row(cx: &Cx<'_>, wait: &Wait) -> Result<BlockedRow> {
     let on = wait.on.as_ref();
     let holder = on.and_then(|on| on.holder);
     let holding = holder.and_then(|task| cx.view::<Task>(task).ok());
-    let doubt = if on.is_none_or(|on| on.sure) { "" } else { " ?" };
+    let doubt = match holder {
+        Some(holder) if has_ended(cx, holder) => " (ended)",
+        _ if on.is_none_or(|on| on.sure) => "",
+        _ => " ?",
+    };
     Ok(BlockedRow {
         thread: cx.object("task_struct", wait.task),
         pid: task.pid,

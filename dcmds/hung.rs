@@ -10,7 +10,7 @@
 //! ```
 //!
 //! What the kernel's own hung task detector would tell (kernel/hung_task.c): tasks in a sleep that cannot be interrupted,
-//! and that none of the kernel's idle waits takes part in. SECS is the time since the task last ran.
+//! not even by a fatal signal, and that is not how a thread idles. SECS is the time since the task last ran.
 
 use crate::{blocked, stack};
 use engine::prelude::*;
@@ -60,7 +60,7 @@ impl Dcmd for Hung {
                 continue;
             };
             let task: Task = cx.view(wait.task)?;
-            if task.state() == 'D' {
+            if task.cannot_be_woken() {
                 found.push((secs, task, wait));
             }
         }

@@ -58,7 +58,8 @@ impl Dcmd for Panicinfo {
         if let Some(message) = &crash.words.panic {
             show("message", message.clone(), vec![])?;
         }
-        if let Some(oops) = crash.words.reports.last() {
+        let oops = crash.words.oopses.last().map(|oops| &oops.what);
+        if let Some(oops) = oops.or(crash.words.reports.last()) {
             show("oops", oops.clone(), vec![])?;
         }
         show("class", verdict.class.into(), vec![])?;

@@ -16,9 +16,11 @@
 
 pub mod class;
 pub mod fault;
+mod living;
 pub mod names;
 mod page;
 pub mod report;
+mod telling;
 
 use engine::prelude::*;
 use report::Report;

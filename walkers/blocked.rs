@@ -10,6 +10,7 @@
 //! thread's id.
 
 use crate::{
+    completer::Completers,
     locks::{self, Kind, Lock, WaiterType},
     mm,
     percpu::Percpu,
@@ -232,6 +233,11 @@ impl Search<'_> {
 
     fn held(&self, kind: Kind, addr: u64, exclusive: Option<bool>) -> Object {
         let lock = locks::at(self.session, kind, addr).ok();
+        if kind == Kind::Completion {
+            let known = Completers::of(self.session).ok().and_then(|all| all.get(addr));
+            let (holder, sure) = known.map_or((None, true), |(task, sure)| (Some(task), sure));
+            return Object { kind, addr, holder, sure, exclusive };
+        }
         let holder = lock.as_ref().and_then(|lock| lock.holder);
         let sure = !matches!(lock, Some(Lock { held: locks::Held::Shared(_), .. }));
         Object { kind, addr, holder, sure, exclusive }

@@ -41,6 +41,27 @@ pub struct Crash {
     pub words: Words,
 }
 
+/// An oops, as the log tells it.
+#[derive(Clone, Debug, Default)]
+pub struct Oops {
+    /// its first line, which says what was wrong
+    pub what: String,
+    /// the address that the line names
+    pub address: Option<u64>,
+    /// the functions of its call trace, the innermost first
+    pub trace: Vec<String>,
+}
+
+impl Oops {
+    fn new(what: String) -> Oops {
+        let digits = what.split("address").nth(1).map(|rest| rest.trim_start_matches([':', ' ']));
+        let hex = digits.map(|text| text.trim_start_matches("0x"));
+        let end = hex.map(|text| text.find(|c: char| !c.is_ascii_hexdigit()).unwrap_or(text.len()));
+        let address = hex.zip(end).and_then(|(text, end)| u64::from_str_radix(text.get(..end)?, 16).ok());
+        Oops { what, address, trace: Vec::new() }
+    }
+}
+
 /// What the log says of the end, and of what came before.
 #[derive(Clone, Debug, Default)]
 pub struct Words {
@@ -48,12 +69,18 @@ pub struct Words {
     pub panic: Option<String>,
     /// the first line of each oops, BUG, stall or lockup, in order
     pub reports: Vec<String>,
+    /// oopses, in order: the last may be that of which the kernel died
+    pub oopses: Vec<Oops>,
     /// the functions of the last call trace, the innermost first, from where it happened on
     pub trace: Vec<String>,
     /// processes that were killed for want of memory
     pub killed: Vec<String>,
     /// the last lines
     pub last: Vec<String>,
+    /// reports came, and no registers yet
+    begun: bool,
+    /// the call trace that comes, or is under way, is that of the last oops
+    in_oops: bool,
 }
 
 /// A panic is among the last records of the log; a stack of each CPU may come behind it.
@@ -93,6 +120,10 @@ const REPORTS: &[&str] = &[
     "Insufficient stack space to handle exception",
 ];
 
+/// Of those, what an oops begins with before the line that has its number.
+const SAY_MORE: &[&str] =
+    &["BUG: ", "kernel BUG at ", "Unable to handle kernel ", "kernel tried to execute ", "list_", "stack-protector: "];
+
 /// The function of `do_null+0x10/0x30 [crasher]`, a line of a call trace. What the kernel guesses has a `?` in front.
 fn function(text: &str) -> Option<&str> {
     let (name, rest) = text.split_once("+0x")?;
@@ -119,12 +150,32 @@ impl Words {
         if let Some(message) = line.strip_prefix(PANIC) {
             self.panic = Some(message.to_owned());
         } else if self.reports.len() < MAX_REPORTS && REPORTS.iter().any(|start| line.starts_with(start)) {
+            // the line that counts oopses comes last, mostly behind one that says more
+            if line.contains(" [#") && self.oopses.len() < MAX_REPORTS {
+                let before =
+                    self.reports.last().filter(|before| self.begun && SAY_MORE.iter().any(|s| before.starts_with(s)));
+                self.oopses.push(Oops::new(before.map_or(line, String::as_str).to_owned()));
+                self.in_oops = true;
+            }
+            self.begun = true;
             self.reports.push(line.to_owned());
         } else if let Some(place) = line.strip_prefix("RIP: 0010:").or_else(|| line.strip_prefix("pc : ")) {
+            // the registers of an oops are told once more when it is over
+            let oops = self.oopses.last_mut().filter(|_| self.in_oops);
+            self.in_oops = oops.as_ref().is_some_and(|oops| oops.trace.is_empty());
+            self.begun = false;
             self.trace.clear();
-            self.trace.extend(function(place).map(str::to_owned));
+            let place = function(place).map(str::to_owned);
+            if let (Some(oops), true) = (oops, self.in_oops) {
+                oops.trace.extend(place.clone());
+            }
+            self.trace.extend(place);
         } else if line.starts_with(' ') && self.trace.len() < MAX_REPORTS {
-            self.trace.extend(function(line.trim_start()).map(str::to_owned));
+            let called = function(line.trim_start()).map(str::to_owned);
+            if let Some(oops) = self.oopses.last_mut().filter(|_| self.in_oops) {
+                oops.trace.extend(called.clone());
+            }
+            self.trace.extend(called);
         } else if self.killed.len() < MAX_REPORTS && line.contains("Killed process ") {
             self.killed.push(line.to_owned());
         }
@@ -386,5 +437,30 @@ mod tests {
         assert_eq!(words.panic.as_deref(), Some("Fatal exception"));
         assert_eq!(words.trace, ["crash_null", "do_null.isra.0"]);
         assert_eq!(words.reports.len(), 1);
+        assert!(words.oopses.is_empty());
+    }
+
+    #[test]
+    fn an_oops_that_is_survived_is_remembered() {
+        let mut words = Words::default();
+        for line in [
+            "BUG: unable to handle page fault for address: dead000000000108",
+            "#PF: supervisor read access in kernel mode",
+            "Oops: 0000 [#1] PREEMPT SMP NOPTI",
+            "CPU: 1 PID: 91 Comm: crash_holding",
+            "RIP: 0010:crash_holding+0x12/0x30 [crasher]",
+            " kthread+0xd2/0x100",
+            "RIP: 0010:crash_holding+0x12/0x30 [crasher]",
+            "INFO: task crash_wants:92 blocked for more than 5 seconds.",
+            "RIP: 0010:other+0x12/0x30",
+            "general protection fault, probably for non-canonical address 0x6b6b6b6b6b6b6b6b: 0000 [#2] SMP",
+            "RIP: 0010:third+0x12/0x30",
+        ] {
+            words.line(line);
+        }
+        let told: Vec<_> = words.oopses.iter().map(|oops| (oops.address, oops.trace.join(" "))).collect();
+        assert_eq!(told[0], (Some(0xdead_0000_0000_0108), "crash_holding kthread".into()));
+        assert_eq!(told[1], (Some(0x6b6b_6b6b_6b6b_6b6b), "third".into()));
+        assert!(words.oopses[0].what.starts_with("BUG: unable"));
     }
 }

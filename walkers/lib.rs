@@ -15,6 +15,7 @@ pub mod cgroup;
 pub mod clock;
 pub mod clocksource;
 pub mod code_image;
+pub mod completer;
 pub mod container;
 pub mod corefile;
 pub mod cpu;
@@ -180,6 +181,7 @@ pub static VIEWS: &[&[ViewEntry]] = &[
     clocksource::VIEWS,
     container::VIEWS,
     code_image::VIEWS,
+    completer::VIEWS,
     blocked::VIEWS,
     bug::VIEWS,
     crash::VIEWS,

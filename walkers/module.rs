@@ -246,6 +246,14 @@ pub fn memory(session: &Session) -> Result<Vec<(&'static str, Range<u64>)>> {
     }
 }
 
+/// The name of the module that was unloaded last (`last_unloaded_module`), if one was.
+pub fn last_unloaded(session: &Session) -> Option<String> {
+    /// `MODULE_NAME_LEN` is 56 on machines of 64 bits
+    const LONGEST: usize = 64;
+    let name = session.cstr(session.kernel_symbol("last_unloaded_module")?, LONGEST).ok()?;
+    Some(name).filter(|name| !name.is_empty())
+}
+
 /// Visits every module, the youngest first.
 pub fn each(session: &Session, visit: Visit<'_>) -> Result<()> {
     let head = session

@@ -59,10 +59,26 @@ pub struct Task {
 const PF_WQ_WORKER: u32 = 0x20;
 const PF_KTHREAD: u32 = 0x20_0000;
 
+/// `TASK_UNINTERRUPTIBLE`, `TASK_WAKEKILL`, `TASK_NOLOAD`: macros, and as they are since Linux 4.14.
+const UNINTERRUPTIBLE: u32 = 2;
+const WAKEKILL: u32 = 0x100;
+const NOLOAD: u32 = 0x400;
+
 impl Task {
     /// Whether it is a thread of the kernel.
     pub fn is_kernel_thread(&self) -> bool {
         self.flags & PF_KTHREAD != 0
+    }
+
+    /// Whether it is in a sleep that nothing but what it waits for ends: what the kernel's hung task detector looks for
+    /// (`check_hung_uninterruptible_tasks`). One that a fatal signal ends, or that is how a thread idles, is none.
+    pub fn cannot_be_woken(&self) -> bool {
+        self.run_state & (UNINTERRUPTIBLE | WAKEKILL | NOLOAD) == UNINTERRUPTIBLE
+    }
+
+    /// Of a thread of the kernel, its `struct kthread`.
+    pub fn kthread(&self) -> Option<u64> {
+        Some(self.kthread).filter(|at| *at != 0 && self.is_kernel_thread())
     }
 
     /// Whether it leads its thread group: it is the process.
@@ -75,8 +91,6 @@ impl Task {
     pub fn state(&self) -> char {
         /// the bits that are told, from TASK_INTERRUPTIBLE to TASK_PARKED
         const REPORT: u32 = 0x7f;
-        const UNINTERRUPTIBLE: u32 = 2;
-        const NOLOAD: u32 = 0x400;
         const RTLOCK_WAIT: u32 = 0x1000;
         let letter = |bits: u32| "RSDTtXZP".chars().nth(32 - bits.leading_zeros() as usize).unwrap_or('?');
         if self.run_state & (UNINTERRUPTIBLE | NOLOAD) == UNINTERRUPTIBLE | NOLOAD {
@@ -329,6 +343,11 @@ impl Pids {
         self.find(pid).filter(|t| t.born <= time).map(|t| t.task)
     }
 
+    /// Whether that is one of the threads there are: what a lock says of its holder may be older.
+    pub fn lives(&self, task: u64) -> bool {
+        self.by_pid.iter().any(|thread| thread.task == task) || self.idle.iter().any(|(_, idle)| *idle == task)
+    }
+
     /// The idle task of a CPU.
     pub fn idle(&self, cpu: u32) -> Option<u64> {
         self.idle.iter().find(|(c, _)| *c == cpu).map(|(_, task)| *task)
@@ -401,5 +420,11 @@ mod tests {
             assert_eq!(task(run, exit).state(), letter, "{run:#x} {exit:#x}");
         }
         assert_eq!(task(0, 0).nice(), -20);
+    }
+
+    #[test]
+    fn sleeps_that_a_fatal_signal_ends_are_no_hangs() {
+        let hangs = [2, 0x102, 0x402, 1, 0, 0x8002].map(|bits| task(bits, 0).cannot_be_woken());
+        assert_eq!(hangs, [true, false, false, false, false, true]);
     }
 }

@@ -3,15 +3,16 @@
 
 use super::{
     fault::{self, Access, Registers},
+    living::{self, hung},
     names,
+    telling::{self, BY_INTERRUPT, CHECKS, MACHINERY, TELLING},
 };
-use crate::{blocked, dis};
+use crate::dis;
 use engine::{prelude::*, targets::Arch};
 use walkers::{
-    blocked::Waits,
     bug, cpu,
     crash::{self, Crash},
-    rq,
+    module, rq,
     task::Task,
     unwind::{self, Trace},
 };
@@ -29,22 +30,22 @@ pub struct Verdict {
     pub task: Option<u64>,
     /// its stack, without what the kernel did once it knew
     pub guilty: Trace,
-    /// Only the log tells of it: no stack in memory is that of the deed.
-    pub by_log: bool,
+    /// Only the log tells of it, for no stack in memory is that of the deed: the functions that it names.
+    pub by_log: Option<Vec<String>>,
 }
 
 impl Verdict {
-    fn new(class: &'static str, title: impl Into<String>, task: Option<u64>, guilty: Trace) -> Verdict {
-        Verdict { class, title: title.into(), evidence: Vec::new(), task, guilty, by_log: false }
+    pub(super) fn new(class: &'static str, title: impl Into<String>, task: Option<u64>, guilty: Trace) -> Verdict {
+        Verdict { class, title: title.into(), evidence: Vec::new(), task, guilty, by_log: None }
     }
 
-    fn because(mut self, why: impl Into<String>) -> Verdict {
+    pub(super) fn because(mut self, why: impl Into<String>) -> Verdict {
         self.evidence.push(why.into());
         self
     }
 
-    fn by_log(mut self, why: &str) -> Verdict {
-        self.by_log = true;
+    pub(super) fn by_log(mut self, functions: &[String], why: &str) -> Verdict {
+        self.by_log = Some(functions.to_vec());
         self.because(why)
     }
 
@@ -60,7 +61,7 @@ impl Verdict {
 }
 
 /// The crash with what is derived from it.
-struct Case<'a> {
+pub(super) struct Case<'a> {
     cx: &'a Cx<'a>,
     crash: &'a Crash,
     /// names of the functions on the stack of what died
@@ -69,148 +70,8 @@ struct Case<'a> {
     handlers: usize,
 }
 
-/// Functions that say by themselves what they are called for: which, and what it means. Looked for among those that were
-/// called after the exception, if there was one, then all.
-const TELLING: &[(&[&str], &str, &str)] = &[
-    (&["sysrq_handle_crash"], "sysrq", "somebody asked for a crash (sysrq-c)"),
-    (
-        &["out_of_memory", "mem_cgroup_out_of_memory", "pagefault_out_of_memory"],
-        "oom",
-        "out of memory, and told to panic then",
-    ),
-    (
-        &["watchdog_timer_fn", "watchdog_check_softlockup"],
-        "soft-lockup",
-        "soft lockup: a CPU ran kernel code and let no task run",
-    ),
-    (
-        &["watchdog_overflow_callback", "watchdog_hardlockup_check", "watchdog_buddy_check_hardlockup"],
-        "hard-lockup",
-        "hard lockup: a CPU served no interrupts",
-    ),
-    (
-        &[
-            "rcu_sched_clock_irq",
-            "print_cpu_stall",
-            "print_other_cpu_stall",
-            "panic_on_rcu_stall",
-            "check_cpu_stall",
-            "synchronize_rcu_expedited_wait",
-            "rcu_exp_wait_wake",
-        ],
-        "rcu-stall",
-        "RCU stall: a reader did not end",
-    ),
-    (&["check_hung_uninterruptible_tasks", "check_hung_task"], "hung-task", "hung task: a sleep that did not end"),
-    (
-        &["handle_stack_overflow", "handle_bad_stack", "panic_bad_stack", "__bad_stack"],
-        "stack-overflow",
-        "stack overflow: the kernel stack ran into its guard page",
-    ),
-    (&["__stack_chk_fail"], "stack-smashed", "a function's stack frame was written over (stack protector)"),
-    (
-        &[
-            "do_machine_check",
-            "mce_panic",
-            "exc_machine_check",
-            "mce_timed_out",
-            "ghes_panic",
-            "__ghes_panic",
-            "ghes_do_proc",
-            "arm64_serror_panic",
-            "do_serror",
-        ],
-        "hardware",
-        "the hardware reported an error that cannot be survived",
-    ),
-    (&["__schedule_bug", "__might_resched", "__might_sleep"], "atomic", "code that must not sleep slept"),
-    (&["kasan_report", "kasan_report_invalid_free", "end_report"], "kasan", "KASAN found a bad access"),
-    (&["kfence_report_error", "kfence_handle_page_fault"], "kfence", "KFENCE found a bad access"),
-    (
-        &["ubsan_epilogue", "__ubsan_handle_out_of_bounds", "__ubsan_handle_shift_out_of_bounds"],
-        "ubsan",
-        "UBSAN found undefined behaviour",
-    ),
-    (&["usercopy_abort", "__check_object_size"], "usercopy", "a copy to or from user space went beyond an object"),
-    (&["fortify_panic", "__fortify_panic"], "overflow", "a string or memory function was about to overflow its buffer"),
-    (&["skb_panic", "skb_under_panic", "skb_over_panic"], "skb", "a network buffer ran out of room"),
-    (
-        &["mount_root_generic", "mount_block_root", "mount_root", "prepare_namespace"],
-        "no-root",
-        "no root file system could be mounted",
-    ),
-    (
-        &["unknown_nmi_error", "io_check_error", "pci_serr_error", "nmi_panic_self_stop"],
-        "nmi",
-        "a non-maskable interrupt that nobody knows: a button, a management controller or bad hardware",
-    ),
-];
-/// Of those, what comes by an interrupt or exception: it is about what was interrupted.
-const BY_INTERRUPT: &[&str] = &["soft-lockup", "hard-lockup", "rcu-stall", "stack-overflow", "hardware", "nmi"];
-/// What a BUG() or WARN() in these functions means.
-const CHECKS: &[(&[&str], &str, &str)] = &[
-    (
-        &[
-            "__list_add_valid",
-            "__list_del_entry_valid",
-            "__list_add_valid_or_report",
-            "__list_del_entry_valid_or_report",
-        ],
-        "list-corruption",
-        "list corruption",
-    ),
-    (&["refcount_warn_saturate"], "refcount", "a reference count ran over or under"),
-    (&["usercopy_abort"], "usercopy", "a copy to or from user space went beyond an object"),
-    (
-        &["fortify_panic", "__fortify_panic", "__fortify_report"],
-        "overflow",
-        "a string or memory function was about to overflow its buffer",
-    ),
-    (
-        &[
-            "__slab_free",
-            "kfree",
-            "kmem_cache_free",
-            "do_slab_free",
-            "slab_free",
-            "set_freepointer",
-            "___slab_free",
-            "free_to_partial_list",
-            "__kmem_cache_free",
-            "cache_from_obj",
-            "free_to_pcs",
-        ],
-        "double-free",
-        "an object was freed twice, or is none",
-    ),
-    (&["skb_panic", "skb_under_panic", "skb_over_panic"], "skb", "a network buffer ran out of room"),
-    (&["__schedule_bug", "__might_sleep", "__might_resched"], "atomic", "code that must not sleep slept"),
-];
-/// What only says that something is wrong: between what happened and the stack's top.
-const MACHINERY: &[&str] = &[
-    "__crash_kexec",
-    "crash_kexec",
-    "machine_kexec",
-    "panic",
-    "vpanic",
-    "nmi_panic",
-    "oops_end",
-    "oops_enter",
-    "die",
-    "__die",
-    "die_addr",
-    "__die_body",
-    "crash_setup_regs",
-    "check_panic_on_warn",
-    "panic_on_warn",
-    "rewind_stack_and_make_dead",
-    "vprintk",
-    "_printk",
-    "printk",
-];
-
 impl<'a> Case<'a> {
-    fn new(cx: &'a Cx<'a>, crash: &'a Crash) -> Case<'a> {
+    pub(super) fn new(cx: &'a Cx<'a>, crash: &'a Crash) -> Case<'a> {
         let names = names::of(cx, &crash.trace);
         let handlers = crash.interrupted.unwrap_or(names.len()).min(names.len());
         Case { cx, crash, names, handlers }
@@ -318,8 +179,9 @@ impl<'a> Case<'a> {
             }
             "oom" => {
                 let frames = names::of(self.cx, &found.guilty);
-                let asked = frames.iter().find(|name| !name.starts_with("__alloc") && !name.contains("alloc_pages"));
+                let asked = frames.iter().find(|name| !name.contains("alloc"));
                 found.evidence.extend(asked.map(|name| format!("memory was asked for by {name}")));
+                found.evidence.extend(living::memory(self.cx));
             }
             "sysrq" => found.guilty = self.from(self.has(&["sysrq_handle_crash"]).unwrap_or(0)),
             _ => {}
@@ -339,7 +201,7 @@ impl<'a> Case<'a> {
     }
 
     /// Says whether the guilty CPU spins on a lock, and whether others do.
-    fn spins(&self, mut found: Verdict) -> Verdict {
+    pub(super) fn spins(&self, mut found: Verdict) -> Verdict {
         let spins = |name: &String| name.contains("spin_lock_slowpath") || name.starts_with("queued_write_lock");
         if names::of(self.cx, &found.guilty).iter().take(3).any(spins) {
             let all = rq::all(self.cx).unwrap_or_default();
@@ -436,16 +298,8 @@ impl<'a> Case<'a> {
             }
         };
         let found = if trap.is_empty() { found } else { found.because(format!("the exception came in by {trap}")) };
-        Ok(found.because_of(self.said(&[
-            "BUG: ",
-            "Oops",
-            "general protection",
-            "kernel BUG",
-            "Unable to handle",
-            "divide error",
-            "list_",
-            "WARNING",
-        ])))
+        let oops = self.crash.words.oopses.last().map(|oops| format!("the log: {}", oops.what));
+        Ok(found.because_of(oops.or_else(|| self.said(&["BUG: ", "general protection", "list_", "WARNING"]))))
     }
 
     /// Whether the code there is what BUG() and WARN() leave: UD2, or BRK 0x800.
@@ -518,8 +372,31 @@ impl<'a> Case<'a> {
         };
         let (addr, verb) = (access.addr, if access.write { "write to" } else { "read of" });
         let why = format!("the instruction at {place} is a {verb} {addr:#x}");
-        let (class, what) = self.address(&access, protection);
+        let (class, what) = match self.address(&access, protection) {
+            (class, _) if !matches!(class, "null-deref" | "read-only") && self.takes_object(&culprit) => (
+                "slab-corruption",
+                "a slab's list of free objects leads nowhere: something wrote to a free object".into(),
+            ),
+            found => found,
+        };
         Verdict::new(class, format!("{what}: {verb} {addr:#x} in {place}"), task, culprit).because(why)
+    }
+
+    /// Whether the fault is where the allocator takes an object off a list of free ones, which it trusts.
+    fn takes_object(&self, culprit: &Trace) -> bool {
+        const ALLOCATES: [&str; 9] = [
+            "kmem_cache_alloc",
+            "__kmalloc",
+            "kmalloc",
+            "___slab_alloc",
+            "__slab_alloc",
+            "slab_alloc",
+            "get_freepointer",
+            "deactivate_slab",
+            "__kmem_cache_alloc",
+        ];
+        let top = names::of(self.cx, culprit);
+        top.first().is_some_and(|name| ALLOCATES.iter().any(|start| name.starts_with(start)))
     }
 
     fn address(&self, access: &Access, protection: bool) -> (&'static str, String) {
@@ -568,23 +445,30 @@ impl<'a> Case<'a> {
             _ => match fault::poison(pc) {
                 Some((class, what)) => (class, format!("call through a bad pointer: {what}")),
                 None if pc >> 63 == 0 => ("user-exec", format!("jump to the user address {pc:#x}")),
+                None if self.cx.target.translate(Space::Kernel, pc).is_err() => {
+                    ("no-exec", format!("jump to {}, where nothing is mapped: code that is gone", self.cx.sym(pc)))
+                }
                 None => ("no-exec", format!("jump to {}, which is no code", self.cx.sym(pc))),
             },
         };
         let guilty = if rest.frames.is_empty() { culprit.clone() } else { rest };
-        Some(
-            Verdict::new(class, format!("{what}, by {caller}"), task, guilty)
-                .because(format!("the instruction pointer was {pc:#x}")),
-        )
+        let found = Verdict::new(class, format!("{what}, by {caller}"), task, guilty)
+            .because(format!("the instruction pointer was {pc:#x}"));
+        let unmapped = class == "no-exec" && self.cx.target.translate(Space::Kernel, pc).is_err();
+        let gone = || module::last_unloaded(self.cx).map(|name| format!("the last module that was unloaded is {name}"));
+        Some(found.because_of(unmapped.then(gone).flatten()))
     }
 
     /// Nothing but the log is left of what panicked.
     fn by_words(&self) -> Result<Verdict> {
         let words = &self.crash.words;
-        let Some(said) = words.panic.as_ref().or(words.reports.last()) else { return state(self.cx, self.crash) };
-        let class = by_message(said).or_else(|| words.reports.iter().rev().find_map(|line| by_message(line)));
+        let Some(said) = words.panic.as_ref().or(words.reports.last()) else {
+            return living::state(self.cx, self.crash);
+        };
+        let reports = || words.reports.iter().rev().find_map(|line| telling::by_message(line));
+        let class = telling::by_message(said).or_else(reports);
         let found = Verdict::new(class.unwrap_or("panic"), said.clone(), self.crash.task, self.crash.trace.clone());
-        Ok(found.by_log("told by the log alone: the stack of what panicked is not known"))
+        Ok(found.by_log(&words.trace, "told by the log alone: the stack of what panicked is not known"))
     }
 }
 
@@ -608,143 +492,19 @@ fn without_stop(cx: &Cx<'_>, mut trace: Trace) -> Trace {
     trace
 }
 
-/// The class that a line of the log names.
-fn by_message(line: &str) -> Option<&'static str> {
-    const WORDS: &[(&str, &str)] = &[
-        ("NULL pointer dereference", "null-deref"),
-        ("hung_task", "hung-task"),
-        ("blocked for more than", "hung-task"),
-        ("soft lockup", "soft-lockup"),
-        ("softlockup", "soft-lockup"),
-        ("hard LOCKUP", "hard-lockup"),
-        ("rcu: INFO", "rcu-stall"),
-        ("RCU Stall", "rcu-stall"),
-        ("Out of memory", "oom"),
-        ("stack guard page", "stack-overflow"),
-        ("kernel stack overflow", "stack-overflow"),
-        ("stack-protector", "stack-smashed"),
-        ("sysrq triggered crash", "sysrq"),
-        ("Attempted to kill init", "init-died"),
-        ("Unable to mount root", "no-root"),
-        ("list_add", "list-corruption"),
-        ("list_del", "list-corruption"),
-        ("scheduling while atomic", "atomic"),
-        ("Bad page state", "bad-page"),
-        ("divide error", "divide-error"),
-        ("invalid opcode", "invalid-opcode"),
-        ("kernel BUG at", "bug"),
-        ("Machine check", "hardware"),
-        ("NMI", "nmi"),
-        ("KASAN", "kasan"),
-        ("KFENCE", "kfence"),
-        ("general protection fault", "bad-pointer"),
-        ("unable to handle page fault", "bad-access"),
-        ("paging request", "bad-access"),
-        ("panic_on_warn", "warn"),
-        ("WARNING: ", "warn"),
-    ];
-    WORDS.iter().find(|(word, _)| line.contains(word)).map(|(_, class)| *class)
-}
-
-/// Tasks in uninterruptible sleep for at least `seconds`, as a verdict: of a ring of them if there is one, else of that
-/// which sleeps the longest.
-fn hung(cx: &Cx<'_>, seconds: u64) -> Result<Option<Verdict>> {
-    let waits = Waits::of(cx)?;
-    let rings = waits.cycles();
-    if let Some(ring) = rings.first() {
-        let title = format!("deadlock: {} tasks wait for each other", ring.len());
-        let title = if ring.len() == 1 { "deadlock: a task waits for what it holds itself".to_owned() } else { title };
-        let task = ring.first().map(|wait| wait.task);
-        let guilty = task.map(|task| unwind::of_task(cx, task)).transpose()?;
-        let mut found = Verdict::new(
-            "deadlock",
-            title,
-            task,
-            guilty.unwrap_or(Trace { frames: Vec::new(), end: unwind::End::Gone }),
-        );
-        found.evidence.extend(ring.iter().map(|wait| blocked::sentence(cx, wait)));
-        return Ok(Some(found));
-    }
-    let sleeps = |task: u64| cx.view::<Task>(task).is_ok_and(|task| task.state() == 'D');
-    let long = |since: Option<u64>| since.is_some_and(|ns| ns / 1_000_000_000 >= seconds);
-    let longest = waits.iter().filter(|wait| long(wait.since) && sleeps(wait.task)).max_by_key(|wait| wait.since);
-    let Some(wait) = longest else { return Ok(None) };
-    let secs = wait.since.unwrap_or(0) / 1_000_000_000;
-    let title = format!("hung task: {} for {secs} s", blocked::sentence(cx, wait));
-    let mut found = Verdict::new("hung-task", title, Some(wait.task), unwind::of_task(cx, wait.task)?);
-    for next in waits.chain(wait.task).iter().skip(1) {
-        found.evidence.push(blocked::sentence(cx, next));
-    }
-    Ok(Some(found))
-}
-
-/// No CPU panicked: what is wrong with the system as it was.
-fn state(cx: &Cx<'_>, crash: &Crash) -> Result<Verdict> {
-    let none = || Trace { frames: Vec::new(), end: unwind::End::Gone };
-    let stuck = crash::stuck(cx).unwrap_or_default();
-    if let Some(worst) = stuck.iter().max_by_key(|stuck| (stuck.no_interrupts, stuck.seconds)) {
-        let (class, what) = match worst.no_interrupts {
-            true => ("hard-lockup", "serves no interrupts"),
-            false => ("soft-lockup", "runs kernel code and lets no task run"),
-        };
-        let guilty = unwind::of_task(cx, worst.task)?;
-        let place = guilty.frames.first().map_or_else(String::new, |frame| format!(", in {}", cx.sym(frame.pc)));
-        let title = format!("CPU {} {what} for {} s{place}", worst.cpu, worst.seconds);
-        let found = Verdict::new(class, title, Some(worst.task), guilty)
-            .because("told by the watchdog's clock; nobody panicked");
-        return Ok(Case::new(cx, crash).spins(found));
-    }
-    if let Some(seconds) = crash::rcu_stall(cx).unwrap_or(None) {
-        let busy = rq::all(cx)?.into_iter().find(|(_, rq)| rq.current != rq.idle);
-        let task = busy.map(|(_, rq)| rq.current);
-        let guilty = task.map(|task| unwind::of_task(cx, task)).transpose()?.unwrap_or_else(none);
-        return Ok(Verdict::new("rcu-stall", format!("RCU waits for its readers for {seconds} s"), task, guilty));
-    }
-    if let Some(found) = hung(cx, HUNG)? {
-        return Ok(found.because("nobody panicked"));
-    }
-    let said = |words: &[&str]| {
-        crash.words.reports.iter().rev().find(|line| words.iter().any(|word| line.contains(word))).cloned()
-    };
-    if let Some(line) = said(&["BUG: ", "Oops", "kernel BUG", "Internal error", "general protection"]) {
-        // an oops has several first lines, one of which says what it was
-        let line =
-            crash.words.reports.iter().rev().take(4).find(|line| by_message(line).is_some()).cloned().unwrap_or(line);
-        let class = by_message(&line).unwrap_or("oops");
-        return Ok(
-            Verdict::new(class, format!("{line}; the kernel lived on"), None, none()).by_log("told by the log alone")
-        );
-    }
-    if let Some(kills) = crash::oom_kills(cx).filter(|kills| *kills > 0) {
-        let title = format!("out of memory: {kills} processes were killed, the kernel lived on");
-        let mut found = Verdict::new("oom-kill", title, None, none());
-        found.evidence.extend(crash.words.killed.last().map(|line| format!("the log: {line}")));
-        return Ok(found);
-    }
-    if let Some(line) = said(&["WARNING", "list_", "rcu: INFO", "INFO: task"]) {
-        let class = by_message(&line).unwrap_or("warn");
-        return Ok(
-            Verdict::new(class, format!("{line}; the kernel lived on"), None, none()).by_log("told by the log alone")
-        );
-    }
-    Ok(Verdict::new(
-        "none",
-        "nothing is wrong that was looked for: no panic, no hung task, no deadlock, no stuck CPU",
-        None,
-        none(),
-    ))
-}
-
-/// Seconds of uninterruptible sleep that are too long, where nobody says otherwise: the kernel's own default.
-const HUNG: u64 = 120;
-
 /// What happened.
 pub fn of(cx: &Cx<'_>, crash: &Crash) -> Result<Verdict> {
     if cpu::panicked(cx).is_none() {
         return match crash.words.panic {
             Some(_) => Case::new(cx, crash).by_words(),
-            None => state(cx, crash),
+            None => living::state(cx, crash).map(|found| match found.is_fine() || found.by_log.is_some() {
+                true => found,
+                false => found.because_of(living::earlier(crash, 0)),
+            }),
         };
     }
-    Case::new(cx, crash).verdict()
+    let case = Case::new(cx, crash);
+    // the last oops may be that of which it panicked
+    let by_itself = crash.interrupted.is_some() && case.is_exception();
+    Ok(case.verdict()?.because_of(living::earlier(crash, by_itself.into())))
 }

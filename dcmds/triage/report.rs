@@ -74,9 +74,9 @@ impl Report {
     pub fn of(cx: &Cx<'_>, slabs: bool) -> Result<Report> {
         let crash = Crash::of(cx)?;
         let verdict = class::of(cx, &crash)?;
-        let functions = match verdict.by_log {
-            true => crash.words.trace.iter().map(|name| names::plain(name)).collect(),
-            false => names::of(cx, &verdict.guilty),
+        let functions = match &verdict.by_log {
+            Some(functions) => functions.iter().map(|name| names::plain(name)).collect(),
+            None => names::of(cx, &verdict.guilty),
         };
         let signature = names::signature(verdict.class, &functions);
         let fault = verdict.guilty.frames.first().filter(|frame| frame.exact);
@@ -85,7 +85,7 @@ impl Report {
         let waits = Waits::of(cx)?;
         let mut report = Report {
             who: verdict.task.map(|task| blocked::who(cx, task)),
-            stack: if verdict.by_log { functions.clone() } else { stack::lines(cx, &verdict.guilty) },
+            stack: if verdict.by_log.is_some() { functions.clone() } else { stack::lines(cx, &verdict.guilty) },
             functions,
             signature,
             system: system(cx),

@@ -1,0 +1,154 @@
+//! What is wrong with a kernel that did not panic, or whose panic is about tasks that wait: locks, watchdogs' clocks, RCU,
+//! and what the log tells of oopses that it survived.
+
+use super::{
+    class::{Case, Verdict},
+    fault, telling,
+};
+use crate::blocked;
+use engine::prelude::*;
+use walkers::{
+    blocked::Waits,
+    crash::{self, Crash, Oops},
+    meminfo::Meminfo,
+    oom, rq,
+    task::Task,
+    unwind::{self, Trace},
+};
+
+/// Tasks in uninterruptible sleep for at least `seconds`, as a verdict: of a ring of them if there is one, else of that
+/// which sleeps the longest.
+pub(super) fn hung(cx: &Cx<'_>, seconds: u64) -> Result<Option<Verdict>> {
+    let waits = Waits::of(cx)?;
+    let rings = waits.cycles();
+    if let Some(ring) = rings.first() {
+        let title = format!("deadlock: {} tasks wait for each other", ring.len());
+        let title = if ring.len() == 1 { "deadlock: a task waits for what it holds itself".to_owned() } else { title };
+        let task = ring.first().map(|wait| wait.task);
+        let guilty = task.map(|task| unwind::of_task(cx, task)).transpose()?;
+        let mut found = Verdict::new(
+            "deadlock",
+            title,
+            task,
+            guilty.unwrap_or(Trace { frames: Vec::new(), end: unwind::End::Gone }),
+        );
+        found.evidence.extend(ring.iter().map(|wait| blocked::sentence(cx, wait)));
+        return Ok(Some(found));
+    }
+    let sleeps = |task: u64| cx.view::<Task>(task).is_ok_and(|task| task.cannot_be_woken());
+    let long = |since: Option<u64>| since.is_some_and(|ns| ns / 1_000_000_000 >= seconds);
+    let longest = waits.iter().filter(|wait| long(wait.since) && sleeps(wait.task)).max_by_key(|wait| wait.since);
+    let Some(wait) = longest else { return Ok(None) };
+    let secs = wait.since.unwrap_or(0) / 1_000_000_000;
+    let title = format!("hung task: {} for {secs} s", blocked::sentence(cx, wait));
+    let mut found = Verdict::new("hung-task", title, Some(wait.task), unwind::of_task(cx, wait.task)?);
+    for next in waits.chain(wait.task).iter().skip(1) {
+        found.evidence.push(blocked::sentence(cx, next));
+    }
+    Ok(Some(found))
+}
+
+/// No CPU panicked: what is wrong with the system as it was.
+pub(super) fn state(cx: &Cx<'_>, crash: &Crash) -> Result<Verdict> {
+    let none = || Trace { frames: Vec::new(), end: unwind::End::Gone };
+    let stuck = crash::stuck(cx).unwrap_or_default();
+    if let Some(worst) = stuck.iter().max_by_key(|stuck| (stuck.no_interrupts, stuck.seconds)) {
+        let (class, what) = match worst.no_interrupts {
+            true => ("hard-lockup", "serves no interrupts"),
+            false => ("soft-lockup", "runs kernel code and lets no task run"),
+        };
+        let guilty = unwind::of_task(cx, worst.task)?;
+        let place = guilty.frames.first().map_or_else(String::new, |frame| format!(", in {}", cx.sym(frame.pc)));
+        let title = format!("CPU {} {what} for {} s{place}", worst.cpu, worst.seconds);
+        let found = Verdict::new(class, title, Some(worst.task), guilty)
+            .because("told by the watchdog's clock; nobody panicked");
+        return Ok(Case::new(cx, crash).spins(found));
+    }
+    if let Some(seconds) = crash::rcu_stall(cx).unwrap_or(None) {
+        let busy = rq::all(cx)?.into_iter().find(|(_, rq)| rq.current != rq.idle);
+        let task = busy.map(|(_, rq)| rq.current);
+        let guilty = task.map(|task| unwind::of_task(cx, task)).transpose()?.unwrap_or_else(none);
+        return Ok(Verdict::new("rcu-stall", format!("RCU waits for its readers for {seconds} s"), task, guilty));
+    }
+    if let Some(found) = hung(cx, HUNG)? {
+        return Ok(found.because("nobody panicked"));
+    }
+    if let Some(oops) = crash.words.oopses.first() {
+        return Ok(oopsed(oops));
+    }
+    let said = |words: &[&str]| {
+        crash.words.reports.iter().rev().find(|line| words.iter().any(|word| line.contains(word))).cloned()
+    };
+    if let Some(line) = said(&["BUG: ", "Oops", "kernel BUG", "Internal error", "general protection"]) {
+        // a report has several first lines, one of which says what it was
+        let told = crash.words.reports.iter().rev().take(4).find(|line| telling::by_message(line).is_some());
+        let line = told.cloned().unwrap_or(line);
+        let class = telling::by_message(&line).unwrap_or("oops");
+        let found = Verdict::new(class, format!("{line}; the kernel lived on"), None, none());
+        return Ok(found.by_log(&crash.words.trace, "told by the log alone"));
+    }
+    if let Some(kills) = crash::oom_kills(cx).filter(|kills| *kills > 0) {
+        let title = format!("out of memory: {kills} processes were killed, the kernel lived on");
+        let mut found = Verdict::new("oom-kill", title, None, none());
+        found.evidence.extend(crash.words.killed.last().map(|line| format!("the log: {line}")));
+        found.evidence.extend(memory(cx));
+        return Ok(found);
+    }
+    if let Some(line) = said(&["WARNING", "list_", "rcu: INFO", "INFO: task"]) {
+        let class = telling::by_message(&line).unwrap_or("warn");
+        let found = Verdict::new(class, format!("{line}; the kernel lived on"), None, none());
+        return Ok(found.by_log(&crash.words.trace, "told by the log alone"));
+    }
+    Ok(Verdict::new(
+        "none",
+        "nothing is wrong that was looked for: no panic, no hung task, no deadlock, no stuck CPU",
+        None,
+        none(),
+    ))
+}
+
+/// An oops that the kernel survived: the first, for it may have brought about the others.
+fn oopsed(oops: &Oops) -> Verdict {
+    let by_address = oops.address.and_then(|addr| match addr {
+        0..0x1_0000 => Some("null-deref"),
+        _ if addr.wrapping_neg() < 4096 => Some("error-pointer"),
+        _ => fault::poison(addr).map(|(class, _)| class),
+    });
+    let class = by_address.or_else(|| telling::by_message(&oops.what)).unwrap_or("oops");
+    let none = Trace { frames: Vec::new(), end: unwind::End::Gone };
+    Verdict::new(class, format!("{}; the kernel lived on", told(oops)), None, none)
+        .by_log(&oops.trace, "told by the log alone")
+}
+
+/// An oops before the end, where there are more than those `known`: the root of the evil, in all likelihood.
+pub(super) fn earlier(crash: &Crash, known: usize) -> Option<String> {
+    let oopses = &crash.words.oopses;
+    let first = oopses.first().filter(|_| oopses.len() > known)?;
+    Some(format!("the kernel had oopsed before, and what came later may follow from that: {}", told(first)))
+}
+
+/// What the log says of an oops: what it was, and where.
+fn told(oops: &Oops) -> String {
+    let place = oops.trace.first().map_or_else(String::new, |function| format!(", in {function}"));
+    format!("{}{place}", oops.what)
+}
+
+/// Who has the memory: the largest process, and how much all of them have together, lest it is the kernel itself.
+pub(super) fn memory(cx: &Cx<'_>) -> Vec<String> {
+    let (Ok(all), Ok(total)) = (oom::candidates(cx), Meminfo::of(cx).and_then(|info| info.total())) else {
+        return Vec::new();
+    };
+    let page = cx.target.page_size();
+    // pages of files can be dropped, and are not what is missing
+    let kept = |of: &oom::Candidate| of.memory.anonymous.saturating_add(of.memory.shared);
+    let size = |bytes: u64| engine::lang::printf::human_size(bytes);
+    let sum = all.iter().map(kept).fold(0, u64::saturating_add);
+    let largest = all.iter().max_by_key(|candidate| kept(candidate)).map(|largest| {
+        format!("the process with the most memory is {}: {}", blocked::who(cx, largest.task.addr), size(kept(largest)))
+    });
+    let together = format!("all processes together have {} of {}", size(sum), size(total.saturating_mul(page)));
+    largest.into_iter().chain([together]).collect()
+}
+
+/// Seconds of uninterruptible sleep that are too long, where nobody says otherwise: the kernel's own default.
+const HUNG: u64 = 120;
