@@ -19,6 +19,7 @@ use engine::prelude::*;
 use std::collections::BTreeMap;
 use walkers::{
     blocked::{Object as Target, Wait, Waits},
+    clock::Clocks,
     locks::Kind,
     task::{Pids, Task},
 };
@@ -31,10 +32,31 @@ pub(crate) fn who(cx: &Cx<'_>, task: u64) -> String {
     }
 }
 
-/// Whether a task that a lock names is none of those there are, or dead: it will give nothing back.
-pub(crate) fn has_ended(cx: &Cx<'_>, task: u64) -> bool {
-    let dead = cx.view::<Task>(task).is_ok_and(|task| matches!(task.state(), 'Z' | 'X'));
-    dead || Pids::of(cx).is_ok_and(|pids| !pids.lives(task))
+/// What is wrong with the holder that a lock names.
+enum Doubt {
+    /// It is none of the tasks there are, or dead: it will give nothing back.
+    Ended,
+    /// It was born after the wait began: it may be in the memory of one that has ended.
+    Younger,
+    /// The lock does not say for sure.
+    Unsure,
+}
+
+fn doubt(cx: &Cx<'_>, wait: &Wait, holder: u64) -> Option<Doubt> {
+    let task = cx.view::<Task>(holder).ok();
+    if task.as_ref().is_some_and(|task| matches!(task.state(), 'Z' | 'X'))
+        || Pids::of(cx).is_ok_and(|pids| !pids.lives(holder))
+    {
+        return Some(Doubt::Ended);
+    }
+    /// what the clocks of birth and of sleep may differ by, in nanoseconds
+    const MARGIN: u64 = 2_000_000_000;
+    let age = Clocks::of(cx).ok().zip(task).map(|(clocks, task)| clocks.updated.saturating_sub(task.start_time));
+    let is_lock = wait.on.is_some_and(|on| on.kind != Kind::Completion);
+    if is_lock && age.zip(wait.since).is_some_and(|(age, since)| age.saturating_add(MARGIN) < since) {
+        return Some(Doubt::Younger);
+    }
+    wait.on.is_none_or(|on| !on.sure).then_some(Doubt::Unsure)
 }
 
 /// What is waited for, as an object that has a type where there is one.
@@ -64,16 +86,19 @@ pub(crate) fn sentence(cx: &Cx<'_>, wait: &Wait) -> String {
         text.push_str(&format!(" ({place})"));
     }
     if let Some(holder) = on.holder {
-        let doubt = match (on.kind, on.sure) {
-            (Kind::Completion, true) => "which ends when it is told by",
-            (Kind::Completion, false) => "which ends no sooner than what is done by",
-            (_, true) => "held by",
-            (_, false) => "probably held by",
+        let doubt = doubt(cx, wait, holder);
+        let how = match (on.kind, &doubt) {
+            (Kind::Completion, None | Some(Doubt::Ended)) => "which ends when it is told by",
+            (Kind::Completion, _) => "which ends no sooner than what is done by",
+            (_, Some(Doubt::Unsure)) => "probably held by",
+            _ => "held by",
         };
-        text.push_str(&format!(", {doubt} {}", who(cx, holder)));
-        if has_ended(cx, holder) {
-            text.push_str(", which has ended");
-        }
+        text.push_str(&format!(", {how} {}", who(cx, holder)));
+        text.push_str(match doubt {
+            Some(Doubt::Ended) => ", which has ended",
+            Some(Doubt::Younger) => ", which was born since: in its place, one that has ended may be meant",
+            _ => "",
+        });
     }
     text
 }
@@ -135,10 +160,10 @@ fn row(cx: &Cx<'_>, wait: &Wait) -> Result<BlockedRow> {
     let on = wait.on.as_ref();
     let holder = on.and_then(|on| on.holder);
     let holding = holder.and_then(|task| cx.view::<Task>(task).ok());
-    let doubt = match holder {
-        Some(holder) if has_ended(cx, holder) => " (ended)",
-        _ if on.is_none_or(|on| on.sure) => "",
-        _ => " ?",
+    let mark = match holder.and_then(|holder| doubt(cx, wait, holder)) {
+        Some(Doubt::Ended) => " (ended)",
+        Some(Doubt::Younger | Doubt::Unsure) => " ?",
+        None => "",
     };
     Ok(BlockedRow {
         thread: cx.object("task_struct", wait.task),
@@ -150,7 +175,7 @@ fn row(cx: &Cx<'_>, wait: &Wait) -> Result<BlockedRow> {
         symbol: on.and_then(|on| place(cx, on)),
         mode: on.and_then(|on| on.exclusive).map(|exclusive| if exclusive { "write" } else { "read" }),
         holder: holding.as_ref().map(|task| task.pid),
-        holder_name: holding.map(|task| task.name(cx) + doubt),
+        holder_name: holding.map(|task| task.name(cx) + mark),
         holder_thread: holder.map(Addr),
         name: task.name(cx),
     })

@@ -55,6 +55,37 @@ const EXPECTED: &[(&str, &str, &str)] = &[
     ("hold", "none", ""),
     ("completion", "none", ""),
     ("sema", "none", ""),
+    ("gone", "no-exec", "crash_gone"),
+    ("poison", "list-corruption", "crash_poison"),
+    ("uaf-call", "use-after-free", "crash_uaf_call"),
+    ("vmalloc-end", "bad-access", "crash_vmalloc_end"),
+    ("freelist", "slab-corruption", "crash_freelist"),
+    ("user-read", "user-access", "crash_user_read"),
+    ("user-jump", "user-exec", "crash_user_jump"),
+    ("int3", "exception", "crash_int3"),
+    ("double-fault", "double-fault", "crash_double_fault"),
+    ("stack-segment", "bad-pointer", "crash_stack_segment"),
+    ("skb", "skb", "crash_skb"),
+    ("usercopy", "usercopy", "crash_usercopy"),
+    ("fortify", "overflow", "crash_fortify"),
+    ("in-irq", "bug", "crash_in_irq"),
+    ("work", "null-call", "crash_work"),
+    ("both", "panic", "crash_both"),
+    ("irq-spin", "hard-lockup", "crash_irq_spin"),
+    ("lost", "hung-task", "waits"),
+    ("never", "hung-task", "completes"),
+    ("holding", "null-deref", "crash_holding"),
+    ("dead-holder", "hung-task", "wants_mutex"),
+    ("dead-reader", "hung-task", "wants_write"),
+    ("flush", "deadlock", ""),
+    ("stop", "deadlock", ""),
+    ("mixed", "deadlock", "mixed"),
+    ("srcu", "hung-task", "waits_for_readers"),
+    ("percpu", "hung-task", "percpu_writer"),
+    ("busy", "none", ""),
+    ("asked", "hung-task", ""),
+    ("noroot", "no-root", ""),
+    ("mce", "hardware", ""),
 ];
 
 /// The dumps of crashes: name and file.
@@ -121,7 +152,7 @@ fn each_crash_is_called_by_its_name() {
     assert!(wrong.is_empty(), "{} of {}:\n{}", wrong.len(), dumps.len(), wrong.join("\n"));
 }
 
-/// Who waits for whom, by the names of crasher.c's threads.
+/// Who waits for whom, by the names of the crasher's threads.
 #[test]
 fn locks_name_their_holders() {
     let holders: &[(&str, &str, &str, &str)] = &[
@@ -136,6 +167,11 @@ fn locks_name_their_holders() {
         ("self", "crash_self", "mutex", "crash_self"),
         ("completion", "crash_compl", "completion", ""),
         ("sema", "crash_sema", "sema", ""),
+        ("mixed", "mixed_ab", "rwsem", "mixed_ba"),
+        ("mixed", "mixed_ba", "mutex", "mixed_ab"),
+        // a completion has no owner, but what it is in leads to one
+        ("stop", "crash_stops", "completion", "crash_stopped"),
+        ("stop", "crash_stopped", "mutex", "crash_stops"),
     ];
     let mut wrong = Vec::new();
     for (name, file) in dumps() {
@@ -165,6 +201,31 @@ fn a_thread_that_waits_and_the_one_that_holds_are_named() {
     assert_eq!((&row["sobj"], &row["holder_name"]), (&"mutex".into(), &"lab_holder".into()));
     let rows = answers(&corpus(), "labmod`lab_held::locks");
     assert_eq!((&rows[0]["held"], &rows[0]["waiters"]), (&"exclusive".into(), &1.into()));
+}
+
+/// A kernel that died of a NULL pointer while two threads waited for each other: of the corpus, so seen by everybody.
+#[test]
+fn a_crash_and_a_deadlock_are_told_from_one_dump() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("corpus/k612-crash");
+    let dump = folder.join("vmcore.zst");
+    // what the kernel itself said on the console
+    let console = String::from_utf8_lossy(&std::fs::read(folder.join("truth/console")).unwrap()).into_owned();
+    assert!(console.contains("BUG: kernel NULL pointer dereference, address: 0000000000000020"));
+    assert!(console.contains("RIP: 0010:crash_null+0x5/"));
+
+    let rows = answers(&dump, "::triage -1");
+    assert_eq!((&rows[0]["class"], rows[0]["functions"][0].as_str()), (&"null-deref".into(), Some("crash_null")));
+    assert!(rows[0]["who"].as_str().unwrap().ends_with(" victim"), "{}", rows[0]);
+    let rows = answers(&dump, "::panicinfo");
+    let value = |what: &str| rows.iter().find(|row| row["what"] == what).unwrap()["value"].as_str().unwrap().to_owned();
+    assert_eq!(value("message"), "Fatal exception");
+    assert_eq!(value("why"), "NULL pointer dereference: read of 0x20 in crasher`crash_null+5");
+    let said = console.lines().find_map(|line| line.split("RDX: ").nth(1)?.split_once(' ')).unwrap();
+    assert!(value("rdx").starts_with(said.0), "{} and {}", value("rdx"), said.0);
+    let rings = answers(&dump, "::deadlocks");
+    assert_eq!((rings.len(), &rings[0]["count"]), (1, &2.into()));
+    let ring = rings[0]["ring"].as_str().unwrap();
+    assert!(ring.contains(" crash_ab") && ring.contains(" crash_ba"), "{ring}");
 }
 
 /// Many at once, with a status for scripts: 2 says that one could not be opened.
@@ -199,12 +260,70 @@ fn the_page_stands_alone() {
     for loads in ["src=", "href=", "url(", "@import", "<link", "<img", "<iframe"] {
         assert!(!text.contains(loads), "{loads}");
     }
+    let Some(dom) = dom(folder.path(), &page) else { return };
+    assert!(dom.matches("class=\"n\"").count() > 50, "{dom}");
+}
+
+/// What a browser makes of a page. It must not complain of it; `None` if there is no browser.
+fn dom(folder: &Path, page: &Path) -> Option<String> {
     let browser = Command::new("chromium")
-        .args(["--headless", "--no-sandbox", "--disable-gpu", "--dump-dom"])
-        .arg(format!("--user-data-dir={}", folder.path().join("profile").display()))
-        .arg(&page)
+        .args(["--headless", "--no-sandbox", "--disable-gpu", "--enable-logging=stderr", "--dump-dom"])
+        .arg(format!("--user-data-dir={}", folder.join("profile").display()))
+        .arg(page)
         .output();
-    let Ok(browser) = browser else { return eprintln!("left out: no chromium") };
-    let dom = String::from_utf8_lossy(&browser.stdout);
-    assert!(dom.matches("class=\"n\"").count() > 50, "{}", String::from_utf8_lossy(&browser.stderr));
+    let Ok(browser) = browser else {
+        eprintln!("left out: no chromium");
+        return None;
+    };
+    let said = String::from_utf8_lossy(&browser.stderr);
+    let complaints: Vec<&str> = said.lines().filter(|line| line.contains("CONSOLE")).collect();
+    assert!(complaints.is_empty(), "{complaints:?}");
+    Some(String::from_utf8_lossy(&browser.stdout).into_owned())
+}
+
+/// Markup in the dump's own text: names of tasks and of the host, and lines of the log, in place of those there.
+fn with_markup(folder: &Path) -> PathBuf {
+    let packed = std::fs::read(corpus()).unwrap();
+    let mut bytes = zstd::decode_all(packed.as_slice()).unwrap();
+    // each is as long as what it replaces, with the bytes behind that are free there
+    const CHANGES: &[(&[u8], &[u8])] = &[
+        (b"lab_waiter", b"<img id=z>"),
+        (b"lab_holder", b"</li><i>zz"),
+        (b"labguest\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0", b"<script>id=zzz</script>\0"),
+        (b"module verification failed", b"</pre><u id=zzzz>'\"& xxxxx"),
+    ];
+    for (old, new) in CHANGES {
+        assert_eq!(old.len(), new.len());
+        let mut places = Vec::new();
+        let mut from = 0;
+        while let Some(at) = bytes[from..].windows(old.len()).position(|window| window == *old) {
+            places.push(from + at);
+            from += at + old.len();
+        }
+        assert!(!places.is_empty(), "{old:?}");
+        places.into_iter().for_each(|at| bytes[at..at + new.len()].copy_from_slice(new));
+    }
+    let path = folder.join("vmcore");
+    std::fs::write(&path, bytes).unwrap();
+    path
+}
+
+#[test]
+fn what_a_dump_says_is_no_markup() {
+    let folder = tempfile::tempdir().unwrap();
+    let page = folder.path().join("page.html");
+    let status = Command::new(env!("CARGO_BIN_EXE_kmdb"))
+        .args(["-S", "--no-debuginfo", "--triage-html"])
+        .args([&page, &with_markup(folder.path())])
+        .output()
+        .unwrap()
+        .status;
+    assert!(matches!(status.code(), Some(0 | 1)), "{status}");
+    let text = std::fs::read_to_string(&page).unwrap();
+    assert!(text.contains("&lt;img id=z&gt;") && text.contains("&lt;script&gt;id=zzz&lt;/script&gt;"));
+    let Some(dom) = dom(folder.path(), &page) else { return };
+    for made in ["<img", "<script>id", "<i>zz", "<u id"] {
+        assert!(!dom.contains(made), "{made}");
+    }
+    assert!(dom.contains("&lt;img id=z&gt;"));
 }
