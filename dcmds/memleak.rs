@@ -194,7 +194,8 @@ impl Memleak {
         let argument = |index: usize| Some(Int::context(source::argument(index)?, 8, false));
         let missing = || Error::Unavailable("arguments of functions are not known on this architecture".into());
         let (mut calls, mut backs) = (Vec::new(), Vec::new());
-        let spec = |id: usize, values| Spec { id: id as u64, test: None, action: Action::Emit(values), result: 0 };
+        let spec =
+            |id: usize, values| Spec { id: id as u64, join: None, test: None, action: Action::Emit(values), result: 0 };
         for (id, allocator) in ALLOCATORS.iter().enumerate() {
             let Ok(found) = spec::find(cx, &format!("u:{}:{}", self.object, allocator.name), Some(pid)) else {
                 continue;

@@ -14,12 +14,17 @@ pub(crate) mod command;
 mod compile;
 mod explain;
 mod gathered;
+mod join;
+mod latency;
 mod names;
 pub(crate) mod once;
+mod path;
 mod plan;
+mod recipes;
 pub(crate) mod running;
 mod show;
 pub(crate) mod spec;
+mod syscalls;
 mod totals;
 mod typed;
 pub(crate) mod users;
@@ -48,14 +53,20 @@ const MOST_KEYS: usize = 16384;
 
 /// Set probes in the running kernel or in programs, and pass on each hit, or what comes of them.
 ///
-/// Probes are `t:GROUP:NAME` (a tracepoint), `k:FUNCTION` and `kr:FUNCTION` (a function of the kernel, and its return),
+/// Probes are `t:GROUP:NAME` (a tracepoint), `rt:NAME` (the same with what the code there has in hand), `s:NAME` (a system
+/// call, when it returns), `k:FUNCTION` and `kr:FUNCTION` (a function of the kernel, and its return),
 /// `u:FILE:FUNCTION` and `ur:FILE:FUNCTION` (of a program or library), `usdt:FILE:PROVIDER:NAME`, `sw:page-faults` and
 /// other software events, and `cpu:997hz` (a timer on each CPU). `*` and `?` name many at once; `::probes` lists them.
 ///
 /// Stages behind it that the kernel can do itself are done there, at the hit: `::where`, `::print`, `::stack [-k] [-u]`,
-/// then `::count`, `::group`, `::quantize` or `::sum`. Names are the fields of a tracepoint, the parameters of a kernel
-/// function (`dentry->d_name.name`), `arg0` to `arg5`, `retval`, and everywhere `pid`, `tid`, `uid`, `cpu`, `comm` and
-/// `curtask`. Memory is read at the hit, and what cannot be read then is shown as unreadable, never read later.
+/// then `::count`, `::group`, `::quantize` or `::sum`; `::latency` in front of them joins two probes. Names are the fields
+/// of a tracepoint, the parameters of a kernel function or a system call (`dentry->d_name.name`), `arg0` to `arg5`,
+/// `retval` or `ret`, and everywhere `pid`, `tid`, `uid`, `cpu`, `comm` and `curtask`; `-ENOSPC` is a number. A return knows
+/// what the function was called with, and `elapsed`, the nanoseconds it took. `path(file->f_path)`, of a path, a file or a
+/// dentry, is its whole path. Memory is read at the hit (that of parameters at the return, if that is what is probed), and
+/// what cannot be read then is shown as unreadable, never read later.
+///
+/// A function that this kernel names otherwise is looked for, and what is probed in its place is said.
 ///
 /// It ends on Ctrl-C, after `-d` or `-c`, or when the stages behind have enough; then counts are shown. With `-i` they are
 /// shown every so often, those of each interval alone, and stages behind such as `::sort` answer for each. `::agg` shows
@@ -180,7 +191,8 @@ impl Origin for Probe {
                 sources.extend((!again).then_some(source));
             }
         }
-        let mut plan = Plan::make(cx, &sources, behind, self.text)?;
+        let loose = self.probes.iter().any(|word| spec::is_pattern(word));
+        let mut plan = Plan::make(cx, &mut sources, behind, self.text, loose)?;
         // while other commands are typed nobody is there to unwind stacks
         plan.frame_pointers = self.frame_pointers || self.background;
         let mut taken = plan.taken;
@@ -204,8 +216,12 @@ impl Origin for Probe {
         let mut started = ready.started.take();
         let (specs, parts) = ready.specs(cx)?;
         let probes: Vec<_> = ready.sources.iter().cloned().zip(specs).collect();
-        let limits = Limits { pid: ready.pid, keys: MOST_KEYS, ..Limits::default() };
+        let limits = Limits { pid: ready.pid, keys: MOST_KEYS, some: ready.plan.loose, ..Limits::default() };
         let mut recording = Recording::start(&probes, limits).map_err(spec::wrong)?;
+        if let Some(first) = recording.missing().first() {
+            let (missing, all) = (recording.missing().len(), probes.len());
+            cx.notes.once(0, format!("{missing} of {all} probes could not be set: {first}"));
+        }
         if self.background {
             cx.env.keep(Counts::Going(Box::new(Going::new(recording, ready, parts))));
             return Ok(());
@@ -262,6 +278,7 @@ impl Ready {
             let values = match &spec.action {
                 probes::program::Action::Emit(values) => values,
                 probes::program::Action::Aggregate { key, .. } => key,
+                probes::program::Action::Leave { what, .. } => what,
             };
             parts.push(Part::of(values, &looks));
             specs.push(spec);
@@ -477,6 +494,9 @@ impl Run<'_> {
                 format!("{} hits left out: their condition needs what could not be read then", counters.unknown),
             );
         }
+        if counters.alone > 0 && !self.ready.plan.begins.is_empty() {
+            notes.once(0, format!("{} hits left out: nothing was seen that began them", counters.alone));
+        }
         if counters.lost > 0 {
             let why = if self.ready.plan.then == Then::Show || self.ready.plan.is_gathered_here() {
                 "the ring was full"
@@ -529,5 +549,6 @@ pub static DCMDS: &[DcmdEntry] = &[
     DcmdEntry::origin::<Probe>(),
     DcmdEntry::of::<Probes>(),
     DcmdEntry::of::<running::Agg>(),
+    DcmdEntry::filter::<latency::Latency>(),
     DcmdEntry::origin::<explain::Explain>(),
 ];

@@ -9,8 +9,8 @@
 
 use crate::{
     Error, Result,
-    expr::{Binary, Current, Int, Space, Test, Text, Unary, Value},
-    program::{Action, COUNTERS, ENTRY, HEADER, MOST_COMPARED, Spec, counter},
+    expr::{Binary, Current, Int, Space, Test, Text, Unary, Value, Way},
+    program::{Action, COUNTERS, ENTRY, HEADER, Join, MOST_COMPARED, Spec, counter, room},
 };
 use bpf::{
     Asm, Helper, Reg, Size, Table,
@@ -23,6 +23,8 @@ pub(crate) struct Emit {
     scratch: i32,
     /// where texts that are compared are put, behind the record
     compared: usize,
+    /// where a copy is of what an earlier hit left
+    saved: usize,
     /// bytes of the stack that are taken
     used: i16,
     /// where to go when something cannot be read; whether anybody does
@@ -31,7 +33,7 @@ pub(crate) struct Emit {
 
 impl Emit {
     pub(crate) fn new(scratch: &Table, compared: usize) -> Emit {
-        Emit { asm: Asm::default(), scratch: scratch.fd(), compared, used: 16, fault: None }
+        Emit { asm: Asm::default(), scratch: scratch.fd(), compared, saved: 0, used: 16, fault: None }
     }
 
     pub(crate) fn finish(self) -> Result<Vec<Insn>> {
@@ -40,19 +42,26 @@ impl Emit {
             .ok_or_else(|| Error::Wrong("the program has jumps that are too long: ask for less at once".into()))
     }
 
-    pub(crate) fn program(&mut self, spec: &Spec, map: Option<i32>) -> Result<()> {
+    pub(crate) fn program(&mut self, spec: &Spec, map: Option<i32>, left: Option<i32>) -> Result<()> {
         let out = self.asm.label();
         self.asm.mov(Reg::R6, Reg::R1).store_imm(Size::Word, Reg::Fp, -4, 0);
         self.asm.map(Reg::R1, self.scratch).mov(Reg::R2, Reg::Fp).alu(Op::Add, Reg::R2, -4);
         self.asm.call(Helper::MapLookup).jump_if(Cond::Eq, Reg::R0, 0, out);
         self.asm.mov(Reg::R7, Reg::R0).mov(Reg::R8, 0);
         self.count(counter::HITS);
+        if let Some(join) = &spec.join {
+            self.join(join, left.unwrap_or(-1), out)?;
+        }
         if let Some(test) = &spec.test {
             self.tested(test, out)?;
         }
         self.count(counter::PASSED);
         match &spec.action {
-            Action::Emit(values) => self.emit(spec.id, values, map.unwrap_or(-1))?,
+            Action::Emit(values) => {
+                let who = spec.join.as_ref().and_then(|join| join.who);
+                self.emit(spec.id, values, who, map.unwrap_or(-1))?;
+            }
+            Action::Leave { key, what } => self.leave(key, what, left.unwrap_or(-1))?,
             Action::Aggregate { key, of } => self.aggregate(key, of.as_ref(), map.unwrap_or(-1))?,
         }
         self.asm.place(out).mov(Reg::R0, spec.result).exit();
@@ -85,12 +94,48 @@ impl Emit {
         Ok(())
     }
 
-    fn emit(&mut self, id: u64, values: &[Value], rings: i32) -> Result<()> {
+    /// Looks up what was left under a key, copies it behind what is compared, and takes it away.
+    fn join(&mut self, join: &Join, left: i32, out: Label) -> Result<()> {
+        let at = self.compared + MOST_COMPARED;
+        self.saved = at + self.values(&join.key, at)?;
+        let (found, saved) = (self.asm.label(), self.saved);
+        self.key(left, at).call(Helper::MapLookup).jump_if(Cond::Ne, Reg::R0, 0, found);
+        self.count(counter::ALONE);
+        self.asm.jump(out).place(found);
+        for word in (0..join.room).step_by(8) {
+            self.asm.load(Size::Double, Reg::R1, Reg::R0, word as i16);
+            self.asm.store(Size::Double, Reg::R7, (saved + word) as i16, Reg::R1);
+        }
+        self.key(left, at).call(Helper::MapDelete);
+        // what could not be read of the key is no value of the event's
+        self.asm.mov(Reg::R8, 0);
+        Ok(())
+    }
+
+    /// Leaves values under a key.
+    fn leave(&mut self, key: &[Value], what: &[Value], left: i32) -> Result<()> {
+        let at = COUNTERS + HEADER;
+        self.values(key, at)?;
+        self.values(what, at + room(key))?;
+        self.key(left, at).mov(Reg::R3, Reg::R7).alu(Op::Add, Reg::R3, (at + room(key)) as i32);
+        self.asm.mov(Reg::R4, 0).call(Helper::MapUpdate);
+        let fine = self.asm.label();
+        self.asm.jump_if(Cond::Eq, Reg::R0, 0, fine);
+        self.count(counter::LOST);
+        self.asm.place(fine);
+        Ok(())
+    }
+
+    fn emit(&mut self, id: u64, values: &[Value], who: Option<u16>, rings: i32) -> Result<()> {
         let base = COUNTERS as i16;
         let len = self.values(values, COUNTERS + HEADER)?;
         self.asm.wide(Reg::R1, id).store(Size::Double, Reg::R7, base, Reg::R1);
         self.asm.call(Helper::KtimeGetNs).store(Size::Double, Reg::R7, base + 8, Reg::R0);
-        self.asm.call(Helper::GetCurrentPidTgid).store(Size::Double, Reg::R7, base + 16, Reg::R0);
+        match who {
+            Some(at) => self.asm.load(Size::Double, Reg::R0, Reg::R7, self.saved as i16 + at as i16),
+            None => self.asm.call(Helper::GetCurrentPidTgid),
+        };
+        self.asm.store(Size::Double, Reg::R7, base + 16, Reg::R0);
         self.asm.store(Size::Double, Reg::R7, base + 24, Reg::R8);
         self.asm.mov(Reg::R1, Reg::R6).map(Reg::R2, rings);
         self.asm.wide(Reg::R3, u64::from(u32::MAX)); // BPF_F_CURRENT_CPU
@@ -183,12 +228,66 @@ impl Emit {
                 }
                 // a copy of the stack comes with the event
                 Value::UserStack(0) => {}
+                Value::Path(way) => {
+                    self.zero(to, value.room());
+                    self.fallible(|emit| emit.way(way, to), bit)?;
+                }
                 Value::KernelStack(_) => self.stack(to, value.room(), 0, bit),
                 Value::UserStack(_) => self.stack(to, value.room(), 1 << 8, bit), // BPF_F_USER_STACK
             }
             to += value.room();
         }
         Ok(to - at)
+    }
+
+    /// Lays the names of a way up out, the last one first. R9 is how many bytes they take.
+    fn way(&mut self, way: &Way, to: usize) -> Result<()> {
+        let (node, mount, read, up) = (self.slot(8), self.slot(8), self.slot(8), self.slot(8));
+        let layout = way.layout;
+        self.int(&way.dentry)?;
+        self.asm.store(Size::Double, Reg::Fp, node, Reg::R0);
+        if let Some(of) = &way.mount {
+            self.int(of)?;
+            self.asm.store(Size::Double, Reg::Fp, mount, Reg::R0);
+        }
+        let (cut, done) = (self.asm.label(), self.asm.label());
+        self.asm.mov(Reg::R9, 0);
+        for _ in 0..Way::STEPS {
+            let (plain, next) = (self.asm.label(), self.asm.label());
+            if way.mount.is_some() {
+                self.word(mount, layout.root, read);
+                self.asm.load(Size::Double, Reg::R1, Reg::Fp, read).load(Size::Double, Reg::R2, Reg::Fp, node);
+                self.asm.jump_if(Cond::Ne, Reg::R1, Reg::R2, plain);
+                self.word(mount, layout.outer, up);
+                self.word(mount, layout.place, node);
+                self.asm.load(Size::Double, Reg::R1, Reg::Fp, up).alu(Op::Add, Reg::R1, layout.inner);
+                self.asm.load(Size::Double, Reg::R2, Reg::Fp, mount).jump_if(Cond::Eq, Reg::R1, Reg::R2, done);
+                self.asm.store(Size::Double, Reg::Fp, mount, Reg::R1).jump(next);
+            }
+            self.asm.place(plain);
+            self.word(node, layout.parent, up);
+            self.asm.load(Size::Double, Reg::R1, Reg::Fp, up).load(Size::Double, Reg::R2, Reg::Fp, node);
+            self.asm.jump_if(Cond::Eq, Reg::R1, Reg::R2, done);
+            self.word(node, layout.name, read);
+            self.asm.mov(Reg::R1, Reg::R7).alu(Op::Add, Reg::R1, to as i32).alu(Op::Add, Reg::R1, Reg::R9);
+            self.asm.mov(Reg::R2, Way::NAME as i32).load(Size::Double, Reg::R3, Reg::Fp, read);
+            self.asm.call(Helper::ProbeReadKernelStr);
+            self.check();
+            self.asm.alu(Op::Add, Reg::R9, Reg::R0);
+            self.asm.jump_if(Cond::Gt, Reg::R9, (Way::NAMES - Way::NAME) as i32, cut);
+            self.asm.load(Size::Double, Reg::R1, Reg::Fp, up).store(Size::Double, Reg::Fp, node, Reg::R1);
+            self.asm.place(next);
+        }
+        self.asm.place(cut).store_imm(Size::Double, Reg::R7, (to + Way::NAMES) as i16, 1).place(done);
+        Ok(())
+    }
+
+    /// Reads the word at the address in one slot plus an offset into another slot.
+    fn word(&mut self, base: i16, offset: i32, into: i16) {
+        self.asm.load(Size::Double, Reg::R3, Reg::Fp, base).alu(Op::Add, Reg::R3, offset);
+        self.asm.mov(Reg::R1, Reg::Fp).alu(Op::Add, Reg::R1, i32::from(into)).mov(Reg::R2, 8);
+        self.asm.call(Helper::ProbeReadKernel);
+        self.check();
     }
 
     fn zero(&mut self, at: usize, len: usize) {
@@ -253,6 +352,10 @@ impl Emit {
                 self.asm.load(width(*size)?, Reg::R0, Reg::R6, *offset as i16);
                 self.extend(*size, *signed);
             }
+            Int::Saved { offset, size, signed } => {
+                self.asm.load(width(*size)?, Reg::R0, Reg::R7, self.saved as i16 + *offset as i16);
+                self.extend(*size, *signed);
+            }
             Int::Load { space, at, offset, size, signed } => {
                 self.int(at)?;
                 let slot = self.slot(8);
@@ -301,6 +404,7 @@ impl Emit {
             Current::Tid => {
                 self.asm.call(Helper::GetCurrentPidTgid).alu(Op::Shl, Reg::R0, 32).alu(Op::Shr, Reg::R0, 32)
             }
+            Current::Thread => self.asm.call(Helper::GetCurrentPidTgid),
             Current::Uid => self.asm.call(Helper::GetCurrentUidGid).alu(Op::Shl, Reg::R0, 32).alu(Op::Shr, Reg::R0, 32),
             Current::Cpu => self.asm.call(Helper::GetSmpProcessorId),
             Current::Time => self.asm.call(Helper::KtimeGetNs),
@@ -397,6 +501,10 @@ impl Emit {
                 self.asm.mov(Reg::R3, Reg::R6).alu(Op::Add, Reg::R3, i32::from(*offset));
                 (Space::Kernel, true)
             }
+            Text::Saved { offset, len: _ } => {
+                self.asm.mov(Reg::R3, Reg::R7).alu(Op::Add, Reg::R3, self.saved as i32 + i32::from(*offset));
+                (Space::Kernel, true)
+            }
             Text::Located { word, behind } => {
                 self.asm.load(Size::Word, Reg::R3, Reg::R6, *word as i16).alu(Op::And, Reg::R3, 0xffff);
                 if *behind {
@@ -412,7 +520,7 @@ impl Emit {
             }
         };
         let max = match text {
-            Text::Context { len, .. } => max.min(usize::from(*len)),
+            Text::Context { len, .. } | Text::Saved { len, .. } => max.min(usize::from(*len)),
             _ => max,
         };
         self.asm.mov(Reg::R1, Reg::R7).alu(Op::Add, Reg::R1, to as i32).mov(Reg::R2, max as i32);

@@ -25,6 +25,8 @@ pub enum Current {
     Pid,
     /// thread id
     Tid,
+    /// both in one word, the process in its upper half
+    Thread,
     /// user id
     Uid,
     /// number of the CPU
@@ -44,6 +46,15 @@ pub enum Int {
     Current(Current),
     /// bytes of what the program is given: registers, or a tracepoint's record
     Context {
+        /// in bytes
+        offset: u16,
+        /// 1, 2, 4 or 8
+        size: u8,
+        /// extended by its sign
+        signed: bool,
+    },
+    /// bytes of what an earlier hit left for this one
+    Saved {
         /// in bytes
         offset: u16,
         /// 1, 2, 4 or 8
@@ -126,6 +137,11 @@ impl Int {
         Int::Context { offset, size, signed }
     }
 
+    /// Bytes of what an earlier hit left.
+    pub fn saved(offset: u16, size: u8, signed: bool) -> Int {
+        Int::Saved { offset, size, signed }
+    }
+
     /// Bytes of memory.
     pub fn load(space: Space, at: Int, offset: i32, size: u8, signed: bool) -> Int {
         Int::Load { space, at: Box::new(at), offset, size, signed }
@@ -139,6 +155,17 @@ impl Int {
     /// Whether it is that number.
     pub fn equals(self, number: i64) -> Int {
         Int::binary(Binary::Eq, self, Int::Const(number))
+    }
+
+    /// Whether it is the same throughout a call of a function: no memory, which may change, and nothing of the moment.
+    fn lasts(&self) -> bool {
+        match self {
+            Int::Const(_) | Int::Context { .. } => true,
+            Int::Current(what) => !matches!(what, Current::Cpu | Current::Time),
+            Int::Saved { .. } | Int::Load { .. } => false,
+            Int::Unary(_, of) | Int::Bucket(of) => of.lasts(),
+            Int::Binary(_, left, right) => left.lasts() && right.lasts(),
+        }
     }
 }
 
@@ -160,6 +187,13 @@ pub enum Text {
         word: u16,
         /// counted from behind the word
         behind: bool,
+    },
+    /// in what an earlier hit left, so many bytes at most
+    Saved {
+        /// in bytes
+        offset: u16,
+        /// in bytes
+        len: u16,
     },
     /// in memory
     Memory {
@@ -192,6 +226,57 @@ pub enum Test {
     Any(Vec<Test>),
 }
 
+impl Test {
+    /// Whether it says the same when a function is entered and when it returns, so that it may be asked at the former.
+    pub fn lasts(&self) -> bool {
+        match self {
+            Test::Int(int) => int.lasts(),
+            Test::Text { text, .. } => *text == Text::Comm,
+            Test::Not(of) => of.lasts(),
+            Test::All(of) | Test::Any(of) => of.iter().all(Test::lasts),
+        }
+    }
+}
+
+/// A way up through a tree of files, and through what that tree is mounted in.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Way {
+    /// address of where it begins, a node
+    pub dentry: Int,
+    /// address of the mount that this is in, of the part of it that nodes point at; without, the way ends at the tree's root
+    pub mount: Option<Int>,
+    /// where things lie
+    pub layout: WayLayout,
+}
+
+/// Where members lie, in bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct WayLayout {
+    /// of a node: its parent, itself at the root
+    pub parent: i32,
+    /// of a node: the address of its name
+    pub name: i32,
+    /// of a mount: the root of its tree
+    pub root: i32,
+    /// of a mount: the mount that it is mounted in, itself for the outermost
+    pub outer: i32,
+    /// of a mount: the node there that it covers
+    pub place: i32,
+    /// from a mount's beginning to the part that pointers lead to
+    pub inner: i32,
+}
+
+impl Way {
+    /// Bytes of all names; the last name begins so far before their end that it fits.
+    pub(crate) const NAMES: usize = 1024;
+    /// A name with its NUL is no longer (`NAME_MAX`).
+    pub(crate) const NAME: usize = 256;
+    /// Names and mounts that are gone through at most.
+    pub(crate) const STEPS: usize = 20;
+    /// Behind the names a word that is not zero if there are more.
+    const ROOM: usize = Way::NAMES + 8;
+}
+
 /// A value that leaves the kernel: a field of an event, or a part of a key.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Value {
@@ -199,6 +284,8 @@ pub enum Value {
     Int(Int),
     /// a text, cut to so many bytes
     Text(Text, u16),
+    /// names that lead up from a place in a tree of files: the last one first, each with its NUL
+    Path(Box<Way>),
     /// addresses of the kernel's frames, so many at most
     KernelStack(u16),
     /// addresses of the process's frames, as far as frame pointers lead; of an event, none: its stack itself is copied
@@ -211,6 +298,7 @@ impl Value {
         match self {
             Value::Int(_) => 8,
             Value::Text(_, max) => usize::from(*max).next_multiple_of(8),
+            Value::Path(_) => Way::ROOM,
             Value::KernelStack(frames) | Value::UserStack(frames) => usize::from(*frames) * 8,
         }
     }

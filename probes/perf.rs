@@ -182,6 +182,12 @@ impl Attr {
 /// An open event.
 pub struct Event(OwnedFd);
 
+impl From<Event> for OwnedFd {
+    fn from(event: Event) -> OwnedFd {
+        event.0
+    }
+}
+
 impl Event {
     /// The descriptor.
     pub fn fd(&self) -> i32 {

@@ -4,6 +4,7 @@ use crate::{
     Error, Result,
     emit::Emit,
     expr::{Int, Test, Value},
+    source::Source,
 };
 use bpf::{Shape, Table};
 
@@ -19,13 +20,30 @@ pub enum Action {
         /// what it keeps beside the number of hits
         of: Option<Int>,
     },
+    /// the values behind the key are left for a later hit elsewhere that has the same key
+    Leave {
+        /// tells calls, requests or threads apart
+        key: Vec<Value>,
+        /// what is left
+        what: Vec<Value>,
+    },
 }
 
 impl Action {
+    /// Bytes of its values.
+    pub fn room(&self) -> usize {
+        match self {
+            Action::Emit(values) => room(values),
+            Action::Aggregate { key, .. } => room(key),
+            Action::Leave { key, what } => room(key) + room(what),
+        }
+    }
+
     fn values(&self) -> &[Value] {
         match self {
             Action::Emit(values) => values,
             Action::Aggregate { key, .. } => key,
+            Action::Leave { what, .. } => what,
         }
     }
 
@@ -40,11 +58,31 @@ impl Action {
     }
 }
 
+/// Bytes that values take, one behind the other.
+pub fn room(values: &[Value]) -> usize {
+    values.iter().map(Value::room).sum()
+}
+
+/// What earlier hits left for this one: of the function's entry for its return, of a request's issue for its end.
+#[derive(Clone, Debug)]
+pub struct Join {
+    /// where they hit, and what they leave ([`Action::Leave`])
+    pub begins: Vec<(Source, Spec)>,
+    /// the key by which this hit finds what was left; what it finds is taken away
+    pub key: Vec<Value>,
+    /// bytes of what is left
+    pub room: usize,
+    /// where in that the process and thread are that an event is said to be of; else of the moment
+    pub who: Option<u16>,
+}
+
 /// What is done at each hit.
 #[derive(Clone, Debug)]
 pub struct Spec {
     /// tells events of several probes apart
     pub id: u64,
+    /// what it looks up first; hits that find nothing are counted and passed over
+    pub join: Option<Join>,
     /// who passes; nobody is asked if there is none
     pub test: Option<Test>,
     /// what then
@@ -63,8 +101,10 @@ pub mod counter {
     pub const UNKNOWN: usize = 2;
     /// hits that passed and found no room in the table, or in the ring
     pub const LOST: usize = 3;
+    /// hits for which nothing had been left
+    pub const ALONE: usize = 4;
     /// their number
-    pub const COUNT: usize = 4;
+    pub const COUNT: usize = 5;
 }
 
 /// Bytes of an event in front of its values: the probe's id, the time, process and thread id, what could not be read.
@@ -100,28 +140,39 @@ pub struct Counters {
     pub unknown: u64,
     /// hits that passed and for which there was no room
     pub lost: u64,
+    /// hits for which no earlier one had left anything
+    pub alone: u64,
 }
 
 impl Program {
-    /// Makes and loads a program. Events go to the rings of `output`; a table has room for so many keys.
-    pub fn load(kind: bpf::prog::Kind, spec: &Spec, output: Option<&Table>, keys: usize) -> Result<Program> {
-        let room: usize = spec.action.values().iter().map(Value::room).sum();
+    /// Makes and loads a program. Events go to the rings of `output`; a table has room for so many keys; `left` is what
+    /// earlier hits leave and later ones find.
+    pub fn load(
+        kind: bpf::prog::Kind,
+        spec: &Spec,
+        output: Option<&Table>,
+        left: Option<&Table>,
+        keys: usize,
+    ) -> Result<Program> {
+        let room = spec.action.room();
         if room + HEADER > MOST_RECORD {
             return Err(Error::Wrong(format!(
                 "{room} bytes of values are too many for one event: shorten texts or stacks"
             )));
         }
+        let joined = spec.join.as_ref().map_or(0, |join| self::room(&join.key) + join.room);
         let memory = Error::refused("BPF needs CAP_BPF or root");
-        let scratch = Table::new(Shape::PerCpuArray, 4, COUNTERS + HEADER + room + MOST_COMPARED, 1).map_err(memory)?;
+        let bytes = COUNTERS + HEADER + room + MOST_COMPARED + joined;
+        let scratch = Table::new(Shape::PerCpuArray, 4, bytes, 1).map_err(memory)?;
         let table = match &spec.action {
-            Action::Emit(_) => None,
+            Action::Emit(_) | Action::Leave { .. } => None,
             Action::Aggregate { .. } => {
                 let refused = Error::refused(format!("a table of {keys} keys of {room} bytes"));
                 Some(Table::new(Shape::PerCpuHash, room.max(8), ENTRY, keys).map_err(refused)?)
             }
         };
         let mut emit = Emit::new(&scratch, COUNTERS + HEADER + room);
-        emit.program(spec, table.as_ref().or(output).map(Table::fd))?;
+        emit.program(spec, table.as_ref().or(output).map(Table::fd), left.map(Table::fd))?;
         let insns = emit.finish()?;
         let program = bpf::Program::load(kind, "kmdb_probe", &insns)?;
         Ok(Program { program, scratch, table, instructions: insns.len() })
@@ -140,6 +191,7 @@ impl Program {
             passed: sum(counter::PASSED),
             unknown: sum(counter::UNKNOWN),
             lost: sum(counter::LOST),
+            alone: sum(counter::ALONE),
         })
     }
 }

@@ -6,13 +6,13 @@
 use crate::{
     Error, Result,
     perf::{Attr, Event, Scope, kind, online_cpus, sample, software},
-    program::{Action, Counters, HEADER, Program, Spec},
+    program::{Action, Counters, HEADER, Join, Program, Spec, room},
     ring::{Record, Ring},
     source::Source,
     tasks::Change,
 };
 use bpf::{Shape, Table};
-use std::time::Duration;
+use std::{os::fd::OwnedFd, time::Duration};
 
 /// How much room, and whose hits.
 #[derive(Clone, Copy, Debug)]
@@ -23,11 +23,13 @@ pub struct Limits {
     pub keys: usize,
     /// the process, where the kernel can tell; everybody's if none
     pub pid: Option<i32>,
+    /// whether some of several probes may be missing: those of a pattern, of which the kernel refuses one or other
+    pub some: bool,
 }
 
 impl Default for Limits {
     fn default() -> Limits {
-        Limits { ring: 4 << 20, keys: 16384, pid: None }
+        Limits { ring: 4 << 20, keys: 16384, pid: None, some: false }
     }
 }
 
@@ -70,13 +72,17 @@ const LARGE_RING: usize = 16 << 20;
 /// Probes that are set. Dropping it takes them away.
 pub struct Recording {
     programs: Vec<Program>,
+    /// those that leave something for the others
+    begins: Vec<Program>,
     /// kept open: closing them detaches
-    _events: Vec<Event>,
+    _events: Vec<OwnedFd>,
     rings: Option<Rings>,
     pending: Vec<Hit>,
     changes: Vec<Change>,
     /// events that found no room in a ring
     lost: u64,
+    /// probes that the kernel refused
+    missing: Vec<Error>,
 }
 
 /// One ring for each CPU; the events of all probes go there.
@@ -145,13 +151,31 @@ impl Recording {
         // stacks that are keys need to know what was mapped
         let named = probes.iter().any(|(_, spec)| spec.action.has_user_stacks());
         let rings = (emits || named).then(|| Rings::new(limits.ring, stacks)).transpose()?;
-        let (mut programs, mut events) = (Vec::new(), Vec::new());
+        let (mut programs, mut begins, mut events) = (Vec::new(), Vec::new(), Vec::new());
+        let mut missing = Vec::new();
         for (source, spec) in probes {
-            let program = Program::load(source.program(), spec, rings.as_ref().map(|r| &r.table), limits.keys)?;
-            events.extend(source.attach(&program.program, limits.pid)?);
+            let left = spec.join.as_ref().map(|join| left(join, limits.keys)).transpose()?;
+            // what leaves something comes first: no hit shall look for what could not have been left yet
+            for (source, spec) in spec.join.iter().flat_map(|join| &join.begins) {
+                let program = Program::load(source.program(), spec, None, left.as_ref(), limits.keys)?;
+                if let Err(error) = source.attach(&program.program, limits.pid).map(|fds| events.extend(fds))
+                    && !limits.some
+                {
+                    return Err(error);
+                }
+                begins.push(program);
+            }
+            let output = rings.as_ref().map(|r| &r.table);
+            let program = Program::load(source.program(), spec, output, left.as_ref(), limits.keys)?;
+            match source.attach(&program.program, limits.pid) {
+                Ok(fds) => events.extend(fds),
+                Err(error) if limits.some && missing.len() + 1 < probes.len() => missing.push(error),
+                Err(error) => return Err(error),
+            }
             programs.push(program);
         }
-        Ok(Recording { programs, _events: events, rings, pending: Vec::new(), changes: Vec::new(), lost: 0 })
+        let (pending, changes) = (Vec::new(), Vec::new());
+        Ok(Recording { programs, begins, _events: events, rings, pending, changes, lost: 0, missing })
     }
 
     /// Waits for events, at most so long, and hands out those that nothing older can come behind any more.
@@ -198,6 +222,11 @@ impl Recording {
         std::mem::take(&mut self.changes)
     }
 
+    /// Why probes are missing that could not be set.
+    pub fn missing(&self) -> &[Error] {
+        &self.missing
+    }
+
     /// What the programs counted, all together.
     pub fn counters(&self) -> Result<Counters> {
         let mut all = Counters::default();
@@ -207,6 +236,10 @@ impl Recording {
             all.passed += one.passed;
             all.unknown += one.unknown;
             all.lost += one.lost;
+            all.alone += one.alone;
+        }
+        for program in &self.begins {
+            all.lost += program.counters().map_err(Error::refused("counters"))?.lost;
         }
         Ok(all)
     }
@@ -225,6 +258,12 @@ impl Recording {
         }
         Ok(())
     }
+}
+
+/// Where hits leave something for later ones. What nobody fetches makes room in time.
+pub fn left(join: &Join, keys: usize) -> Result<Table> {
+    let refused = Error::refused(format!("a table of {keys} calls under way"));
+    Table::new(Shape::LruHash, room(&join.key), join.room, keys).map_err(refused)
 }
 
 /// What is kept of a key.

@@ -3,21 +3,43 @@
 use crate::{
     Error, Result,
     elf::Site,
+    expr::{Binary, Int},
     perf::{self, Attr, Event, Scope, kind, software},
     tracefs::Tracepoint,
 };
 use bpf::prog::Kind;
-use std::{ffi::CString, io, os::unix::ffi::OsStrExt, path::PathBuf};
+use std::{
+    ffi::CString,
+    io,
+    os::{fd::OwnedFd, unix::ffi::OsStrExt},
+    path::PathBuf,
+};
 
 /// Where a probe sits.
 #[derive(Clone, Debug)]
 pub enum Source {
     /// a tracepoint of the kernel
     Tracepoint(Tracepoint),
+    /// a tracepoint of the kernel, which gives what the code there has, and no record
+    Raw {
+        /// its name, without a group
+        name: String,
+    },
+    /// a system call's return
+    Syscall {
+        /// as it was written
+        name: String,
+        /// the numbers it stands for; all if there are none
+        numbers: Vec<u64>,
+        /// names of what it takes, with the C type each is declared with
+        parameters: Vec<(String, String)>,
+    },
     /// an instruction of the kernel
     Kernel {
         /// the function
         function: String,
+        /// its address, where several functions have that name
+        at: Option<u64>,
         /// bytes behind its first instruction
         offset: u64,
         /// when it returns
@@ -51,6 +73,7 @@ impl Source {
     pub fn program(&self) -> Kind {
         match self {
             Source::Tracepoint(_) => Kind::Tracepoint,
+            Source::Raw { .. } | Source::Syscall { .. } => Kind::RawTracepoint,
             Source::Kernel { .. } | Source::User { .. } => Kind::Kprobe,
             Source::Software { .. } | Source::Clock { .. } => Kind::PerfEvent,
         }
@@ -65,7 +88,9 @@ impl Source {
     pub fn name(&self) -> String {
         match self {
             Source::Tracepoint(point) => format!("t:{}:{}", point.group, point.name),
-            Source::Kernel { function, offset, on_return } => {
+            Source::Raw { name } => format!("rt:{name}"),
+            Source::Syscall { name, .. } => format!("s:{name}"),
+            Source::Kernel { function, offset, on_return, .. } => {
                 let offset = if *offset == 0 { String::new() } else { format!("+{offset:#x}") };
                 format!("{}:{function}{offset}", if *on_return { "kr" } else { "k" })
             }
@@ -92,13 +117,22 @@ impl Source {
     }
 
     /// Puts the program there. It runs until the events are dropped.
-    pub fn attach(&self, program: &bpf::Program, pid: Option<i32>) -> Result<Vec<Event>> {
+    pub fn attach(&self, program: &bpf::Program, pid: Option<i32>) -> Result<Vec<OwnedFd>> {
+        let raw = match self {
+            Source::Raw { name } => Some(name.as_str()),
+            Source::Syscall { .. } => Some("sys_exit"),
+            _ => None,
+        };
+        if let Some(name) = raw {
+            let link = program.attach_raw(name).map_err(|error| self.refused(error))?;
+            return Ok(vec![link]);
+        }
         let events = self.open(pid)?;
         for event in &events {
             event.set_program(program).map_err(Error::refused(format!("{}: attaching a BPF program", self.name())))?;
             event.enable().map_err(Error::refused(self.name()))?;
         }
-        Ok(events)
+        Ok(events.into_iter().map(OwnedFd::from).collect())
     }
 
     fn open(&self, pid: Option<i32>) -> Result<Vec<Event>> {
@@ -109,7 +143,13 @@ impl Source {
                 let event = Attr::new(kind::TRACEPOINT, point.id).period(1).open(Scope::Cpu(0)).map_err(refused)?;
                 Ok(vec![event])
             }
-            Source::Kernel { function, offset, on_return } => {
+            Source::Raw { .. } | Source::Syscall { .. } => Ok(Vec::new()),
+            Source::Kernel { at: Some(at), offset, on_return, .. } => {
+                let (device, config) = probe("kprobe", *on_return).map_err(refused)?;
+                let attr = Attr::new(device, config).place(0, at.wrapping_add(*offset));
+                Ok(vec![attr.open(Scope::Cpu(0)).map_err(refused)?])
+            }
+            Source::Kernel { function, offset, on_return, at: None } => {
                 let name =
                     CString::new(function.as_str()).map_err(|_| Error::Wrong(format!("no function {function:?}")))?;
                 let (device, config) = probe("kprobe", *on_return).map_err(refused)?;
@@ -138,6 +178,10 @@ impl Source {
     /// What a refusal most likely means here.
     fn refused(&self, error: io::Error) -> Error {
         let name = self.name();
+        // what the kernel says there has other words for this
+        if error.raw_os_error() == Some(libc::EILSEQ) {
+            return Error::Wrong(format!("{name}: no instruction begins there"));
+        }
         let what = match (error.raw_os_error(), self) {
             (Some(libc::EPERM | libc::EACCES), _) => {
                 let paranoid = std::fs::read_to_string("/proc/sys/kernel/perf_event_paranoid").unwrap_or_default();
@@ -152,7 +196,7 @@ impl Source {
             (Some(libc::ENOENT), Source::Kernel { function, .. }) => {
                 format!("{name}: the kernel has no function `{function}` to probe")
             }
-            (Some(libc::EILSEQ), _) => format!("{name}: no instruction begins there"),
+            (Some(libc::ENOENT), Source::Raw { name }) => format!("this kernel has no tracepoint {name}"),
             (Some(libc::EINVAL), Source::Kernel { .. }) => {
                 format!("{name}: the kernel does not let this function be probed")
             }
@@ -218,6 +262,17 @@ pub fn argument(index: usize) -> Option<u16> {
     #[cfg(not(target_arch = "aarch64"))]
     const NAMES: &[&str] = &["rdi", "rsi", "rdx", "rcx", "r8", "r9"];
     register(NAMES.get(index)?)
+}
+
+/// What tells calls of a function apart that are under way in one thread: where the stack stood in front of the call.
+pub fn frame(on_return: bool) -> Option<Int> {
+    let sp = |name| Some(Int::context(register(name)?, 8, false));
+    match cfg!(target_arch = "x86_64") {
+        // the call put its return address there, and the return has taken it away
+        true if !on_return => Some(Int::binary(Binary::Add, sp("rsp")?, Int::Const(8))),
+        true => sp("rsp"),
+        false => sp("sp"),
+    }
 }
 
 /// Where a function's value is when it returns.

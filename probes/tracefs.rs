@@ -9,6 +9,7 @@
 
 use crate::{Error, Result};
 use std::{
+    collections::HashSet,
     fs, io,
     path::{Path, PathBuf},
 };
@@ -137,6 +138,14 @@ pub fn all() -> Result<Vec<(String, String)>> {
         text.lines().filter_map(|l| l.split_once(':')).map(|(g, n)| (g.to_owned(), n.to_owned())).collect();
     found.sort();
     Ok(found)
+}
+
+/// Functions of the kernel that can be traced; `None` where the kernel has no such list, or it cannot be read.
+pub fn functions() -> Option<HashSet<String>> {
+    let text = fs::read_to_string(root().ok()?.join("available_filter_functions")).ok()?;
+    // one in a module has that behind it
+    let names = text.lines().filter_map(|line| line.split_ascii_whitespace().next());
+    Some(names.map(str::to_owned).collect())
 }
 
 /// Where tracefs is.

@@ -168,6 +168,16 @@ impl Calls {
         all
     }
 
+    /// The name of a number.
+    pub fn name(&self, number: u64) -> Option<String> {
+        self.by_number.get(&number).map(|declared| declared.name.clone())
+    }
+
+    /// What is declared of a number.
+    pub fn declared(&self, number: u64) -> Option<Arc<Declared>> {
+        self.by_number.get(&number).cloned()
+    }
+
     /// The one that a task is in. A number of a 32-bit program means another than that of a 64-bit one.
     fn find(&self, number: u64, on_stack: Option<&str>, compat: bool) -> Option<Arc<Declared>> {
         let plain = if compat { None } else { self.by_number.get(&number) };
@@ -220,6 +230,20 @@ pub fn of_trace(session: &Session, trace: &Trace) -> Result<Doing> {
 /// What a task is doing.
 pub fn of_task(session: &Session, task: u64) -> Result<Doing> {
     of_trace(session, &unwind::of_task(session, task)?)
+}
+
+/// Where in a `struct pt_regs` the arguments of a system call lie as it begins, in bytes, in their order.
+pub fn argument_offsets(session: &Session) -> Result<[u64; 6]> {
+    let arm = session.target.arch() == Arch::Aarch64;
+    let mut offsets = [0; 6];
+    for (i, (offset, x86)) in offsets.iter_mut().zip(X86_64).enumerate() {
+        *offset = match (arm, i) {
+            (true, 0) => session.offset("pt_regs", "orig_x0")?,
+            (true, _) => session.offset("pt_regs", "regs")? + 8 * i as u64,
+            (false, _) => session.offset("pt_regs", x86)?,
+        };
+    }
+    Ok(offsets)
 }
 
 fn of_registers(session: &Session, trace: &Trace, regs: u64) -> Result<Doing> {

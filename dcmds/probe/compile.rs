@@ -3,7 +3,10 @@
 //! What cannot be done there is an [`Error`] that says why: regular expressions, globals, texts that are joined. The stage
 //! that asked then runs behind the probe, as on a dump.
 
-use super::names::{Meaning, Names};
+use super::{
+    names::{Meaning, Names},
+    path,
+};
 use engine::{
     Type,
     cprint::scalar,
@@ -33,6 +36,10 @@ impl<'a> Compiler<'a> {
 
     /// A value: what an event carries, or part of a key. Also says whether its numbers have a sign.
     pub fn value(&self, text: &str) -> Result<(Value, Looks)> {
+        if let Some(of) = path::of(text) {
+            let (whose, at, ctype) = self.place(self.meaning(&parse(of)?)?)?;
+            return Ok((Value::Path(Box::new(path::way(self.cx, whose, at, ctype)?)), Looks::Path));
+        }
         let expr = parse(text)?;
         self.value_of(self.meaning(&expr)?)
     }
@@ -50,11 +57,12 @@ impl<'a> Compiler<'a> {
 
     fn value_of(&self, meaning: Meaning) -> Result<(Value, Looks)> {
         if let Some(text) = self.as_text(&meaning)? {
-            let max = if text == Text::Comm { 16 } else { self.text };
+            let max = if matches!(text, Text::Comm | Text::Saved { .. }) { 16 } else { self.text };
             return Ok((Value::Text(text, max), Looks::Text));
         }
         let looks = match &meaning {
             Meaning::Pointer { ctype, .. } => Looks::Pointer(*ctype),
+            Meaning::Syscall(_) => Looks::Syscall,
             Meaning::Memory { place, .. } => match self.cx.shape(place.ty).as_deref() {
                 Some(Type::Pointer { to }) => Looks::Pointer(*to),
                 _ => Looks::Number,
@@ -96,6 +104,12 @@ impl<'a> Compiler<'a> {
             _ => return Ok(None),
         };
         let meaning = self.meaning(text)?;
+        if let Meaning::Syscall(int) = meaning {
+            let Some(number) = super::syscalls::number(self.cx, with) else {
+                return cannot(format!("there is no system call `{with}`"));
+            };
+            return Ok(Some(Test::Int(int.equals(number as i64))));
+        }
         let Some(text) = self.as_text(&meaning)? else { return cannot("a number is compared with a text") };
         Ok(Some(Test::Text { text, with: with.clone().into_bytes(), prefix: false }))
     }
@@ -160,6 +174,18 @@ impl<'a> Compiler<'a> {
         }
     }
 
+    /// The address and the type of a structure, or of what a pointer leads to.
+    fn place(&self, meaning: Meaning) -> Result<(Whose, Int, TypeId)> {
+        match meaning {
+            Meaning::Memory { whose, at, offset, place }
+                if matches!(self.cx.shape(place.ty).as_deref(), Some(Type::Struct { .. })) =>
+            {
+                Ok((whose, plus(at, offset), self.cx.types.strip(place.ty)))
+            }
+            other => self.target(other).map(|(whose, at, ctype)| (whose, at, self.cx.types.strip(ctype))),
+        }
+    }
+
     fn member(&self, base: Meaning, name: &str) -> Result<Meaning> {
         let (whose, at, offset, ctype) = match base {
             Meaning::Memory { whose, at, offset, place }
@@ -213,6 +239,7 @@ impl<'a> Compiler<'a> {
         let (whose, at, offset, place) = match meaning {
             Meaning::Int { int, signed } => return Ok((int, signed)),
             Meaning::Pointer { to, .. } => return Ok((to, false)),
+            Meaning::Syscall(int) => return Ok((int, false)),
             Meaning::Text(Text::Memory { at, .. }) => return Ok((at, false)),
             Meaning::Text(_) | Meaning::Literal => return cannot("this is a text, and a number is needed"),
             Meaning::Memory { whose, at, offset, place } => (whose, at, offset, place),
@@ -315,6 +342,10 @@ pub enum Looks {
     Pointer(TypeId),
     /// a text
     Text,
+    /// the number of a system call, which has a name
+    Syscall,
+    /// names that lead up to a root
+    Path,
     /// a stack of the kernel
     KernelStack,
     /// a stack of the process

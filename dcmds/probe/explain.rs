@@ -20,9 +20,8 @@ use engine::{
     prelude::*,
 };
 use probes::{
-    expr::Value,
     program::{Action, Program},
-    recording::Rings,
+    recording::{self, Rings},
 };
 
 /// Something that a pipeline does.
@@ -106,14 +105,21 @@ pub fn rows(cx: &Cx<'_>, ready: &Ready, behind: &[Stage]) -> Result<Vec<Step>> {
     for (source, spec) in ready.sources.iter().zip(&specs) {
         let rings = matches!(spec.action, Action::Emit(_)).then(|| Rings::new(0, false)).transpose();
         let rings = rings.map_err(spec::wrong)?;
-        let program = Program::load(source.program(), spec, rings.as_ref().map(Rings::table), MOST_KEYS);
+        let left = spec.join.as_ref().map(|join| recording::left(join, MOST_KEYS)).transpose().map_err(spec::wrong)?;
+        let output = rings.as_ref().map(Rings::table);
+        let program = Program::load(source.program(), spec, output, left.as_ref(), MOST_KEYS);
         let what = match program {
             Ok(program) => format!("a BPF program of {} instructions at each hit", program.instructions),
             Err(e) => format!("the kernel refuses the program: {e}"),
         };
         kernel(format!("::probe {}", source.name()), what);
-        let (Action::Emit(values) | Action::Aggregate { key: values, .. }) = &spec.action;
-        room = values.iter().map(Value::room).sum();
+        for (begin, _) in spec.join.iter().flat_map(|join| &join.begins) {
+            kernel(
+                format!("::probe {}", source.name()),
+                format!("and another at {}, for what it leaves", begin.name()),
+            );
+        }
+        room = spec.action.room();
     }
     if let Some(pid) = ready.pid {
         kernel(format!("-p 0t{pid}"), "who passes".into());

@@ -1,6 +1,9 @@
 //! What names mean where a probe sits: its arguments and fields, and the facts of the moment.
 
-use super::typed::{Parameter, Typed};
+use super::{
+    join,
+    typed::{Parameter, Typed},
+};
 use engine::{
     Type,
     debuginfo::{Place, TypeId},
@@ -11,6 +14,7 @@ use probes::{
     source::{self, Source},
     tracefs::{self, Shape},
 };
+use std::cell::Cell;
 
 /// What an expression stands for, before it is turned into a value.
 #[derive(Clone, Debug)]
@@ -42,6 +46,8 @@ pub enum Meaning {
         /// its type, and which bits
         place: Place,
     },
+    /// the number of a system call, which is shown by name
+    Syscall(Int),
     /// a text that comes from the kernel
     Text(Text),
     /// a text that was written down: it can be compared with, and no more
@@ -59,6 +65,10 @@ impl Meaning {
 pub struct Names<'a> {
     cx: &'a Cx<'a>,
     source: &'a Source,
+    /// whether hits of other probes came first (`::latency`)
+    behind: bool,
+    /// whether a name was asked for that an earlier hit must leave
+    joined: Cell<bool>,
 }
 
 /// Names that mean the same everywhere, with what they are.
@@ -74,7 +84,17 @@ pub const COMMON: &[(&str, &str)] = &[
 impl<'a> Names<'a> {
     /// The names at `source`.
     pub fn at(cx: &'a Cx<'a>, source: &'a Source) -> Names<'a> {
-        Names { cx, source }
+        Names { cx, source, behind: false, joined: Cell::new(false) }
+    }
+
+    /// The names at `source`, whose hits end what hits of other probes began, if `behind`.
+    pub fn behind(cx: &'a Cx<'a>, source: &'a Source, behind: bool) -> Names<'a> {
+        Names { behind, ..Names::at(cx, source) }
+    }
+
+    /// Whether a name was asked for that only an earlier hit can tell.
+    pub fn joined(&self) -> bool {
+        self.joined.get()
     }
 
     /// What a name means there.
@@ -95,6 +115,12 @@ impl<'a> Names<'a> {
                 (0..site.args.len()).map(|i| format!("arg{i}")).collect()
             }
             Source::User { .. } => self.user_parameters().into_iter().map(|p| p.name).collect(),
+            Source::Raw { name } => self.raw(name).into_iter().map(|(name, _)| name).collect(),
+            Source::Syscall { numbers, parameters, .. } => {
+                let many = (numbers.len() != 1).then(|| "name".to_owned());
+                let own = parameters.iter().map(|(name, _)| name.clone());
+                many.into_iter().chain(own).chain(["ret".to_owned()]).collect()
+            }
             Source::Software { .. } | Source::Clock { .. } => Vec::new(),
         }
     }
@@ -102,7 +128,7 @@ impl<'a> Names<'a> {
     /// Whose memory a bare number most likely is an address of.
     pub fn whose(&self) -> Whose {
         match self.source {
-            Source::User { .. } => Whose::User,
+            Source::User { .. } | Source::Syscall { .. } => Whose::User,
             Source::Tracepoint(point) if point.group == "syscalls" => Whose::User,
             _ => Whose::Kernel,
         }
@@ -111,6 +137,9 @@ impl<'a> Names<'a> {
     fn common(&self, name: &str) -> Option<Meaning> {
         let now = |what| Some(Meaning::number(Int::Current(what)));
         match name {
+            "elapsed" if self.behind => Some(self.elapsed()),
+            "pid" | "tid" if self.behind => Some(Meaning::number(join::beginner(name == "tid"))),
+            "comm" if self.behind => Some(Meaning::Text(join::beginners_name())),
             "pid" => now(Current::Pid),
             "tid" => now(Current::Tid),
             "uid" => now(Current::Uid),
@@ -134,6 +163,25 @@ impl<'a> Names<'a> {
                 });
                 self.typed(Int::context(source::return_value()?, 8, false), ctype, Whose::Kernel)
             }
+            Source::Kernel { on_return: true, .. } | Source::User { on_return: true, .. } if name == "elapsed" => {
+                Some(self.elapsed())
+            }
+            Source::Kernel { on_return: true, function, .. } => {
+                let parameters = self.parameters(function);
+                let index = numbered(name).or_else(|| parameters.iter().position(|(n, _)| n == name))?;
+                let typed = self.typed(join::argument(index)?, parameters.get(index).map(|(_, c)| *c), Whose::Kernel);
+                self.left(typed?)
+            }
+            Source::User { on_return: true, .. } if numbered(name).is_some() => {
+                self.left(Meaning::Int { int: join::argument(numbered(name)?)?, signed: true })
+            }
+            Source::Raw { name: point } => {
+                let arguments = self.raw(point);
+                let index = numbered(name).or_else(|| arguments.iter().position(|(n, _)| n == name))?;
+                let int = Int::context(u16::try_from(index).ok()?.checked_mul(8)?, 8, false);
+                self.typed(int, Some(arguments.get(index)?.1), Whose::Kernel)
+            }
+            Source::Syscall { .. } => self.syscall(name),
             Source::User { on_return: true, file, site } if is_result(name) => {
                 let ctype = Typed::of(self.cx, file).and_then(|typed| typed.returned(self.cx, site.offset));
                 self.typed(Int::context(source::return_value()?, 8, false), ctype, Whose::User)
@@ -155,6 +203,39 @@ impl<'a> Names<'a> {
             }
             _ => None,
         }
+    }
+
+    fn left(&self, meaning: Meaning) -> Option<Meaning> {
+        self.joined.set(true);
+        Some(meaning)
+    }
+
+    fn elapsed(&self) -> Meaning {
+        self.joined.set(true);
+        Meaning::number(join::elapsed())
+    }
+
+    /// What a system call has: arguments and result, which number it is.
+    fn syscall(&self, name: &str) -> Option<Meaning> {
+        let Source::Syscall { parameters, .. } = self.source else { return None };
+        match name {
+            "elapsed" => Some(self.elapsed()),
+            "nr" => Some(Meaning::number(join::number())),
+            // some take a parameter of that name
+            "name" if !parameters.iter().any(|(n, _)| n == name) => Some(Meaning::Syscall(join::number())),
+            name if is_result(name) => Some(Meaning::Int { int: Int::context(8, 8, true), signed: true }),
+            _ => {
+                let index = numbered(name).or_else(|| parameters.iter().position(|(n, _)| n == name))?;
+                let ctype = parameters.get(index).and_then(|(_, ctype)| self.cx.ctype(ctype.trim()).ok());
+                self.typed(join::argument(index)?, ctype, Whose::User)
+            }
+        }
+    }
+
+    /// What the code at a tracepoint hands over: the parameters of the function that calls all who listen, which every
+    /// tracepoint has since Linux 5.10 (d25e37d89dd2), but for the first, which is the listener's own.
+    fn raw(&self, point: &str) -> Vec<(String, TypeId)> {
+        self.parameters(&format!("__traceiter_{point}")).into_iter().skip(1).collect()
     }
 
     /// A function's parameters by its prototype.
@@ -204,7 +285,7 @@ impl<'a> Names<'a> {
                 let pointee = field.ctype.strip_suffix('*').map(|t| t.trim().trim_start_matches("const "));
                 let ctype = pointee.and_then(|t| self.cx.ctype(t).ok());
                 Some(match ctype.filter(|_| size == 8) {
-                    Some(ctype) => Meaning::Pointer { whose: Whose::Kernel, to: int, ctype },
+                    Some(ctype) => Meaning::Pointer { whose: self.whose(), to: int, ctype },
                     None => Meaning::Int { int, signed },
                 })
             }
@@ -225,6 +306,7 @@ fn numbered(name: &str) -> Option<usize> {
 fn cut(int: Int, size: u8, signed: bool) -> Int {
     match int {
         Int::Context { offset, .. } if matches!(size, 1 | 2 | 4 | 8) => Int::context(offset, size, signed),
+        Int::Saved { offset, .. } if matches!(size, 1 | 2 | 4 | 8) => Int::saved(offset, size, signed),
         int => int,
     }
 }

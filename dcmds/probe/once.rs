@@ -40,9 +40,9 @@ impl Once {
 
     /// Adds a probe with the stages that are to be done at its hits; its hits have the number of those added before.
     pub fn add(&mut self, cx: &Cx<'_>, probe: &str, stages: &str) -> Result<()> {
-        let sources = spec::find(cx, probe, self.pid)?;
+        let mut sources = spec::find(cx, probe, self.pid)?;
         let stages = pipeline::stages_of(cx, stages, &[])?;
-        let plan = Plan::make(cx, &sources, &stages, TEXT)?;
+        let plan = Plan::make(cx, &mut sources, &stages, TEXT, false)?;
         if plan.taken < stages.len() || plan.then != Then::Show {
             return Err(Error::Unavailable(format!("{probe}: this kernel cannot do all that is asked for at the hit")));
         }

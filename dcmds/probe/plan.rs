@@ -3,7 +3,9 @@
 
 use super::{
     compile::{Compiler, Looks},
+    join,
     names::Names,
+    path,
 };
 use crate::select::{Shown, heading};
 use engine::{
@@ -52,6 +54,9 @@ pub struct Asked {
 /// What the kernel does.
 #[derive(Clone, Debug)]
 pub struct Plan {
+    /// probes whose hits come first, and what both have (`::latency`)
+    pub begins: Vec<Source>,
+    key: Vec<String>,
     /// conditions that a hit must meet
     pub tests: Vec<String>,
     /// values that are taken
@@ -62,15 +67,19 @@ pub struct Plan {
     pub text: u16,
     /// stages that are done here
     pub taken: usize,
+    /// whether the sources come from a pattern: those that lack what is asked for are left out
+    pub loose: bool,
     /// stacks of programs are followed by frame pointers, in the kernel
     pub frame_pointers: bool,
 }
 
 impl Plan {
-    /// Takes over what it can for these sources.
-    pub fn make(cx: &Cx<'_>, sources: &[Source], behind: &[Stage], text: u16) -> Result<Plan> {
-        let (tests, asked, then) = (Vec::new(), Vec::new(), Then::Show);
-        let mut plan = Plan { tests, asked, then, text, taken: 0, frame_pointers: false };
+    /// Takes over what it can for these sources. `loose`: those of them that lack what is asked for may be left out.
+    pub fn make(cx: &Cx<'_>, sources: &mut Vec<Source>, behind: &[Stage], text: u16, loose: bool) -> Result<Plan> {
+        let (begins, key, tests, asked) = Default::default();
+        let mut plan =
+            Plan { begins, key, tests, asked, then: Then::Show, text, taken: 0, loose, frame_pointers: false };
+        plan.latency(cx, sources, behind.first())?;
         while let Some(stage) = behind.get(plan.taken) {
             if plan.then != Then::Show || !plan.take(cx, sources, stage)? {
                 break;
@@ -89,14 +98,35 @@ impl Plan {
         Ok(plan)
     }
 
+    /// `::latency KEY` joins the last probe with those in front of it.
+    fn latency(&mut self, cx: &Cx<'_>, sources: &mut Vec<Source>, first: Option<&Stage>) -> Result<()> {
+        let Some(("latency", args)) = first.and_then(dcmd) else { return Ok(()) };
+        let Some(last) = sources.len().checked_sub(1).filter(|last| *last > 0) else {
+            return Err(Error::Usage("`::latency` needs two probes: what begins, and what ends".into())
+                .hint("`::probe t:block:block_rq_issue t:block:block_rq_complete | ::latency dev sector`"));
+        };
+        let key: Vec<_> = args.iter().map(plain).collect();
+        for word in &key {
+            self.each(cx, sources, |compiler| compiler.value(word).map(|_| ()))?;
+        }
+        self.begins = sources.drain(..last).collect();
+        self.key = key;
+        self.taken = 1;
+        Ok(())
+    }
+
+    /// Tries something for every source; all must be able to do it.
+    fn each(&self, cx: &Cx<'_>, sources: &[Source], mut work: impl FnMut(&Compiler<'_>) -> Result<()>) -> Result<()> {
+        let behind = !self.begins.is_empty();
+        sources.iter().try_for_each(|source| work(&Compiler::new(cx, &Names::behind(cx, source, behind), self.text)))
+    }
+
     /// Takes a stage over; false leaves it where it is.
-    fn take(&mut self, cx: &Cx<'_>, sources: &[Source], stage: &Stage) -> Result<bool> {
+    fn take(&mut self, cx: &Cx<'_>, sources: &mut Vec<Source>, stage: &Stage) -> Result<bool> {
         let Some((name, args)) = dcmd(stage) else { return Ok(false) };
-        let room = self.text;
-        let can = |text: &str| each(cx, sources, room, |compiler| compiler.value(text).map(|_| ()));
         let expression = cexpr::text_of(args);
         match name {
-            "where" | "filter" => match each(cx, sources, self.text, |c| c.test(&expression).map(|_| ())) {
+            "where" | "filter" => match self.narrow(cx, sources, |c| c.test(&expression).map(|_| ())) {
                 Ok(()) => self.tests.push(expression),
                 Err(e) if e.is_control() => return Err(e),
                 Err(_) => return Ok(false),
@@ -105,7 +135,7 @@ impl Plan {
             "print" if args.is_empty() => {}
             "print" | "fields" if !args.is_empty() => {
                 for word in args.iter().map(plain) {
-                    can(heading(&word).1)?;
+                    self.narrow(cx, sources, |c| c.value(heading(&word).1).map(|_| ()))?;
                     self.ask(&word, false);
                 }
             }
@@ -122,21 +152,22 @@ impl Plan {
             "count" if args.is_empty() => self.then = Then::Count,
             "group" if !args.is_empty() && args.iter().all(|a| !plain(a).starts_with('-')) => {
                 // each probe counts in a table of its own
-                for word in args.iter().map(plain).filter(|word| word != "probe") {
+                for word in args.iter().map(plain).filter(|word| !matches!(word.as_str(), "probe" | "func")) {
                     if !is_stack(&word) {
-                        can(heading(&word).1)?;
+                        self.narrow(cx, sources, |c| c.value(heading(&word).1).map(|_| ()))?;
                     }
                     self.ask(&word, false);
                 }
                 self.then = Then::Group;
             }
             "quantize" if !args.is_empty() => {
-                can(&expression)?;
+                self.narrow(cx, sources, |c| c.number(&expression).map(|_| ()))?;
+                self.asked.retain(|asked| asked.text != expression);
                 self.ask(&expression, false);
                 self.then = Then::Quantize;
             }
             "sum" if !args.is_empty() => {
-                can(&expression)?;
+                self.narrow(cx, sources, |c| c.number(&expression).map(|_| ()))?;
                 self.then = Then::Sum(expression);
             }
             _ => return Ok(false),
@@ -149,8 +180,37 @@ impl Plan {
         self.then == Then::Group && !self.frame_pointers && self.asked.iter().any(|a| a.text == "ustack")
     }
 
+    /// Tries something for every source. Of a pattern's, those are left out that cannot do it, unless none can.
+    fn narrow(&self, cx: &Cx<'_>, sources: &mut Vec<Source>, work: impl Fn(&Compiler<'_>) -> Result<()>) -> Result<()> {
+        let tried = |source: &Source| self.each(cx, std::slice::from_ref(source), &work);
+        let results: Vec<Result<()>> = sources.iter().map(tried).collect();
+        let able = results.iter().filter(|result| result.is_ok()).count();
+        let first = results.iter().position(|result| result.is_err());
+        let Some(first) = first else { return Ok(()) };
+        if !self.loose || able == 0 {
+            return results.into_iter().nth(first).unwrap_or(Ok(()));
+        }
+        let (out, why) = (sources.len() - able, results.iter().find_map(|r| r.as_ref().err()));
+        let why = why.map_or_else(String::new, |why| format!(": {}", why.kind()));
+        cx.notes.once(0, format!("{out} of {} probes are left out{why}", sources.len()));
+        let mut results = results.iter();
+        sources.retain(|_| results.next().is_some_and(Result::is_ok));
+        Ok(())
+    }
+
+    fn can(&self, cx: &Cx<'_>, sources: &[Source], text: &str) -> Result<()> {
+        self.each(cx, sources, |compiler| compiler.value(text).map(|_| ()))
+    }
+
     fn ask(&mut self, word: &str, hidden: bool) {
-        let (name, text) = heading(word);
+        let (mut name, text) = match path::of(word) {
+            Some(_) => ("path".to_owned(), word),
+            None => heading(word),
+        };
+        // two columns of one name would be one in JSON
+        if self.asked.iter().any(|a| a.name == name) || COLUMNS.contains(&name.as_str()) {
+            name = text.to_owned();
+        }
         if !self.asked.iter().any(|a| a.text == text) {
             self.asked.push(Asked { name, text: text.to_owned(), hidden });
         }
@@ -159,10 +219,13 @@ impl Plan {
     /// What a source itself has is shown if nothing was asked for; names that stages behind use are taken along.
     fn ask_for_what_is_behind(&mut self, cx: &Cx<'_>, sources: &[Source], behind: &[Stage]) {
         if self.asked.iter().all(|a| is_stack(&a.text))
-            && let [only] = sources
+            && let Some(first) = sources.first()
         {
-            for name in Names::at(cx, only).own_names() {
-                if each(cx, sources, self.text, |c| c.value(&name).map(|_| ())).is_ok() {
+            if !self.begins.is_empty() {
+                self.ask("elapsed", false);
+            }
+            for name in Names::at(cx, first).own_names() {
+                if self.can(cx, sources, &name).is_ok() {
                     self.ask(&name, false);
                 }
             }
@@ -181,7 +244,7 @@ impl Plan {
                     self.ask(&word, true);
                 }
                 let known = self.asked.iter().any(|a| a.name == word) || COLUMNS.contains(&word.as_str());
-                if !known && each(cx, sources, self.text, |c| c.value(&word).map(|_| ())).is_ok() {
+                if !known && self.can(cx, sources, &word).is_ok() {
                     self.ask(&word, true);
                 }
             }
@@ -202,11 +265,11 @@ impl Plan {
 
     /// The program for a source, and how its values look.
     pub fn spec(&self, cx: &Cx<'_>, source: &Source, id: u64, pid: Option<i32>) -> Result<(Spec, Vec<Looks>)> {
-        let names = Names::at(cx, source);
+        let names = Names::behind(cx, source, !self.begins.is_empty());
         let compiler = Compiler::new(cx, &names, self.text);
         let mut tests = Vec::new();
         if let Some(pid) = pid.filter(|_| !source.binds()) {
-            tests.push(Test::Int(probes::expr::Int::Current(probes::expr::Current::Pid).equals(pid.into())));
+            tests.push(join::only(pid));
         }
         for text in &self.tests {
             tests.push(compiler.test(text)?);
@@ -214,7 +277,8 @@ impl Plan {
         let (mut values, mut looks) = (Vec::new(), Vec::new());
         // the name of who was there comes with every event
         if self.then == Then::Show {
-            values.push(Value::Text(probes::expr::Text::Comm, 16));
+            let name = if self.begins.is_empty() { probes::expr::Text::Comm } else { join::beginners_name() };
+            values.push(Value::Text(name, 16));
             looks.push(Looks::Text);
         }
         for asked in &self.asked {
@@ -245,8 +309,18 @@ impl Plan {
             Then::Sum(text) => Action::Aggregate { key: values, of: Some(compiler.number(text)?) },
             _ => Action::Aggregate { key: values, of: None },
         };
+        let join = match source {
+            _ if !self.begins.is_empty() => {
+                // whoever ends a request is seldom the process that it was for
+                tests.retain(|test| pid.is_none_or(|pid| *test != join::only(pid)));
+                Some(join::others(cx, &self.begins, source, &self.key, pid, self.text)?)
+            }
+            Source::Syscall { numbers, .. } => Some(join::syscall(cx, numbers, pid)?),
+            source if names.joined() => join::call(cx, source, &self.tests, pid, self.text),
+            _ => None,
+        };
         let test = (!tests.is_empty()).then_some(Test::All(tests));
-        Ok((Spec { id, test, action, result: source.result() }, looks))
+        Ok((Spec { id, join, test, action, result: source.result() }, looks))
     }
 }
 
@@ -255,11 +329,6 @@ pub const COLUMNS: &[&str] = &["time", "cpu", "pid", "tid", "comm", "probe"];
 
 fn is_stack(text: &str) -> bool {
     matches!(text, "stack" | "kstack" | "ustack")
-}
-
-/// Tries something for every source; all must be able to do it.
-fn each(cx: &Cx<'_>, sources: &[Source], text: u16, mut work: impl FnMut(&Compiler<'_>) -> Result<()>) -> Result<()> {
-    sources.iter().try_for_each(|source| work(&Compiler::new(cx, &Names::at(cx, source), text)))
 }
 
 fn dcmd(stage: &Stage) -> Option<(&str, &[Word])> {

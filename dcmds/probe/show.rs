@@ -98,6 +98,8 @@ impl<'a> Shower<'a> {
             Looks::Signed => Cell::Int(word as i64),
             Looks::Pointer(_) => Cell::Addr(word),
             Looks::Text => text(bytes, part.max),
+            Looks::Path => Cell::Str(super::path::shown(bytes)),
+            Looks::Syscall => Cell::Str(super::syscalls::name(self.cx, word)),
             Looks::KernelStack => {
                 let frame = |(i, pc)| Cell::Str(engine::frame::name(self.cx, pc, i > 0));
                 Cell::List(addresses(bytes).enumerate().map(frame).collect())

@@ -1,5 +1,9 @@
 //! How a probe is named: `t:sched:sched_switch`, `k:vfs_write`, `ur:libc:malloc`, `cpu:997hz`. Patterns name many.
 
+use super::{
+    recipes::{self, Found},
+    syscalls,
+};
 use engine::debuginfo::SymbolKind;
 use engine::prelude::*;
 use glob::Pattern;
@@ -16,6 +20,8 @@ const MOST: usize = 1000;
 /// Kinds of probes, how each is written, and what it is: for help and for errors.
 pub const KINDS: &[(&str, &str)] = &[
     ("t:GROUP:NAME", "a tracepoint of the kernel"),
+    ("rt:NAME", "a tracepoint, with what the code there hands over instead of a record"),
+    ("s:NAME", "a system call, when it returns: what it took, and `ret`"),
     ("k:FUNCTION[+OFFSET]", "a function of the kernel, or an instruction of it"),
     ("kr:FUNCTION", "its return"),
     ("u:FILE:FUNCTION[+OFFSET]", "a function of a program or library, or an instruction of it"),
@@ -30,6 +36,8 @@ pub fn find(cx: &Cx<'_>, word: &str, pid: Option<i32>) -> Result<Vec<Source>> {
     let (kind, rest) = word.split_once(':').ok_or_else(|| unknown(word))?;
     let found = match kind {
         "t" => tracepoints(rest)?,
+        "rt" => raw(cx, rest)?,
+        "s" => syscalls::sources(cx, rest, &pattern(rest)?),
         "k" | "kr" => kernel(cx, rest, kind == "kr")?,
         "u" | "ur" => user(rest, pid, kind == "ur")?,
         "usdt" => usdt(rest, pid)?,
@@ -64,31 +72,82 @@ fn tracepoints(rest: &str) -> Result<Vec<Source>> {
     matching.map(|(g, n)| Tracepoint::find(&g, &n).map(Source::Tracepoint).map_err(wrong)).collect()
 }
 
+/// Every tracepoint has a function that calls those who listen.
+fn raw(cx: &Cx<'_>, rest: &str) -> Result<Vec<Source>> {
+    const CALLS: &str = "__traceiter_";
+    let pattern = pattern(rest)?;
+    let Some(kernel) = cx.symbols.kernel() else { return Ok(Vec::new()) };
+    let mut found = kernel.by_prefix(CALLS, usize::MAX);
+    found.dedup();
+    let names = found.iter().filter_map(|symbol| symbol.strip_prefix(CALLS)).filter(|name| pattern.matches(name));
+    Ok(names.map(|name| Source::Raw { name: name.to_owned() }).collect())
+}
+
 fn kernel(cx: &Cx<'_>, rest: &str, on_return: bool) -> Result<Vec<Source>> {
     let (name, offset) = split_offset(cx, rest)?;
-    let source = |function: String| Source::Kernel { function, offset, on_return };
-    if !is_pattern(name) {
-        if cx.kernel_symbol(name).is_none() && cx.symbols.address(cx, name).is_none() {
-            let error = Error::Usage(format!("the kernel has no function `{name}`"));
-            return Err(
-                error.hint(format!("`::probes 'k:*{}*'` lists those that are named alike", name.trim_matches('_')))
-            );
-        }
-        return Ok(vec![source(name.to_owned())]);
+    if is_pattern(name) {
+        return matching(cx, &pattern(name)?, offset, on_return);
     }
-    let pattern = pattern(name)?;
-    let mut found: Vec<String> = Vec::new();
-    if let Some(kernel) = cx.symbols.kernel() {
-        kernel.each(&mut |symbol| {
-            if symbol.kind == SymbolKind::Text && pattern.matches(&symbol.name) {
-                found.push(symbol.name.to_string());
+    match recipes::find(cx, name, on_return) {
+        Found::Itself => {
+            if let Some(hint) = recipes::also(cx, name) {
+                cx.notes.once(0, hint);
             }
-            true
-        });
+            if recipes::is_hot(name) {
+                cx.notes.once(0, format!("{name} is called all the time: a probe there slows the whole machine down"));
+            }
+            Ok(places(cx, name, offset, on_return))
+        }
+        Found::Instead(probes, why) => recipes::instead(cx, rest, &probes, &why),
+        Found::Nothing(error) => Err(error),
     }
+}
+
+/// A function, or all of that name: several files may each have one of their own.
+fn places(cx: &Cx<'_>, name: &str, offset: u64, on_return: bool) -> Vec<Source> {
+    let mut places: Vec<u64> = cx.symbols.by_name(cx, name).iter().map(|symbol| symbol.addr).collect();
+    places.sort_unstable();
+    places.dedup();
+    let source = |at| Source::Kernel { function: name.to_owned(), at, offset, on_return };
+    match places.len() {
+        0 | 1 => vec![source(None)],
+        _ => places.into_iter().map(|at| source(Some(at))).collect(),
+    }
+}
+
+/// The functions that a pattern matches, but for those where no probe can be: pieces that are seldom run and lie elsewhere,
+/// room in front of functions, and what the kernel keeps probes from.
+fn matching(cx: &Cx<'_>, pattern: &Pattern, offset: u64, on_return: bool) -> Result<Vec<Source>> {
+    let Some(kernel) = cx.symbols.kernel() else { return Ok(Vec::new()) };
+    let traceable = tracefs::functions();
+    let mut found: Vec<String> = Vec::new();
+    kernel.each(&mut |symbol| {
+        let name = &symbol.name;
+        if symbol.kind == SymbolKind::Text && pattern.matches(name) && !is_no_function(name) {
+            found.push(name.to_string());
+        }
+        true
+    });
     found.sort();
     found.dedup();
-    Ok(found.into_iter().map(source).collect())
+    let all = found.len();
+    if let Some(traceable) = &traceable {
+        found.retain(|name| traceable.contains(name.as_str()));
+    }
+    let forbidden = recipes::forbidden();
+    found.retain(|name| {
+        !cx.symbols.address(cx, name).is_some_and(|at| forbidden.iter().any(|range| range.contains(&at)))
+    });
+    if found.len() < all {
+        let out = all - found.len();
+        cx.notes.once(0, format!("{out} functions that match are left out: the kernel does not let them be traced"));
+    }
+    Ok(found.iter().flat_map(|name| places(cx, name, offset, on_return)).collect())
+}
+
+/// Whether a symbol's name says that it is no function: `vfs_read.cold`, `__pfx_vfs_read`.
+fn is_no_function(name: &str) -> bool {
+    name.contains(".cold") || ["__pfx_", "__cfi_", "__SCT__"].iter().any(|prefix| name.starts_with(prefix))
 }
 
 fn user(rest: &str, pid: Option<i32>, on_return: bool) -> Result<Vec<Source>> {
@@ -186,7 +245,8 @@ pub fn pattern(text: &str) -> Result<Pattern> {
     Pattern::new(text).map_err(|e| Error::Usage(format!("`{text}`: {e}")))
 }
 
-fn is_pattern(text: &str) -> bool {
+/// Whether it names many.
+pub fn is_pattern(text: &str) -> bool {
     text.contains(['*', '?', '['])
 }
 

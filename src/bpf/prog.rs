@@ -1,6 +1,6 @@
 //! Programs: loaded, and run when we or an event say so.
 
-use std::ffi::CStr;
+use std::ffi::{CStr, CString};
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
 
@@ -49,6 +49,8 @@ const LICENSE: &CStr = c"Dual MIT/GPL";
 const LOAD: usize = 64;
 /// The fields of its `test` part up to `ctx_out`.
 const RUN: usize = 64;
+/// The fields of its `raw_tracepoint` part up to `prog_fd`.
+const OPEN: usize = 16;
 /// Most that the verifier is let say.
 const LOG: usize = 1 << 16;
 /// Words that a raw tracepoint has at most (`MAX_BPF_FUNC_ARGS`).
@@ -99,6 +101,17 @@ impl Program {
             sys::call(Command::GetInfo, &mut attr, 16)?
         };
         Ok((info[RUN_TIME], info[RUN_TIME + 1]))
+    }
+
+    /// Runs a [raw tracepoint](Kind::RawTracepoint)'s program whenever the tracepoint of that name is passed, until what is
+    /// returned is closed.
+    pub fn attach_raw(&self, name: &str) -> io::Result<OwnedFd> {
+        let name = CString::new(name)?;
+        let mut attr = Attr::new().u64(0, name.as_ptr().addr() as u64).u32(8, self.0.as_raw_fd() as u32);
+        // SAFETY: the name ends with a NUL and outlives the call, which writes nothing.
+        #[allow(unsafe_code)]
+        let fd = unsafe { sys::call(Command::RawTracepointOpen, &mut attr, OPEN)? };
+        Ok(sys::owned(fd))
     }
 
     /// Runs the program once, here and now, with these words for arguments; returns the lower half of its result.

@@ -15,6 +15,7 @@ pub enum Command {
     ProgLoad = 5,
     ProgTestRun = 10,
     GetInfo = 15,
+    RawTracepointOpen = 17,
     EnableStats = 32,
 }
 

@@ -1,0 +1,125 @@
+//! What two hits make together: a function's return knows what it was called with, and when; a request's end knows when
+//! it was issued, and for whom.
+//!
+//! The earlier hit leaves words under a key, which tells calls or requests apart; the later one finds them there. What
+//! is left lies in a fixed order, so that a name at the later hit is a place in it.
+
+use super::{compile::Compiler, names::Names};
+use engine::prelude::*;
+use probes::{
+    expr::{Current, Int, Space as Whose, Test, Text, Value},
+    program::{Action, Join, Spec, room},
+    source::{self, Source},
+};
+
+/// Most arguments that are left: as many as come in registers.
+const ARGUMENTS: usize = 6;
+/// Where, in what was left, the time is.
+const TIME: u16 = 0;
+/// Where the arguments of a call begin.
+const FIRST: u16 = 8;
+/// Where a system call's number is.
+const NUMBER: u16 = FIRST + 8 * ARGUMENTS as u16;
+/// Where process and thread of whoever began are, and the thread's name.
+const WHO: u16 = 8;
+const COMM: u16 = 16;
+
+/// An argument of the call, as it was when the call began.
+pub fn argument(index: usize) -> Option<Int> {
+    (index < ARGUMENTS).then(|| Int::saved(FIRST + 8 * index as u16, 8, false))
+}
+
+/// Nanoseconds since the earlier hit.
+pub fn elapsed() -> Int {
+    Int::binary(probes::expr::Binary::Sub, Int::Current(Current::Time), Int::saved(TIME, 8, false))
+}
+
+/// The number of the system call.
+pub fn number() -> Int {
+    Int::saved(NUMBER, 8, false)
+}
+
+/// The process, or the thread, of whoever began. The words are of the machine's order, which is little-endian on all that
+/// kmdb knows.
+pub fn beginner(thread: bool) -> Int {
+    Int::saved(if thread { WHO } else { WHO + 4 }, 4, false)
+}
+
+/// The name of the thread that began.
+pub fn beginners_name() -> Text {
+    Text::Saved { offset: COMM, len: 16 }
+}
+
+/// The test that binds to a process.
+pub fn only(pid: i32) -> Test {
+    Test::Int(Int::Current(Current::Pid).equals(pid.into()))
+}
+
+/// Joins a return with its entry, where conditions that last are tested.
+pub fn call(cx: &Cx<'_>, source: &Source, tests: &[String], pid: Option<i32>, text: u16) -> Option<Join> {
+    let mut entry = source.clone();
+    match &mut entry {
+        Source::Kernel { on_return, .. } | Source::User { on_return, .. } => *on_return = false,
+        _ => return None,
+    }
+    let key = |on_return| Some(vec![Value::Int(Int::Current(Current::Thread)), Value::Int(source::frame(on_return)?)]);
+    let mut what = vec![Value::Int(Int::Current(Current::Time))];
+    what.extend((0..ARGUMENTS).filter_map(|i| Some(Value::Int(Int::context(source::argument(i)?, 8, false)))));
+    let names = Names::at(cx, &entry);
+    let compiler = Compiler::new(cx, &names, text);
+    let lasting = tests.iter().filter_map(|test| compiler.test(test).ok()).filter(Test::lasts);
+    let tests: Vec<_> = pid.filter(|_| !entry.binds()).map(only).into_iter().chain(lasting).collect();
+    Some(joined(entry, tests, key(false)?, what, key(true)?))
+}
+
+/// Joins a system call's return with its entry: the registers that user code came in with hold its arguments.
+pub fn syscall(cx: &Cx<'_>, numbers: &[u64], pid: Option<i32>) -> Result<Join> {
+    let key = || vec![Value::Int(Int::Current(Current::Thread))];
+    let number = Int::context(8, 8, false);
+    let mut what = vec![Value::Int(Int::Current(Current::Time))];
+    for offset in walkers::syscall::argument_offsets(cx)? {
+        let offset = i32::try_from(offset).unwrap_or_default();
+        what.push(Value::Int(Int::load(Whose::Kernel, Int::context(0, 8, false), offset, 8, false)));
+    }
+    what.push(Value::Int(number.clone()));
+    let any: Vec<_> = numbers.iter().map(|n| Test::Int(number.clone().equals(*n as i64))).collect();
+    let mut tests: Vec<_> = pid.map(only).into_iter().collect();
+    tests.extend((!any.is_empty()).then_some(Test::Any(any)));
+    Ok(joined(Source::Raw { name: "sys_enter".into() }, tests, key(), what, key()))
+}
+
+/// Joins hits of other probes with this one's by what both have.
+pub fn others(
+    cx: &Cx<'_>,
+    begins: &[Source],
+    source: &Source,
+    key: &[String],
+    pid: Option<i32>,
+    text: u16,
+) -> Result<Join> {
+    let keys = |source: &Source| {
+        let names = Names::at(cx, source);
+        let compiler = Compiler::new(cx, &names, text);
+        key.iter().map(|word| Ok(compiler.value(word)?.0)).collect::<Result<Vec<_>>>()
+    };
+    let what = [
+        Value::Int(Int::Current(Current::Time)),
+        Value::Int(Int::Current(Current::Thread)),
+        Value::Text(Text::Comm, 16),
+    ];
+    let mut join = Join { begins: Vec::new(), key: keys(source)?, room: room(&what), who: Some(WHO) };
+    for begin in begins {
+        let test = pid.filter(|_| !begin.binds()).map(only);
+        let action = Action::Leave { key: keys(begin)?, what: what.to_vec() };
+        join.begins.push((begin.clone(), Spec { id: 0, join: None, test, action, result: begin.result() }));
+    }
+    Ok(join)
+}
+
+fn joined(begin: Source, tests: Vec<Test>, key: Vec<Value>, what: Vec<Value>, later: Vec<Value>) -> Join {
+    let room = room(&what);
+    let test = (!tests.is_empty()).then_some(Test::All(tests));
+    let result = begin.result();
+    let spec = Spec { id: 0, join: None, test, action: Action::Leave { key, what }, result };
+    Join { begins: vec![(begin, spec)], key: later, room, who: None }
+}
