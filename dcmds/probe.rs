@@ -29,7 +29,7 @@ mod totals;
 mod typed;
 pub(crate) mod users;
 
-use crate::select::{Shown, named_row};
+use crate::select::{Shown, named_row, with_front};
 use command::Started;
 use compile::Looks;
 use engine::{IntoRow, Schema, lang, prelude::*};
@@ -91,6 +91,9 @@ pub struct Probe {
     /// go on counting while other commands are typed; ::agg shows the counts, and ends it
     #[arg(short = 'b', conflicts_with_all = ["duration", "count", "command", "interval"])]
     background: bool,
+    /// do without BPF, as is done where it is refused: by perf's samples, which cost more and hold no memory
+    #[arg(long = "no-bpf")]
+    without_bpf: bool,
     /// say at the end what it cost: hits a second, and the time that the programs took
     #[arg(short = 'v')]
     verbose: bool,
@@ -216,11 +219,26 @@ impl Origin for Probe {
         let mut started = ready.started.take();
         let (specs, parts) = ready.specs(cx)?;
         let probes: Vec<_> = ready.sources.iter().cloned().zip(specs).collect();
-        let limits = Limits { pid: ready.pid, keys: MOST_KEYS, some: ready.plan.loose, ..Limits::default() };
+        let limits = Limits {
+            pid: ready.pid,
+            keys: MOST_KEYS,
+            some: ready.plan.loose,
+            bpf: !self.without_bpf,
+            ..Limits::default()
+        };
         let mut recording = Recording::start(&probes, limits).map_err(spec::wrong)?;
         if let Some(first) = recording.missing().first() {
             let (missing, all) = (recording.missing().len(), probes.len());
             cx.notes.once(0, format!("{missing} of {all} probes could not be set: {first}"));
+        }
+        if let Some(unseen) = recording.without_bpf() {
+            let unseen = unseen.iter().map(|what| format!("; {what} is not seen so")).collect::<String>();
+            cx.notes
+                .once(0, format!("without BPF: perf's samples are tested and counted here, which costs more{unseen}"));
+        }
+        if self.background && recording.without_bpf().is_some() {
+            return Err(Error::Unavailable("without BPF nothing is counted while other commands are typed".into())
+                .hint("leave -b away"));
         }
         if self.background {
             cx.env.keep(Counts::Going(Box::new(Going::new(recording, ready, parts))));
@@ -457,7 +475,7 @@ impl Run<'_> {
         };
         for item in rows? {
             match item {
-                Item::Row(row) => out.item(totals::with_front(row, time.iter().cloned().collect())?)?,
+                Item::Row(row) => out.item(with_front(row, time.iter().cloned().collect())?)?,
                 other => out.item(other)?,
             }
         }

@@ -92,6 +92,24 @@ pub(crate) fn named_row(names: &[(String, Shown)], cells: Vec<Cell>, subject: Op
     Ok(Item::Row(Row { schema, cells, subject }))
 }
 
+/// A row with further cells in front.
+pub(crate) fn with_front(row: Row, front: Vec<((String, Shown), Cell)>) -> Result<Item> {
+    if front.is_empty() {
+        return Ok(Item::Row(row));
+    }
+    let (mut columns, mut cells): (Vec<_>, Vec<_>) = front.into_iter().unzip();
+    columns.extend(row.schema.columns.iter().map(|column| {
+        let shown = match (column.detail, column.hidden) {
+            (true, _) => Shown::Below,
+            (_, true) => Shown::Hidden,
+            _ => Shown::Column,
+        };
+        (column.name.to_owned(), shown)
+    }));
+    cells.extend(row.cells);
+    named_row(&columns, cells, row.subject)
+}
+
 /// Make rows of columns, members, or C expressions of the items, one column each.
 ///
 /// An expression with blanks needs quotes; `name='EXPRESSION'` names its column. What comes next in the pipe gets the

@@ -26,10 +26,13 @@
 //! 96575 12394   0  41    7
 //! ```
 
-use crate::words::row_about;
+use crate::{
+    select::{Shown, heading, with_front},
+    words::row_about,
+};
 use engine::{cscope::Question, prelude::*};
 use std::{
-    cmp::Ordering,
+    cmp::{Ordering, Reverse},
     collections::{BTreeMap, HashMap},
 };
 
@@ -298,15 +301,22 @@ impl Filter for Sum {
 }
 
 /// Show how the values of a column, a member, or a C expression are spread: a histogram in powers of two.
+///
+/// With -k one for each value of a key, those of most values first.
 #[derive(Args)]
 pub struct Quantize {
+    /// a histogram for each value of this
+    #[arg(short = 'k', value_name = "KEY")]
+    key: Option<String>,
     /// what to look at
     #[arg(value_name = "EXPRESSION", allow_hyphen_values = true)]
     by: Option<String>,
     #[arg(skip)]
     question: Option<Question>,
     #[arg(skip)]
-    bins: BTreeMap<i64, u64>,
+    keys: Option<Question>,
+    #[arg(skip)]
+    bins: HashMap<String, (Cell, BTreeMap<i64, u64>)>,
 }
 
 /// A bin of a histogram.
@@ -330,29 +340,50 @@ impl Filter for Quantize {
 
     fn start(&mut self, _: &Cx<'_>) -> Result<()> {
         self.question = parse(self.by.as_ref())?;
+        self.keys = self.key.as_ref().map(|key| Question::parse(heading(key).1)).transpose()?;
         Ok(())
     }
 
     fn item(&mut self, cx: &Cx<'_>, item: Item, _: &mut Out<'_>) -> Result<()> {
-        if let Some(v) = measure(cx, self.question.as_ref(), &item, Self::NAME)? {
-            *self.bins.entry(bin(v)).or_default() += 1;
+        let Some(v) = measure(cx, self.question.as_ref(), &item, Self::NAME)? else { return Ok(()) };
+        let key = self.keys.as_ref().map(|key| key.value(cx, &item)).transpose()?.unwrap_or(Cell::Null);
+        // cells have no hash of their own, and need none: their notation tells them apart
+        let name = format!("{key:?}");
+        if self.bins.len() >= MOST && !self.bins.contains_key(&name) {
+            return Err(too_many(Self::NAME));
         }
+        let (_, bins) = self.bins.entry(name).or_insert_with(|| (key, BTreeMap::new()));
+        *bins.entry(bin(v)).or_default() += 1;
         Ok(())
     }
 
     fn finish(&mut self, _: &Cx<'_>, out: &mut Out<'_>) -> Result<()> {
-        let bins = std::mem::take(&mut self.bins);
-        let (Some((first, _)), Some((last, _))) = (bins.first_key_value(), bins.last_key_value()) else {
-            return Ok(());
-        };
-        let total: u64 = bins.values().sum();
+        let name = self.key.as_ref().map(|key| (heading(key).0, Shown::Column));
+        let key = |cell: Cell| name.iter().cloned().zip([cell]).collect::<Vec<_>>();
+        let all = std::mem::take(&mut self.bins).into_values().map(|(cell, bins)| (key(cell), bins));
+        histograms(all.collect())?.into_iter().try_for_each(|row| out.item(row))
+    }
+}
+
+/// Cells in front of a row, with their columns.
+pub(crate) type Front = Vec<((String, Shown), Cell)>;
+
+/// The rows of histograms, each with what stands in front of its rows; those of most values come first.
+pub(crate) fn histograms(mut all: Vec<(Front, BTreeMap<i64, u64>)>) -> Result<Vec<Item>> {
+    let notation = |front: &Front| format!("{:?}", front.iter().map(|(_, cell)| cell).collect::<Vec<_>>());
+    all.sort_by_cached_key(|(front, bins)| (Reverse(bins.values().sum::<u64>()), notation(front)));
+    let mut rows = Vec::new();
+    for (front, bins) in all {
+        let (Some((first, _)), Some((last, _))) = (bins.first_key_value(), bins.last_key_value()) else { continue };
+        let total = bins.values().sum();
         // empty bins between others are part of the picture
         for i in *first..=*last {
             let count = bins.get(&i).copied().unwrap_or(0);
-            out.row(BinRow { value: integer(bin_start(i)), distribution: bar(count, total), count })?;
+            let row = BinRow { value: integer(bin_start(i)), distribution: bar(count, total), count };
+            rows.push(with_front(engine::IntoRow::into_row(row), front.clone())?);
         }
-        Ok(())
     }
+    Ok(rows)
 }
 
 /// The share that `count` has in `total`.

@@ -3,7 +3,8 @@
 //!
 //! A [`source`] says where a probe sits: a tracepoint, an instruction of the kernel or of a user's program, a timer.
 //! A [`Program`](program::Program) says what is done at each hit: test a condition, then either count under a key or
-//! emit a record. A [`Recording`] attaches both and hands out what comes.
+//! emit a record. A [`Recording`] attaches both and hands out what comes. Where BPF is refused, perf's samples are looked at
+//! here instead, with the same answers.
 //!
 //! **Invariant:** everything here hangs on descriptors, but for [`graph`]. Nothing is pinned, nothing is left in tracefs: when
 //! the process ends, however it does, the kernel takes every probe away.
@@ -12,10 +13,13 @@ pub mod elf;
 mod emit;
 pub mod expr;
 pub mod graph;
+mod interpret;
 pub mod perf;
 pub mod program;
 pub mod recording;
+mod registers;
 pub mod ring;
+mod sampled;
 pub mod source;
 pub mod tasks;
 pub mod tracefs;
@@ -43,6 +47,15 @@ pub enum Error {
 }
 
 impl Error {
+    /// Whether it is a matter of rights.
+    pub fn is_refusal(&self) -> bool {
+        let error = match self {
+            Error::Refused { error, .. } | Error::Verifier(bpf::LoadError { error, .. }) => error,
+            Error::Wrong(_) => return false,
+        };
+        error.kind() == std::io::ErrorKind::PermissionDenied
+    }
+
     pub(crate) fn refused(what: impl Into<String>) -> impl FnOnce(std::io::Error) -> Error {
         let what = what.into();
         move |error| Error::Refused { what, error }

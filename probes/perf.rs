@@ -4,6 +4,7 @@
 
 use bpf::Program;
 use std::{
+    ffi::CString,
     fs, io,
     os::fd::{AsRawFd, FromRawFd, OwnedFd},
 };
@@ -51,6 +52,7 @@ pub mod software {
     pub const PAGE_FAULTS_MAJ: u64 = 6;
     pub const ALIGNMENT_FAULTS: u64 = 7;
     pub const EMULATION_FAULTS: u64 = 8;
+    pub const DUMMY: u64 = 9;
     pub const BPF_OUTPUT: u64 = 10;
     /// names as users write them
     pub const NAMES: &[(&str, u64)] = &[
@@ -75,6 +77,8 @@ pub mod sample {
     pub const RAW: u64 = 1 << 10;
     pub const REGS_USER: u64 = 1 << 12;
     pub const STACK_USER: u64 = 1 << 13;
+    pub const IDENTIFIER: u64 = 1 << 16;
+    pub const REGS_INTR: u64 = 1 << 18;
 }
 
 const DISABLED: u64 = 1 << 0;
@@ -89,6 +93,9 @@ const FLAG_FD_CLOEXEC: u64 = 8;
 /// Calls of ioctl(2), the same on every architecture that has our kernels.
 mod ioctl {
     pub const ENABLE: u64 = 0x2400;
+    pub const SET_OUTPUT: u64 = 0x2405;
+    pub const SET_FILTER: u64 = 0x4008_2406;
+    pub const ID: u64 = 0x8008_2407;
     pub const SET_BPF: u64 = 0x4004_2408;
 }
 
@@ -152,6 +159,12 @@ impl Attr {
         self
     }
 
+    /// The registers that a sample holds, of those at the hit ([`sample::REGS_INTR`]).
+    pub fn registers(mut self, mask: u64) -> Attr {
+        self.0.sample_regs_intr = mask;
+        self
+    }
+
     /// Wakes a reader when so many bytes wait.
     pub fn watermark(mut self, bytes: u32) -> Attr {
         self.0.flags |= WATERMARK;
@@ -202,6 +215,29 @@ impl Event {
     /// Starts it.
     pub fn enable(&self) -> io::Result<()> {
         self.control(ioctl::ENABLE, 0)
+    }
+
+    /// Sends its samples to another event's ring, which must be of the same CPU.
+    pub fn redirect(&self, to: &Event) -> io::Result<()> {
+        self.control(ioctl::SET_OUTPUT, to.fd() as u64)
+    }
+
+    /// Lets the kernel pass over hits of a tracepoint whose fields do not meet a condition.
+    pub fn filter(&self, condition: &str) -> io::Result<()> {
+        let text = CString::new(condition)?;
+        // SAFETY: the text ends with a NUL and outlives the call, which only reads it.
+        #[allow(unsafe_code)]
+        let result = unsafe { libc::ioctl(self.fd(), ioctl::SET_FILTER as libc::Ioctl, text.as_ptr()) };
+        if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+    }
+
+    /// The number that its samples begin with ([`sample::IDENTIFIER`]).
+    pub fn id(&self) -> io::Result<u64> {
+        let mut id = 0u64;
+        // SAFETY: the kernel writes one number there, during the call.
+        #[allow(unsafe_code)]
+        let result = unsafe { libc::ioctl(self.fd(), ioctl::ID as libc::Ioctl, &raw mut id) };
+        if result < 0 { Err(io::Error::last_os_error()) } else { Ok(id) }
     }
 
     fn control(&self, request: u64, value: u64) -> io::Result<()> {

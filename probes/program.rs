@@ -39,7 +39,7 @@ impl Action {
         }
     }
 
-    fn values(&self) -> &[Value] {
+    pub(crate) fn values(&self) -> &[Value] {
         match self {
             Action::Emit(values) => values,
             Action::Aggregate { key, .. } => key,
@@ -142,6 +142,17 @@ pub struct Counters {
     pub lost: u64,
     /// hits for which no earlier one had left anything
     pub alone: u64,
+}
+
+impl Counters {
+    /// Adds another's.
+    pub fn add(&mut self, other: &Counters) {
+        self.hits += other.hits;
+        self.passed += other.passed;
+        self.unknown += other.unknown;
+        self.lost += other.lost;
+        self.alone += other.alone;
+    }
 }
 
 impl Program {

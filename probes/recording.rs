@@ -7,7 +7,8 @@ use crate::{
     Error, Result,
     perf::{Attr, Event, Scope, kind, online_cpus, sample, software},
     program::{Action, Counters, HEADER, Join, Program, Spec, room},
-    ring::{Record, Ring},
+    ring::{Record, Ring, wait},
+    sampled::Sampled,
     source::Source,
     tasks::Change,
 };
@@ -25,11 +26,13 @@ pub struct Limits {
     pub pid: Option<i32>,
     /// whether some of several probes may be missing: those of a pattern, of which the kernel refuses one or other
     pub some: bool,
+    /// whether BPF may be used; if not, or where it is refused, perf's samples are looked at here
+    pub bpf: bool,
 }
 
 impl Default for Limits {
     fn default() -> Limits {
-        Limits { ring: 4 << 20, keys: 16384, pid: None, some: false }
+        Limits { ring: 4 << 20, keys: 16384, pid: None, some: false, bpf: true }
     }
 }
 
@@ -68,6 +71,7 @@ pub const STACK_COPY: u32 = 16 << 10;
 /// A ring that takes copies of stacks is larger, but all of them together take no more than so many bytes.
 const MOST_RINGS: usize = 256 << 20;
 const LARGE_RING: usize = 16 << 20;
+pub(crate) const MOST_CHANGES: usize = 1 << 16;
 
 /// Probes that are set. Dropping it takes them away.
 pub struct Recording {
@@ -83,6 +87,8 @@ pub struct Recording {
     lost: u64,
     /// probes that the kernel refused
     missing: Vec<Error>,
+    /// what does it all where BPF may not
+    sampled: Option<Box<Sampled>>,
 }
 
 /// One ring for each CPU; the events of all probes go there.
@@ -129,23 +135,36 @@ impl Rings {
 
     /// Waits until something comes, or so long.
     fn wait(&self, timeout: Duration) {
-        let mut fds: Vec<libc::pollfd> = self
-            .rings
-            .iter()
-            .map(|(_, event, _)| libc::pollfd { fd: event.fd(), events: libc::POLLIN, revents: 0 })
-            .collect();
-        let timeout = i32::try_from(timeout.as_millis()).unwrap_or(i32::MAX);
-        // SAFETY: so many structures, ours.
-        #[allow(unsafe_code)]
-        unsafe {
-            libc::poll(fds.as_mut_ptr(), fds.len() as libc::nfds_t, timeout)
-        };
+        wait(self.rings.iter().map(|(_, event, _)| event.fd()), timeout);
     }
 }
 
 impl Recording {
     /// Sets probes. Each has its source and what is done there.
     pub fn start(probes: &[(Source, Spec)], limits: Limits) -> Result<Recording> {
+        if !limits.bpf {
+            return Recording::sample(probes, limits);
+        }
+        match Recording::load(probes, limits) {
+            Err(refused) if refused.is_refusal() => Recording::sample(probes, limits).map_err(|_| refused),
+            result => result,
+        }
+    }
+
+    /// Sets them without BPF.
+    fn sample(probes: &[(Source, Spec)], limits: Limits) -> Result<Recording> {
+        let sampled = Some(Box::new(Sampled::start(probes, limits)?));
+        let (programs, begins, events, pending, changes, missing) = Default::default();
+        Ok(Recording { programs, begins, _events: events, rings: None, pending, changes, lost: 0, missing, sampled })
+    }
+
+    /// What the samples of perf that stand in for BPF cannot tell; none if it is BPF that tells.
+    pub fn without_bpf(&self) -> Option<&[&'static str]> {
+        self.sampled.as_ref().map(|sampled| sampled.missing())
+    }
+
+    /// Sets them with BPF.
+    fn load(probes: &[(Source, Spec)], limits: Limits) -> Result<Recording> {
         let emits = probes.iter().any(|(_, spec)| matches!(spec.action, Action::Emit(_)));
         let stacks = probes.iter().any(|(_, spec)| spec.action.copies_stacks());
         // stacks that are keys need to know what was mapped
@@ -174,12 +193,15 @@ impl Recording {
             }
             programs.push(program);
         }
-        let (pending, changes) = (Vec::new(), Vec::new());
-        Ok(Recording { programs, begins, _events: events, rings, pending, changes, lost: 0, missing })
+        let (pending, changes, sampled) = (Vec::new(), Vec::new(), None);
+        Ok(Recording { programs, begins, _events: events, rings, pending, changes, lost: 0, missing, sampled })
     }
 
     /// Waits for events, at most so long, and hands out those that nothing older can come behind any more.
     pub fn poll(&mut self, timeout: Duration, visit: &mut dyn FnMut(Hit)) {
+        if let Some(sampled) = &mut self.sampled {
+            return sampled.poll(timeout, visit);
+        }
         match &self.rings {
             Some(rings) => rings.wait(timeout),
             None => std::thread::sleep(timeout),
@@ -189,13 +211,15 @@ impl Recording {
 
     /// Hands out all that is left.
     pub fn finish(&mut self, visit: &mut dyn FnMut(Hit)) {
+        if let Some(sampled) = &mut self.sampled {
+            return sampled.finish(visit);
+        }
         self.hand_out(u64::MAX, visit);
     }
 
     fn hand_out(&mut self, now: u64, visit: &mut dyn FnMut(Hit)) {
         /// Between taking its time and being in the ring an event may be so old, in ns.
         const UNDER_WAY: u64 = 1_000_000;
-        const MOST_CHANGES: usize = 1 << 16;
         let Some(rings) = &mut self.rings else { return };
         for (cpu, _, ring) in &mut rings.rings {
             ring.drain(|record| match record {
@@ -219,7 +243,10 @@ impl Recording {
     /// What processes mapped, and which began, since this was asked for: to be known before the hits that came
     /// meanwhile are looked at.
     pub fn changes(&mut self) -> Vec<Change> {
-        std::mem::take(&mut self.changes)
+        match &mut self.sampled {
+            Some(sampled) => sampled.changes(),
+            None => std::mem::take(&mut self.changes),
+        }
     }
 
     /// Why probes are missing that could not be set.
@@ -229,14 +256,12 @@ impl Recording {
 
     /// What the programs counted, all together.
     pub fn counters(&self) -> Result<Counters> {
+        if let Some(sampled) = &self.sampled {
+            return Ok(sampled.counters());
+        }
         let mut all = Counters::default();
         for program in &self.programs {
-            let one = program.counters().map_err(Error::refused("counters"))?;
-            all.hits += one.hits;
-            all.passed += one.passed;
-            all.unknown += one.unknown;
-            all.lost += one.lost;
-            all.alone += one.alone;
+            all.add(&program.counters().map_err(Error::refused("counters"))?);
         }
         for program in &self.begins {
             all.lost += program.counters().map_err(Error::refused("counters"))?.lost;
@@ -246,6 +271,9 @@ impl Recording {
 
     /// Visits every key of every table with what its probe keeps: number, sum, least and most, of all CPUs together.
     pub fn entries(&self, mut visit: impl FnMut(usize, &[u8], Entry)) -> Result<()> {
+        if let Some(sampled) = &self.sampled {
+            sampled.entries(&mut visit);
+        }
         for (i, program) in self.programs.iter().enumerate() {
             let Some(table) = &program.table else { continue };
             let each = table.each(|key, cpus| {
@@ -319,7 +347,7 @@ fn hit(cpu: u32, body: &[u8]) -> Option<Hit> {
 
 impl UserState {
     /// An ABI, registers, the size of what was to be copied, that much, and how much of it is good.
-    fn parse(bytes: &[u8]) -> Option<UserState> {
+    pub(crate) fn parse(bytes: &[u8]) -> Option<UserState> {
         let (abi, mut rest) = bytes.split_first_chunk()?;
         if u64::from_ne_bytes(*abi) == 0 {
             return None;
@@ -338,7 +366,7 @@ impl UserState {
     }
 }
 
-fn monotonic() -> u64 {
+pub(crate) fn monotonic() -> u64 {
     let mut now = libc::timespec { tv_sec: 0, tv_nsec: 0 };
     // SAFETY: the structure is written, and only during the call.
     #[allow(unsafe_code)]

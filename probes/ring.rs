@@ -8,6 +8,7 @@ use memmap2::{MmapOptions, MmapRaw};
 use std::{
     io,
     sync::atomic::{AtomicU64, Ordering},
+    time::Duration,
 };
 
 /// Places in the first page (`struct perf_event_mmap_page`).
@@ -108,6 +109,17 @@ impl Ring {
             to.extend_from_slice(unsafe { std::slice::from_raw_parts(self.map.as_ptr().add(self.page + from), len) });
         }
     }
+}
+
+/// Waits until one of these rings' events wants to be read, or so long.
+pub fn wait(events: impl Iterator<Item = i32>, timeout: Duration) {
+    let mut fds: Vec<_> = events.map(|fd| libc::pollfd { fd, events: libc::POLLIN, revents: 0 }).collect();
+    let timeout = i32::try_from(timeout.as_millis()).unwrap_or(i32::MAX);
+    // SAFETY: so many structures, ours.
+    #[allow(unsafe_code)]
+    unsafe {
+        libc::poll(fds.as_mut_ptr(), fds.len() as libc::nfds_t, timeout)
+    };
 }
 
 fn page_size() -> usize {

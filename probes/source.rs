@@ -4,7 +4,8 @@ use crate::{
     Error, Result,
     elf::Site,
     expr::{Binary, Int},
-    perf::{self, Attr, Event, Scope, kind, software},
+    perf::{self, Attr, Event, Scope, kind, sample, software},
+    recording, registers,
     tracefs::Tracepoint,
 };
 use bpf::prog::Kind;
@@ -127,7 +128,7 @@ impl Source {
             let link = program.attach_raw(name).map_err(|error| self.refused(error))?;
             return Ok(vec![link]);
         }
-        let events = self.open(pid)?;
+        let events = self.open(pid, None)?;
         for event in &events {
             event.set_program(program).map_err(Error::refused(format!("{}: attaching a BPF program", self.name())))?;
             event.enable().map_err(Error::refused(self.name()))?;
@@ -135,26 +136,39 @@ impl Source {
         Ok(events.into_iter().map(OwnedFd::from).collect())
     }
 
-    fn open(&self, pid: Option<i32>) -> Result<Vec<Event>> {
+    /// Opens an event on each CPU, in the order of their numbers, whose samples hold these parts. None is enabled.
+    pub fn sample(&self, parts: u64) -> Result<Vec<Event>> {
+        self.open(None, Some(parts))
+    }
+
+    /// Opens its events: with parts to sample, one for each CPU.
+    fn open(&self, pid: Option<i32>, parts: Option<u64>) -> Result<Vec<Event>> {
         let refused = |error| self.refused(error);
+        let each = |attr: Attr| match parts {
+            Some(parts) => on_each_cpu(&sampled(attr, parts)),
+            None => on_each_cpu(&attr),
+        };
+        let one = |attr: Attr, scope: Scope| match parts {
+            Some(_) => each(attr.period(1)).map_err(refused),
+            None => Ok(vec![attr.open(scope).map_err(refused)?]),
+        };
         match self {
             Source::Tracepoint(point) => {
                 // one event is enough: the program runs on every CPU, and for everybody
-                let event = Attr::new(kind::TRACEPOINT, point.id).period(1).open(Scope::Cpu(0)).map_err(refused)?;
-                Ok(vec![event])
+                one(Attr::new(kind::TRACEPOINT, point.id).period(1), Scope::Cpu(0))
             }
             Source::Raw { .. } | Source::Syscall { .. } => Ok(Vec::new()),
             Source::Kernel { at: Some(at), offset, on_return, .. } => {
                 let (device, config) = probe("kprobe", *on_return).map_err(refused)?;
                 let attr = Attr::new(device, config).place(0, at.wrapping_add(*offset));
-                Ok(vec![attr.open(Scope::Cpu(0)).map_err(refused)?])
+                one(attr, Scope::Cpu(0))
             }
             Source::Kernel { function, offset, on_return, at: None } => {
                 let name =
                     CString::new(function.as_str()).map_err(|_| Error::Wrong(format!("no function {function:?}")))?;
                 let (device, config) = probe("kprobe", *on_return).map_err(refused)?;
                 let attr = Attr::new(device, config).place(name.as_ptr().addr() as u64, *offset);
-                Ok(vec![attr.open(Scope::Cpu(0)).map_err(refused)?])
+                one(attr, Scope::Cpu(0))
             }
             Source::User { file, site, on_return } => {
                 let path = CString::new(file.as_os_str().as_bytes())
@@ -164,13 +178,13 @@ impl Source {
                     config |= semaphore << perf::format_bit("uprobe", "ref_ctr_offset").map_err(refused)?;
                 }
                 let attr = Attr::new(device, config).place(path.as_ptr().addr() as u64, site.offset);
-                Ok(vec![attr.open(pid.map_or(Scope::Cpu(0), Scope::Task)).map_err(refused)?])
+                one(attr, pid.map_or(Scope::Cpu(0), Scope::Task))
             }
             Source::Software { event, period } => {
-                on_each_cpu(&Attr::new(kind::SOFTWARE, *event).period(*period)).map_err(refused)
+                each(Attr::new(kind::SOFTWARE, *event).period(*period)).map_err(refused)
             }
             Source::Clock { hertz } => {
-                on_each_cpu(&Attr::new(kind::SOFTWARE, software::CPU_CLOCK).frequency(*hertz)).map_err(refused)
+                each(Attr::new(kind::SOFTWARE, software::CPU_CLOCK).frequency(*hertz)).map_err(refused)
             }
         }
     }
@@ -205,6 +219,15 @@ impl Source {
             _ => name,
         };
         Error::Refused { what, error }
+    }
+}
+
+/// With the parts of a sample, and what they need to be told.
+fn sampled(attr: Attr, parts: u64) -> Attr {
+    let attr = attr.sample(parts).registers(if parts & sample::REGS_INTR != 0 { registers::MASK } else { 0 });
+    match parts & sample::STACK_USER {
+        0 => attr,
+        _ => attr.stacks(0, USER_REGISTERS, recording::STACK_COPY),
     }
 }
 

@@ -86,3 +86,20 @@ fn tools_say_what_they_are() {
     let text: Vec<_> = rows.iter().filter_map(|row| row["text"].as_str()).collect();
     assert!(text.iter().any(|line| line.contains("::probe s:openat")), "{text:?}");
 }
+
+#[test]
+fn without_bpf_the_answer_is_the_same() {
+    let (_dir, command) = script();
+    let question = |way: &str| {
+        let line =
+            format!("::probe t:syscalls:sys_exit_openat {way} -C '{command}' | ::where ret == -2 | ::group comm ret");
+        let (status, mut rows, said) = ask(&[&line])?;
+        assert_eq!(status, Some(0), "{said}");
+        // what the shell looks for before it begins is not always the same
+        rows.retain(|row| row["count"].as_u64() >= Some(OPENS));
+        Some((rows.len(), said))
+    };
+    let (Some((with, _)), Some((without, said))) = (question(""), question("--no-bpf")) else { return };
+    assert_eq!((with, without), (1, 1), "{said}");
+    assert!(said.contains("without BPF"), "{said}");
+}

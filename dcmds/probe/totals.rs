@@ -8,7 +8,7 @@ use super::{
 use crate::{
     filter::CountRow,
     select::{Shown, named_row},
-    sort::{BinRow, SumRow, bar, bin_start, integer},
+    sort::{SumRow, bin_start, histograms, integer},
 };
 use engine::{IntoRow, prelude::*};
 use probes::{Recording, recording::Entry, source::Source};
@@ -149,35 +149,8 @@ impl Totals<'_> {
             let bins = &mut all.entry(format!("{cells:?}")).or_insert_with(|| (cells, BTreeMap::new())).1;
             *bins.entry(self.bin(*source, key)).or_default() += entry.count;
         }
-        let mut rows = Vec::new();
-        for (cells, bins) in all.into_values() {
-            let (Some((first, _)), Some((last, _))) = (bins.first_key_value(), bins.last_key_value()) else { continue };
-            let total = bins.values().sum();
-            for bin in *first..=*last {
-                let count = bins.get(&bin).copied().unwrap_or(0);
-                let row = BinRow { value: integer(bin_start(bin)), distribution: bar(count, total), count }.into_row();
-                let key = self.plan.columns().take(before).zip(cells.iter().cloned());
-                rows.push(with_front(row, key.collect())?);
-            }
-        }
-        Ok(rows)
+        let columns: Vec<_> = self.plan.columns().take(before).collect();
+        let front = |cells: Vec<Cell>| columns.iter().cloned().zip(cells).collect();
+        histograms(all.into_values().map(|(cells, bins)| (front(cells), bins)).collect())
     }
-}
-
-/// A row with further cells in front.
-pub fn with_front(row: Row, front: Vec<((String, Shown), Cell)>) -> Result<Item> {
-    if front.is_empty() {
-        return Ok(Item::Row(row));
-    }
-    let (mut columns, mut cells): (Vec<_>, Vec<_>) = front.into_iter().unzip();
-    columns.extend(row.schema.columns.iter().map(|column| {
-        let shown = match (column.detail, column.hidden) {
-            (true, _) => Shown::Below,
-            (_, true) => Shown::Hidden,
-            _ => Shown::Column,
-        };
-        (column.name.to_owned(), shown)
-    }));
-    cells.extend(row.cells);
-    named_row(&columns, cells, row.subject)
 }
