@@ -88,6 +88,14 @@ pub fn syscall(cx: &Cx<'_>, numbers: &[u64], pid: Option<i32>) -> Result<Join> {
     Ok(joined(Source::Raw { name: "sys_enter".into() }, tests, key(), what, key()))
 }
 
+/// What a word of a key is at the earlier hit, and at the later one: `pid:next_pid`, or one name for both.
+pub fn sides(word: &str) -> (&str, &str) {
+    match word.split_once(':') {
+        Some(both) => both,
+        None => (word, word),
+    }
+}
+
 /// Joins hits of other probes with this one's by what both have.
 pub fn others(
     cx: &Cx<'_>,
@@ -97,20 +105,21 @@ pub fn others(
     pid: Option<i32>,
     text: u16,
 ) -> Result<Join> {
-    let keys = |source: &Source| {
+    let keys = |source: &Source, begins: bool| {
         let names = Names::at(cx, source);
         let compiler = Compiler::new(cx, &names, text);
-        key.iter().map(|word| Ok(compiler.value(word)?.0)).collect::<Result<Vec<_>>>()
+        let side = |word| if begins { sides(word).0 } else { sides(word).1 };
+        key.iter().map(|word| Ok(compiler.value(side(word.as_str()))?.0)).collect::<Result<Vec<_>>>()
     };
     let what = [
         Value::Int(Int::Current(Current::Time)),
         Value::Int(Int::Current(Current::Thread)),
         Value::Text(Text::Comm, 16),
     ];
-    let mut join = Join { begins: Vec::new(), key: keys(source)?, room: room(&what), who: Some(WHO) };
+    let mut join = Join { begins: Vec::new(), key: keys(source, false)?, room: room(&what), who: Some(WHO) };
     for begin in begins {
         let test = pid.filter(|_| !begin.binds()).map(only);
-        let action = Action::Leave { key: keys(begin)?, what: what.to_vec() };
+        let action = Action::Leave { key: keys(begin, true)?, what: what.to_vec() };
         join.begins.push((begin.clone(), Spec { id: 0, join: None, test, action, result: begin.result() }));
     }
     Ok(join)

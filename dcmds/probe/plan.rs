@@ -7,7 +7,10 @@ use super::{
     names::Names,
     path,
 };
-use crate::select::{Shown, heading};
+use crate::{
+    select::{Shown, heading},
+    sort::integer,
+};
 use engine::{
     lang::{
         self,
@@ -19,6 +22,7 @@ use engine::{
 use probes::{
     expr::{Test, Value},
     program::{Action, Spec},
+    recording::Entry,
     source::Source,
 };
 
@@ -38,6 +42,43 @@ pub enum Then {
     Quantize,
     /// the number is added up
     Sum(String),
+}
+
+/// What of a number is kept for each group.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fold {
+    /// `-s`
+    Sum,
+    /// `-a`
+    Avg,
+    /// `-m`
+    Min,
+    /// `-M`
+    Max,
+}
+
+impl Fold {
+    /// Its column.
+    pub fn name(self) -> &'static str {
+        match self {
+            Fold::Sum => "sum",
+            Fold::Avg => "avg",
+            Fold::Min => "min",
+            Fold::Max => "max",
+        }
+    }
+
+    /// Its cell.
+    pub fn of(self, entry: &Entry) -> Cell {
+        let mean = entry.sum.checked_div_euclid(i64::try_from(entry.count).unwrap_or(i64::MAX));
+        let number = match self {
+            Fold::Sum => Some(entry.sum),
+            Fold::Avg => mean,
+            Fold::Min => Some(entry.least),
+            Fold::Max => Some(entry.most),
+        };
+        number.map_or(Cell::Null, |number| integer(number.into()))
+    }
 }
 
 /// A value that is taken at a hit.
@@ -63,6 +104,8 @@ pub struct Plan {
     pub asked: Vec<Asked>,
     /// what becomes of them
     pub then: Then,
+    /// what is kept of each group beside the number of its hits
+    pub fold: Option<(Fold, String)>,
     /// bytes that a text is cut to
     pub text: u16,
     /// stages that are done here
@@ -77,8 +120,18 @@ impl Plan {
     /// Takes over what it can for these sources. `loose`: those of them that lack what is asked for may be left out.
     pub fn make(cx: &Cx<'_>, sources: &mut Vec<Source>, behind: &[Stage], text: u16, loose: bool) -> Result<Plan> {
         let (begins, key, tests, asked) = Default::default();
-        let mut plan =
-            Plan { begins, key, tests, asked, then: Then::Show, text, taken: 0, loose, frame_pointers: false };
+        let mut plan = Plan {
+            begins,
+            key,
+            tests,
+            asked,
+            then: Then::Show,
+            fold: None,
+            text,
+            taken: 0,
+            loose,
+            frame_pointers: false,
+        };
         plan.latency(cx, sources, behind.first())?;
         while let Some(stage) = behind.get(plan.taken) {
             if plan.then != Then::Show || !plan.take(cx, sources, stage)? {
@@ -106,8 +159,11 @@ impl Plan {
                 .hint("`::probe t:block:block_rq_issue t:block:block_rq_complete | ::latency dev sector`"));
         };
         let key: Vec<_> = args.iter().map(plain).collect();
+        let (begins, ends) = sources.split_at(last);
         for word in &key {
-            self.each(cx, sources, |compiler| compiler.value(word).map(|_| ()))?;
+            let (begin, end) = join::sides(word);
+            self.each(cx, begins, |compiler| compiler.value(begin).map(|_| ()))?;
+            self.each(cx, ends, |compiler| compiler.value(end).map(|_| ()))?;
         }
         self.begins = sources.drain(..last).collect();
         self.key = key;
@@ -150,7 +206,16 @@ impl Plan {
                 }
             }
             "count" if args.is_empty() => self.then = Then::Count,
-            "group" if !args.is_empty() && args.iter().all(|a| !plain(a).starts_with('-')) => {
+            "group" => {
+                let Some((fold, args)) = grouped(args) else { return Ok(false) };
+                // stacks of programs are counted here, and nothing else of their groups
+                if fold.is_some() && args.iter().any(|word| plain(word) == "ustack") {
+                    return Ok(false);
+                }
+                if let Some((_, text)) = &fold {
+                    self.narrow(cx, sources, |c| c.number(text).map(|_| ()))?;
+                }
+                self.fold = fold;
                 // each probe counts in a table of its own
                 for word in args.iter().map(plain).filter(|word| !matches!(word.as_str(), "probe" | "func")) {
                     if !is_stack(&word) {
@@ -307,7 +372,10 @@ impl Plan {
         let action = match &self.then {
             _ if emits => Action::Emit(values),
             Then::Sum(text) => Action::Aggregate { key: values, of: Some(compiler.number(text)?) },
-            _ => Action::Aggregate { key: values, of: None },
+            _ => {
+                let of = self.fold.as_ref().map(|(_, text)| compiler.number(text)).transpose()?;
+                Action::Aggregate { key: values, of }
+            }
         };
         let join = match source {
             _ if !self.begins.is_empty() => {
@@ -336,6 +404,21 @@ fn dcmd(stage: &Stage) -> Option<(&str, &[Word])> {
         StageKind::Dcmd { name, args, .. } => Some((name, args)),
         _ => None,
     }
+}
+
+/// What `::group` is to keep, and its keys; none if it is asked for more than a program does.
+fn grouped(args: &[Word]) -> Option<(Option<(Fold, String)>, &[Word])> {
+    let fold = match args.first().map(plain).as_deref() {
+        Some("-s") => Fold::Sum,
+        Some("-a") => Fold::Avg,
+        Some("-m") => Fold::Min,
+        Some("-M") => Fold::Max,
+        Some(word) if !word.starts_with('-') => return Some((None, args)),
+        _ => return None,
+    };
+    let (text, keys) = (args.get(1)?, args.get(2..)?);
+    let plain_keys = !keys.is_empty() && keys.iter().all(|key| !plain(key).starts_with('-'));
+    plain_keys.then(|| (Some((fold, plain(text))), keys))
 }
 
 fn plain(word: &Word) -> String {

@@ -79,10 +79,13 @@ impl Totals<'_> {
         let mut sorted: Vec<_> = entries.iter().collect();
         sorted.sort_by_key(|(_, entry)| Reverse(entry.count));
         let probe = self.sources.len() > 1;
-        let kept = all && matches!(self.plan.then, Then::Sum(_));
+        let fold = self.plan.fold.as_ref().map(|(fold, _)| *fold);
+        let kept = all && (fold.is_some() || matches!(self.plan.then, Then::Sum(_)));
         let mut columns = vec!["count"];
-        if kept {
-            columns.extend(["sum", "min", "max"]);
+        match fold {
+            _ if kept => columns.extend(["sum", "min", "max"]),
+            Some(fold) => columns.push(fold.name()),
+            None => {}
         }
         if probe {
             columns.push("probe");
@@ -91,8 +94,10 @@ impl Totals<'_> {
         let columns: Vec<_> = columns.chain(self.plan.columns()).collect();
         let row = |((source, key), entry): (&(usize, Vec<u8>), &Entry)| {
             let mut cells = vec![Cell::Uint(entry.count)];
-            if kept {
-                cells.extend([entry.sum, entry.least, entry.most].map(|n| integer(n.into())));
+            match fold {
+                _ if kept => cells.extend([entry.sum, entry.least, entry.most].map(|n| integer(n.into()))),
+                Some(fold) => cells.push(fold.of(entry)),
+                None => {}
             }
             if probe {
                 cells.push(self.sources.get(*source).map_or(Cell::Null, |s| Cell::Str(s.name())));
