@@ -101,8 +101,12 @@ impl<'a> Shower<'a> {
             Looks::Path => Cell::Str(super::path::shown(bytes)),
             Looks::Syscall => Cell::Str(super::syscalls::name(self.cx, word)),
             Looks::KernelStack => {
-                let frame = |(i, pc)| Cell::Str(engine::frame::name(self.cx, pc, i > 0));
-                Cell::List(addresses(bytes).enumerate().map(frame).collect())
+                let frame = |(i, pc)| engine::frame::name(self.cx, pc, i > 0);
+                let frames: Vec<_> = addresses(bytes).enumerate().map(frame).collect();
+                // a raw tracepoint's program is called by its caller, which is no part of the story
+                let ours =
+                    frames.iter().take(4).position(|name| name.starts_with("bpf_trace_run")).map_or(0, |at| at + 1);
+                Cell::List(frames.into_iter().skip(ours).map(Cell::Str).collect())
             }
             Looks::UserStack => {
                 let frames = match (who.frames, who.user) {
