@@ -129,7 +129,7 @@ pub fn questions(kmdb: &Path, dump: &Path) -> Vec<String> {
     all.extend(FILES.iter().map(|&question| question.to_owned()));
     for name in &dcmds {
         all.push(format!("::{name}"));
-        all.extend(GIVEN.iter().map(|part| format!("{}", given(part, name))));
+        all.extend(GIVEN.iter().map(|part| given(part, name)));
     }
     let mut seen = BTreeSet::new();
     all.retain(|question| seen.insert(question.clone()));
