@@ -16,6 +16,7 @@ pub mod blocked;
 pub mod bpf;
 pub mod buddy;
 pub mod bufhist;
+pub mod config;
 pub mod context;
 pub mod cpuinfo;
 pub mod cred;
@@ -43,6 +44,7 @@ pub mod kmem_debug;
 pub mod kmem_log;
 pub mod kmem_record;
 pub mod kmem_verify;
+pub mod kobject;
 pub mod locks;
 pub mod machine;
 pub mod macros;
@@ -55,6 +57,7 @@ pub mod mounts;
 pub mod msgbuf;
 pub mod namespaces;
 pub mod netdev;
+pub mod netfilter;
 pub mod netstat;
 pub mod nm;
 pub mod oom;
@@ -111,6 +114,7 @@ pub static DCMDS: &[&[DcmdEntry]] = &[
     bpf::DCMDS,
     buddy::DCMDS,
     bufhist::DCMDS,
+    config::DCMDS,
     context::DCMDS,
     cred::DCMDS,
     blocked::DCMDS,
@@ -139,6 +143,7 @@ pub static DCMDS: &[&[DcmdEntry]] = &[
     kmem_log::DCMDS,
     kmem_record::DCMDS,
     kmem_verify::DCMDS,
+    kobject::DCMDS,
     machine::DCMDS,
     locks::DCMDS,
     macros::DCMDS,
@@ -151,6 +156,7 @@ pub static DCMDS: &[&[DcmdEntry]] = &[
     msgbuf::DCMDS,
     namespaces::DCMDS,
     netdev::DCMDS,
+    netfilter::DCMDS,
     netstat::DCMDS,
     nm::DCMDS,
     pfiles::DCMDS,

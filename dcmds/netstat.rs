@@ -13,11 +13,15 @@
 
 use engine::{IntoRow, prelude::*};
 use std::net::IpAddr;
-use walkers::net::{
-    self, Net,
-    skb::Skb,
-    sock::{self, Common, Netlink, Packet, Sock},
-    unix::{self, Unix},
+use walkers::{
+    file::Holders,
+    net::{
+        self, Net,
+        skb::Skb,
+        sock::{self, Common, Netlink, Packet, Sock},
+        unix::{self, Unix},
+    },
+    task::Task,
 };
 
 /// Show sockets: protocol, state, what waits in their queues, and both ends, of every network namespace.
@@ -39,6 +43,9 @@ pub struct Netstat {
     /// only sockets that listen
     #[arg(short = 'l')]
     listening: bool,
+    /// who has it: a row for each process and descriptor
+    #[arg(short = 'p')]
+    processes: bool,
 }
 
 /// A socket.
@@ -67,6 +74,35 @@ struct SockRow {
     /// number of its namespace
     #[heading("NETNS")]
     namespace: Result<u32>,
+}
+
+/// A socket, and a process that has it open.
+#[derive(Row)]
+struct OwnedRow {
+    /// address of its struct sock
+    addr: Object,
+    /// the protocol
+    proto: String,
+    /// its state
+    state: &'static str,
+    /// its own end
+    local: Result<String>,
+    /// its peer's
+    remote: Result<String>,
+    /// the process; none if nobody has it under a descriptor: the kernel's own, or one that is not accepted yet
+    pid: Option<i32>,
+    /// the process's name
+    name: Option<String>,
+    /// the descriptor
+    fd: Option<u32>,
+    /// number of its inode
+    inode: Option<u64>,
+    /// number of its namespace
+    #[heading("NETNS")]
+    namespace: Result<u32>,
+    /// address of the process's task
+    #[hidden]
+    task: Option<Object>,
 }
 
 /// `TCP_…` (include/net/tcp_states.h).
@@ -138,7 +174,8 @@ impl Netstat {
             Err(e) => (Err(Error::Unavailable(e.kind())), Err(e)),
         };
         let six = if common.family == sock::INET6 { "6" } else { "" };
-        out.row(SockRow {
+        let socket = full.as_ref().map_or(0, |sock| sock.socket);
+        let row = SockRow {
             addr: cx.object(if full.is_some() { "sock" } else { "sock_common" }, at),
             proto: format!("{proto}{six}"),
             state: match (proto, common.state) {
@@ -154,7 +191,50 @@ impl Netstat {
             uid: full.as_ref().map(|s| s.uid),
             inode: full.as_ref().map(|s| sock::inode(cx, s.socket)),
             namespace: namespace(cx, common.net),
-        })
+        };
+        self.show(cx, row, socket, out)
+    }
+
+    /// A socket's row, or one for each that has it open.
+    fn show(&self, cx: &Cx<'_>, row: SockRow, socket: u64, out: &mut Out<'_>) -> Result<()> {
+        if !self.processes {
+            return out.row(row);
+        }
+        let holders = Holders::of(cx)?;
+        let file = match sock::file(cx, socket) {
+            Err(e) if e.is_control() => return Err(e),
+            Err(e) => {
+                cx.notes.add(row.addr.addr, format!("socket's file: {}", e.kind()));
+                0
+            }
+            Ok(file) => file,
+        };
+        let again = |text: &Result<String>| match text {
+            Ok(text) => Ok(text.clone()),
+            Err(e) => Err(Error::Unavailable(e.kind())),
+        };
+        let number = row.namespace.as_ref().ok().copied();
+        let inode = row.inode.as_ref().and_then(|inode| inode.as_ref().ok()).copied();
+        let one = |holder: Option<(u64, u32)>| {
+            let task = holder.and_then(|(task, _)| cx.view::<Task>(task).ok());
+            OwnedRow {
+                addr: row.addr,
+                proto: row.proto.clone(),
+                state: row.state,
+                local: again(&row.local),
+                remote: again(&row.remote),
+                pid: task.as_ref().map(|task| task.tgid),
+                name: task.map(|task| task.comm),
+                fd: holder.map(|(_, fd)| fd),
+                inode,
+                namespace: number.map_or_else(|| Err(Error::Unavailable("no namespace".into())), Ok),
+                task: holder.map(|(task, _)| cx.object("task_struct", task)),
+            }
+        };
+        match if file == 0 { &[] } else { holders.get(file) } {
+            [] => out.row(one(None)),
+            holders => holders.iter().try_for_each(|holder| out.row(one(Some(*holder)))),
+        }
     }
 
     /// A socket of a family that has no addresses of the network.
@@ -170,7 +250,7 @@ impl Netstat {
             "netlink" => netlink_ends(cx, at, sock.protocol),
             _ => (packet_end(cx, at), Ok(String::new())),
         };
-        out.row(SockRow {
+        let row = SockRow {
             addr: cx.object("sock", at),
             proto: match (proto, sock.kind) {
                 ("unix", 1) => "u_str".into(),
@@ -193,7 +273,8 @@ impl Netstat {
             uid: Some(sock.uid),
             inode: Some(sock::inode(cx, sock.socket)),
             namespace: namespace(cx, common.net),
-        })
+        };
+        self.show(cx, row, sock.socket, out)
     }
 }
 
@@ -284,7 +365,7 @@ impl Dcmd for Netstat {
     const NAME: &'static str = "netstat";
     const ALIASES: &'static [&'static str] = &["sockets", "ss"];
     const ADDRESS: Address = Address::Optional;
-    const ROWS: &'static [&'static engine::Schema] = &[SockRow::SCHEMA];
+    const ROWS: &'static [&'static engine::Schema] = &[SockRow::SCHEMA, OwnedRow::SCHEMA];
     const PASSES: &'static str = "struct sock";
 
     fn run(&self, cx: &Cx<'_>, at: Option<Object>, out: &mut Out<'_>) -> Result<()> {

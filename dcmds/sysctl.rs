@@ -45,6 +45,14 @@ fn text(cx: &Cx<'_>, setting: &Setting, value: Value) -> String {
         Value::Ints(all) => join(all.iter().map(i64::to_string).collect()),
         Value::Uints(all) => join(all.iter().map(u64::to_string).collect()),
         Value::Text(text) => text,
+        Value::Words(words) => words.join(" "),
+        Value::Ranges(ranges) => {
+            let range = |(first, last): &(u64, u64)| match first == last {
+                true => first.to_string(),
+                false => format!("{first}-{last}"),
+            };
+            ranges.iter().map(range).collect::<Vec<_>>().join(",")
+        }
         Value::Other(handler) => match setting.raw(cx) {
             Ok(Some(number)) => format!("{number} ({})", cx.sym(handler)),
             _ => format!("({})", cx.sym(handler)),

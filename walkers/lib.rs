@@ -16,6 +16,7 @@ pub mod clock;
 pub mod clocksource;
 pub mod code_image;
 pub mod completer;
+pub mod config;
 pub mod container;
 pub mod corefile;
 pub mod cpu;
@@ -41,6 +42,7 @@ pub mod irq;
 pub mod kfence;
 pub mod kmem_debug;
 pub mod kmem_log;
+pub mod kobject;
 pub mod links;
 pub mod list;
 pub mod list_lru;
@@ -124,6 +126,7 @@ pub static WALKERS: &[&[WalkerEntry]] = &[
     inotify::WALKERS,
     kfence::WALKERS,
     kmem_log::WALKERS,
+    kobject::WALKERS,
     list::WALKERS,
     sysctl::WALKERS,
     resource::WALKERS,
@@ -141,6 +144,7 @@ pub static WALKERS: &[&[WalkerEntry]] = &[
     mount::WALKERS,
     net::WALKERS,
     net::neigh::WALKERS,
+    net::netfilter::WALKERS,
     net::route::WALKERS,
     net::skb::WALKERS,
     net::sock::WALKERS,
@@ -198,7 +202,9 @@ pub static VIEWS: &[&[ViewEntry]] = &[
     hugetlb::VIEWS,
     inotify::VIEWS,
     kfence::VIEWS,
+    kobject::VIEWS,
     sysctl::VIEWS,
+    sysctl::HANDLER_VIEWS,
     resource::VIEWS,
     rcu::VIEWS,
     probe::VIEWS,
@@ -221,6 +227,7 @@ pub static VIEWS: &[&[ViewEntry]] = &[
     pagecache::VIEWS,
     net::VIEWS,
     net::neigh::VIEWS,
+    net::netfilter::VIEWS,
     net::route::VIEWS,
     net::skb::VIEWS,
     net::sock::VIEWS,

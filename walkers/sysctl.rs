@@ -9,6 +9,8 @@
 //! default_set.dir.header.nreg = 0xa
 //! ```
 
+mod handlers;
+
 use crate::rbtree;
 use engine::{ViewEntry, prelude::*};
 
@@ -86,6 +88,10 @@ pub enum Value {
     Uints(Vec<u64>),
     /// a text
     Text(String),
+    /// several
+    Words(Vec<String>),
+    /// first and last of each range of numbers that are set
+    Ranges(Vec<(u64, u64)>),
     /// something that its handler alone can tell: the handler
     Other(u64),
 }
@@ -95,19 +101,17 @@ impl Setting {
     pub fn value(&self, session: &Session, hz: u64) -> Result<Value> {
         let symbol = session.symbols.by_addr(session, self.handler).filter(|s| s.addr == self.handler);
         let name = symbol.map(|s| s.name).unwrap_or_default();
+        if let Some(value) = handlers::value(session, self, &name, hz)? {
+            return Ok(value);
+        }
         if self.data == 0 {
             return Ok(Value::Other(self.handler));
         }
         let ints = || self.ints(session);
-        let scaled = |per: u64| -> Result<Value> {
-            let scale = |v: i64| v.saturating_mul(per as i64).checked_div(hz.max(1) as i64).unwrap_or(0);
-            Ok(Value::Ints(ints()?.into_iter().map(scale).collect()))
-        };
+        let scaled = |per: u64| self.scaled(session, per, hz);
         let is = |part: &str| name.contains(part);
         // subsystems wrap the kernel's own handlers, and name theirs after them: `proc_dointvec_minmax_sysadmin`
         Ok(match () {
-            // bytes in memory, packets in the file
-            () if is("unres_qlen") => Value::Other(self.handler),
             () if is("dointvec_jiffies") => scaled(1)?,
             () if is("userhz_jiffies") => scaled(USER_HZ)?,
             () if is("dointvec_ms_jiffies") => scaled(1000)?,
@@ -123,6 +127,17 @@ impl Setting {
         })
     }
 
+    /// The last part of its name.
+    fn name(&self, session: &Session) -> Result<String> {
+        session.cstr(self.procname, 128)
+    }
+
+    /// Its numbers, ticks, in parts of a second.
+    fn scaled(&self, session: &Session, per: u64, hz: u64) -> Result<Value> {
+        let scale = |v: i64| v.saturating_mul(per as i64).checked_div(hz.max(1) as i64).unwrap_or(0);
+        Ok(Value::Ints(self.ints(session)?.into_iter().map(scale).collect()))
+    }
+
     fn words(&self, session: &Session, size: usize) -> Result<Vec<u64>> {
         let count = (self.maxlen.max(0) as usize / size).min(MAX_WORDS);
         let bytes = session.bytes(self.data, count * size)?;
@@ -136,7 +151,7 @@ impl Setting {
 }
 
 /// Shows every setting to `visit`, with its path, `vm/swappiness`: those of all, then those of the first namespaces of
-/// network, users and System V.
+/// network, users, System V and processes.
 pub fn each(session: &Session, visit: &mut dyn FnMut(&str, Setting) -> Result<()>) -> Result<()> {
     let root = session.symbol("sysctl_table_root")?;
     let sets = [
@@ -145,6 +160,8 @@ pub fn each(session: &Session, visit: &mut dyn FnMut(&str, Setting) -> Result<()
         (session.kernel_symbol("init_ipc_ns"), "ipc_namespace", "ipc_set"),
         (session.kernel_symbol("init_ipc_ns"), "ipc_namespace", "mq_set"),
         (session.kernel_symbol("init_user_ns"), "user_namespace", "set"),
+        // since Linux 6.14 (7863dcc72d0f)
+        (session.kernel_symbol("init_pid_ns"), "pid_namespace", "set"),
     ];
     for (at, ctype, member) in sets {
         let Some((at, set)) = at.zip(session.place(ctype, member)) else { continue };
@@ -173,7 +190,7 @@ fn directory(
         let header: Header = session.view(node.header)?;
         let index = node.addr.wrapping_sub(header.nodes) / node_size;
         let setting: Setting = session.view(header.table.wrapping_add(index.wrapping_mul(size)))?;
-        let name = session.cstr(setting.procname, 128)?;
+        let name = setting.name(session)?;
         let path = if path.is_empty() { name } else { format!("{path}/{name}") };
         match setting.mode & KIND {
             // the header is the first thing of a directory
@@ -203,3 +220,5 @@ pub static WALKERS: &[WalkerEntry] = &[WalkerEntry {
 
 /// The views of this file.
 pub static VIEWS: &[ViewEntry] = &[ViewEntry::of::<Node>(), ViewEntry::of::<Header>(), ViewEntry::of::<Setting>()];
+/// Those of its handlers.
+pub use handlers::VIEWS as HANDLER_VIEWS;

@@ -12,6 +12,7 @@
 //! ```
 
 pub mod neigh;
+pub mod netfilter;
 pub mod route;
 pub mod skb;
 pub mod sock;

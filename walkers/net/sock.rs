@@ -172,6 +172,14 @@ pub fn inode(session: &Session, socket: u64) -> Result<u64> {
     session.u64(socket.wrapping_sub(session.offset("socket_alloc", "socket")?).wrapping_add(inode))
 }
 
+/// The `struct file` of a socket; 0 if it has none.
+pub fn file(session: &Session, socket: u64) -> Result<u64> {
+    if socket == 0 {
+        return Ok(0);
+    }
+    session.u64(socket.wrapping_add(session.offset("socket", "file")?))
+}
+
 /// More buckets than any table has.
 const MAX_BUCKETS: u64 = 1 << 28;
 
