@@ -7,19 +7,17 @@
 //! $ gdb busybox init.core
 //! ```
 
+mod notes;
+
 use engine::{prelude::*, targets::Arch};
+use notes::{Bytes, Kind};
 use std::{
     fs::File as Output,
     io::{BufWriter, Seek, SeekFrom, Write},
 };
 use walkers::{
-    corefile::{self, Piece, Pieces, Source, Thread},
-    cred::Cred,
-    file::File,
-    process::Usage,
-    signal::Signals,
+    corefile::{self, Piece, Pieces, Source},
     task::Task,
-    user,
     vma::{self, Vma},
 };
 
@@ -103,187 +101,101 @@ fn segments(cx: &Cx<'_>, mm: u64, mappings: &[Vma]) -> Result<Vec<Segment>> {
     Ok(segments)
 }
 
-// ---- notes ------------------------------------------------------------------------------------------------------
-
-/// Types of notes (include/uapi/linux/elf.h).
-const NT_PRSTATUS: u32 = 1;
-const NT_PRFPREG: u32 = 2;
-const NT_PRPSINFO: u32 = 3;
-const NT_AUXV: u32 = 6;
-const NT_ARM_TLS: u32 = 0x401;
-const NT_FILE: u32 = 0x4649_4c45;
-
-/// Notes, one behind the other.
-#[derive(Default)]
-struct Notes(Vec<u8>);
-
-/// Grows by numbers, little-endian as both architectures are.
-struct Bytes(Vec<u8>);
-
-impl Bytes {
-    fn u16(mut self, value: u16) -> Bytes {
-        self.0.extend(value.to_le_bytes());
-        self
-    }
-    fn u32(mut self, value: u32) -> Bytes {
-        self.0.extend(value.to_le_bytes());
-        self
-    }
-    fn u64(mut self, value: u64) -> Bytes {
-        self.0.extend(value.to_le_bytes());
-        self
-    }
-    /// Text in a field of `len` bytes, the last of which is NUL.
-    fn text(mut self, text: &str, len: usize) -> Bytes {
-        let bytes = engine::text::encode(text);
-        let end = self.0.len() + len;
-        self.0.extend(bytes.iter().take(len.saturating_sub(1)));
-        self.0.resize(end, 0);
-        self
-    }
-}
-
-impl Notes {
-    fn add(&mut self, kind: u32, name: &str, content: &[u8]) {
-        let name_len = name.len() + 1;
-        for number in [name_len as u32, content.len() as u32, kind] {
-            self.0.extend(number.to_le_bytes());
-        }
-        for part in [name.as_bytes(), &[0]] {
-            self.0.extend(part);
-        }
-        self.align();
-        self.0.extend(content);
-        self.align();
-    }
-
-    fn align(&mut self) {
-        self.0.resize(self.0.len().next_multiple_of(4), 0);
-    }
-}
-
-/// `struct elf_prstatus` (include/linux/elfcore.h).
-fn prstatus(cx: &Cx<'_>, thread: &Thread) -> Result<Vec<u8>> {
-    let signals = Signals::of(cx, thread.task.addr)?;
-    let usage = Usage::of_thread(cx, thread.task.addr)?;
-    let or_zero = |value: Result<i32>| value.unwrap_or(0) as u32;
-    let time = |bytes: Bytes, ns: u64| bytes.u64(ns / 1_000_000_000).u64(ns / 1000 % 1_000_000);
-    // no signal ended it: it was only looked at
-    let bytes = Bytes(vec![0; 12]).u16(0).u16(0).u64(signals.pending).u64(signals.blocked);
-    let task = &thread.task;
-    let bytes = bytes.u32(task.pid as u32).u32(or_zero(task.parent(cx)));
-    let bytes = bytes.u32(or_zero(task.group(cx))).u32(or_zero(task.login(cx)));
-    let mut bytes = [usage.user, usage.system, 0, 0].into_iter().fold(bytes, time);
-    let room = if cx.target.arch() == Arch::Aarch64 { 34 } else { 27 };
-    let general = thread.general.as_deref().unwrap_or_default();
-    for i in 0..room {
-        bytes = bytes.u64(general.get(i).copied().unwrap_or(0));
-    }
-    Ok(bytes.u32(thread.float.is_some().into()).u32(0).0)
-}
-
-/// `struct elf_prpsinfo`.
-fn prpsinfo(cx: &Cx<'_>, task: &Task) -> Vec<u8> {
-    let or_zero = |value: Result<i32>| value.unwrap_or(0) as u32;
-    let state = task.state();
-    let number = "RSDTtXZP".find(state).unwrap_or(0) as u8;
-    let head = vec![number, state as u8, u8::from(state == 'Z'), task.nice() as i8 as u8, 0, 0, 0, 0];
-    let (uid, gid) = Cred::of_task(cx, task.addr).map_or((0, 0), |cred| (cred.uid, cred.gid));
-    let arguments = user::arguments(cx, task.addr).map(|(arguments, _)| arguments.join(" ")).unwrap_or_default();
-    let bytes = Bytes(head).u64(task.flags.into()).u32(uid).u32(gid).u32(task.tgid as u32);
-    let bytes = bytes.u32(or_zero(task.parent(cx))).u32(or_zero(task.group(cx))).u32(or_zero(task.login(cx)));
-    bytes.text(&task.comm, 16).text(&arguments, 80).0
-}
-
-/// NT_FILE: which file is mapped where (`fill_files_note()` in fs/binfmt_elf.c).
-fn files(cx: &Cx<'_>, mappings: &[Vma]) -> Vec<u8> {
-    let size = cx.target.page_size();
-    let named: Vec<(&Vma, String)> = mappings
-        .iter()
-        .filter(|vma| vma.file != 0)
-        .map(|vma| (vma, cx.view::<File>(vma.file).and_then(|file| file.path(cx)).unwrap_or_else(|_| "?".into())))
-        .collect();
-    let mut bytes = Bytes(Vec::new()).u64(named.len() as u64).u64(size);
-    for (vma, _) in &named {
-        bytes = bytes.u64(vma.start).u64(vma.end).u64(vma.page_of(vma.start, size));
-    }
-    for (_, path) in &named {
-        bytes = bytes.text(path, engine::text::encode(path).len() + 1);
-    }
-    bytes.0
-}
-
-fn notes(cx: &Cx<'_>, threads: &[Thread], mappings: &[Vma]) -> Result<Vec<u8>> {
-    let mut notes = Notes::default();
-    for (i, thread) in threads.iter().enumerate() {
-        if thread.general.is_none() {
-            cx.notes.add(thread.task.addr, "thread whose registers in user mode are not known: zeros stand for them");
-        }
-        notes.add(NT_PRSTATUS, "CORE", &prstatus(cx, thread)?);
-        if i == 0 {
-            notes.add(NT_PRPSINFO, "CORE", &prpsinfo(cx, &thread.task));
-            let auxv = user::auxv(cx, thread.task.addr)?.into_iter().chain([(0, 0)]);
-            notes.add(NT_AUXV, "CORE", &auxv.fold(Bytes(Vec::new()), |bytes, (k, v)| bytes.u64(k).u64(v)).0);
-            notes.add(NT_FILE, "CORE", &files(cx, mappings));
-        }
-        if let Some(float) = &thread.float {
-            notes.add(NT_PRFPREG, "CORE", float);
-        }
-        if let Some(tls) = thread.tls {
-            notes.add(NT_ARM_TLS, "LINUX", &tls.to_le_bytes());
-        }
-    }
-    Ok(notes.0)
-}
-
 // ---- the file ---------------------------------------------------------------------------------------------------
 
-/// Sizes of the ELF header, of a program header, of a section header.
-const EHDR: u64 = 64;
-const PHDR: u64 = 56;
-const SHDR: u64 = 64;
 /// `PN_XNUM`: there are more program headers, and the first section header says how many.
 const PN_XNUM: u64 = 0xffff;
-/// `EM_X86_64`, `EM_AARCH64`.
-const EM_X86_64: u16 = 62;
-const EM_AARCH64: u16 = 183;
+
+impl Kind {
+    /// Sizes of the ELF header, of a program header, of a section header.
+    fn sizes(self) -> (u64, u64, u64) {
+        if self.narrow { (52, 32, 40) } else { (64, 56, 64) }
+    }
+
+    /// `EM_386`, `EM_X86_64`, `EM_AARCH64`.
+    fn machine(self) -> u16 {
+        match self {
+            Kind { narrow: true, .. } => 3,
+            Kind { arch: Arch::Aarch64, .. } => 183,
+            _ => 62,
+        }
+    }
+}
 
 /// Where everything is in the file.
 struct Layout {
+    kind: Kind,
     sections: u64,
     notes: u64,
     data: u64,
     page: u64,
 }
 
+/// A program header.
+struct Program {
+    /// `PT_LOAD`, `PT_NOTE`
+    what: u32,
+    flags: u32,
+    offset: u64,
+    address: u64,
+    in_file: u64,
+    in_memory: u64,
+    align: u64,
+}
+
+impl Program {
+    fn write(&self, kind: Kind, bytes: Bytes) -> Bytes {
+        let bytes = bytes.u32(self.what);
+        // the flags stand where they fit
+        let bytes = if kind.narrow { bytes } else { bytes.u32(self.flags) };
+        let places = [self.offset, self.address, 0, self.in_file, self.in_memory];
+        let bytes = places.into_iter().fold(bytes, |bytes, value| bytes.word(kind, value));
+        let bytes = if kind.narrow { bytes.u32(self.flags) } else { bytes };
+        bytes.word(kind, self.align)
+    }
+}
+
 impl Layout {
-    fn of(cx: &Cx<'_>, segments: u64, notes: u64) -> Layout {
-        let sections = EHDR + PHDR * (segments + 1);
-        let at = sections + if segments + 1 >= PN_XNUM { SHDR } else { 0 };
+    fn of(cx: &Cx<'_>, kind: Kind, segments: u64, notes: u64) -> Layout {
+        let (header, program, section) = kind.sizes();
+        let sections = header + program * (segments + 1);
+        let at = sections + if segments + 1 >= PN_XNUM { section } else { 0 };
         let page = cx.target.page_size();
-        Layout { sections, notes: at, data: (at + notes).next_multiple_of(page), page }
+        Layout { kind, sections, notes: at, data: (at + notes).next_multiple_of(page), page }
     }
 
-    fn headers(&self, cx: &Cx<'_>, segments: &[Segment], notes: u64) -> Vec<u8> {
-        let machine = if cx.target.arch() == Arch::Aarch64 { EM_AARCH64 } else { EM_X86_64 };
+    fn headers(&self, segments: &[Segment], notes: u64) -> Vec<u8> {
+        let (kind, (header, program, section)) = (self.kind, self.kind.sizes());
         let count = segments.len() as u64 + 1;
         let many = count >= PN_XNUM;
-        // 64 bits, little-endian, version 1, ET_CORE
-        let ident = Bytes(vec![0x7f, b'E', b'L', b'F', 2, 1, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0]);
-        let bytes = ident.u16(4).u16(machine).u32(1).u64(0).u64(EHDR).u64(if many { self.sections } else { 0 });
-        let bytes = bytes.u32(0).u16(EHDR as u16).u16(PHDR as u16).u16(count.min(PN_XNUM) as u16);
-        let mut bytes = bytes.u16(if many { SHDR as u16 } else { 0 }).u16(many.into()).u16(0);
-        // PT_NOTE
-        bytes = bytes.u32(4).u32(0).u64(self.notes).u64(0).u64(0).u64(notes).u64(0).u64(4);
+        // little-endian, version 1, ET_CORE
+        let class = if kind.narrow { 1 } else { 2 };
+        let ident = Bytes(vec![0x7f, b'E', b'L', b'F', class, 1, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0]);
+        let bytes = ident.u16(4).u16(kind.machine()).u32(1).word(kind, 0).word(kind, header);
+        let bytes = bytes.word(kind, if many { self.sections } else { 0 });
+        let bytes = bytes.u32(0).u16(header as u16).u16(program as u16).u16(count.min(PN_XNUM) as u16);
+        let bytes = bytes.u16(if many { section as u16 } else { 0 }).u16(many.into()).u16(0);
+        let note =
+            Program { what: 4, flags: 0, offset: self.notes, address: 0, in_file: notes, in_memory: 0, align: 4 };
+        let mut bytes = note.write(kind, bytes);
         let mut at = self.data;
         for segment in segments {
-            // PT_LOAD
-            bytes = bytes.u32(1).u32(segment.flags).u64(at).u64(segment.start).u64(0);
-            bytes = bytes.u64(segment.file_len()).u64(segment.len).u64(self.page);
+            let load = Program {
+                what: 1,
+                flags: segment.flags,
+                offset: at,
+                address: segment.start,
+                in_file: segment.file_len(),
+                in_memory: segment.len,
+                align: self.page,
+            };
+            bytes = load.write(kind, bytes);
             at += segment.file_len();
         }
         if many {
-            bytes = bytes.u32(0).u32(0).u64(0).u64(0).u64(0).u64(1).u32(0).u32(count as u32).u64(0).u64(0);
+            // the first section: its size is 1, and what it tells of is how many program headers there are
+            bytes = [0, 0, 0, 1].into_iter().fold(bytes.u32(0).u32(0), |bytes, value| bytes.word(kind, value));
+            bytes = bytes.u32(0).u32(count as u32).word(kind, 0).word(kind, 0);
         }
         bytes.0
     }
@@ -315,19 +227,20 @@ fn copy(cx: &Cx<'_>, segments: &[Segment], start: u64, file: &mut (impl Write + 
 
 impl Gcore {
     fn write(&self, cx: &Cx<'_>, name: &str, mm: u64, leader: u64) -> Result<CoreRow> {
-        let mappings = corefile::mappings(cx, mm)?;
         let threads = corefile::threads(cx, leader)?;
         let pid = threads.first().map_or(0, |thread| thread.task.tgid);
-        if threads.iter().any(|thread| thread.is_narrow(cx)) {
-            return Err(Error::Unavailable(format!(
-                "process {pid} is of 32 bits: no core file of that kind is written"
-            )));
+        let kind = Kind { narrow: threads.iter().any(|thread| thread.is_narrow(cx)), arch: cx.target.arch() };
+        if kind == (Kind { narrow: true, arch: Arch::Aarch64 }) {
+            let what = format!("process {pid} is of 32 bits: no core file of that kind is written on arm64");
+            return Err(Error::Unavailable(what));
         }
+        let mut mappings = corefile::mappings(cx, mm)?;
+        mappings.retain(|vma| !kind.narrow || vma.end <= 1 << 32);
         let segments = segments(cx, mm, &mappings)?;
-        let notes = notes(cx, &threads, &mappings)?;
-        let layout = Layout::of(cx, segments.len() as u64, notes.len() as u64);
+        let notes = notes::notes(cx, kind, &threads, &mappings)?;
+        let layout = Layout::of(cx, kind, segments.len() as u64, notes.len() as u64);
         let mut file = BufWriter::new(Output::create_new(name).doing(|| format!("making {name}"))?);
-        file.write_all(&layout.headers(cx, &segments, notes.len() as u64))?;
+        file.write_all(&layout.headers(&segments, notes.len() as u64))?;
         file.seek(SeekFrom::Start(layout.notes))?;
         file.write_all(&notes)?;
         let end = copy(cx, &segments, layout.data, &mut file)?;
@@ -362,17 +275,3 @@ impl Dcmd for Gcore {
 
 /// The dcmds of this file.
 pub static DCMDS: &[DcmdEntry] = &[DcmdEntry::of::<Gcore>()];
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn notes_are_aligned() {
-        let mut notes = Notes::default();
-        notes.add(NT_ARM_TLS, "LINUX", &[1; 8]);
-        notes.add(NT_PRFPREG, "CORE", &[2; 3]);
-        assert_eq!(notes.0.len(), (12 + 8 + 8) + (12 + 8 + 4));
-        assert_eq!(Bytes(Vec::new()).text("abcdef", 4).0, b"abc\0");
-    }
-}

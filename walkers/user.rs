@@ -3,7 +3,7 @@
 //! Filtered dumps mostly have no user memory, and of a full one what was swapped out, or never touched, is not there. So
 //! everything here says how far it came.
 
-use crate::mm;
+use crate::{corefile::Thread, mm};
 use engine::{ViewEntry, prelude::*};
 
 /// Where a process keeps what exec(2) gave it: of `struct mm_struct`.
@@ -132,13 +132,17 @@ pub fn start(session: &Session, task: u64) -> Result<Start> {
 /// The auxiliary vector of a task's process: pairs of `AT_…` and value, without the end mark.
 pub fn auxv(session: &Session, task: u64) -> Result<Vec<(u64, u64)>> {
     let At(first) = start(session, task)?.saved_auxv;
-    let room = session.place("mm_struct", "saved_auxv").map_or(0, |field| field.bits / 128).min(MAX_AUXV);
+    // a process of 32 bits has numbers of as many
+    let narrow = Thread::of(session, task).is_ok_and(|thread| thread.is_narrow(session));
+    let size = if narrow { 4 } else { 8 };
+    let bits = session.place("mm_struct", "saved_auxv").map_or(0, |field| field.bits);
+    let room = (bits / 16 / size).min(MAX_AUXV);
     let mut pairs = Vec::new();
     for i in 0..room {
-        let at = first.wrapping_add(16 * i);
-        match session.u64(at)? {
+        let at = first.wrapping_add(2 * size * i);
+        match session.uint(at, size as usize)? {
             0 => break,
-            key => pairs.push((key, session.u64(at.wrapping_add(8))?)),
+            key => pairs.push((key, session.uint(at.wrapping_add(size), size as usize)?)),
         }
     }
     Ok(pairs)
