@@ -43,6 +43,10 @@ const ABSENT: &[(&str, &str, &str)] = &[
     ("alloc_tag::Section", "", "CONFIG_MEM_ALLOC_PROFILING is off in all of these"),
     ("page_owner::PageExt", "", "CONFIG_PAGE_OWNER is off in all of these"),
     ("page_owner::Owner", "", "likewise"),
+    ("blk::Part", "6.", "struct hd_struct went with 5.11 (0d02129e76ed)"),
+    ("blk::Part", "7.", "likewise"),
+    ("netfilter::Chain", "", "of a module, nf_tables"),
+    ("netfilter::Table", "", "likewise"),
     ("free::CpuSlab", "7.", "struct kmem_cache_cpu went with 7.0: sheaves took its place"),
 ];
 

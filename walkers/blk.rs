@@ -10,6 +10,7 @@
 //! ```
 
 use crate::{
+    device::{self, Subsystem},
     inode,
     super_block::{self, Kinds},
     xarray,
@@ -173,9 +174,31 @@ pub fn devices(session: &Session, visit: Visit<'_>) -> Result<()> {
     })
 }
 
-/// Visits the disks.
+/// A partition, or a disk as a whole, before Linux 5.11 (0d02129e76ed): `struct hd_struct`.
+#[derive(View)]
+#[ctype("hd_struct")]
+struct Part {
+    #[field("partno")]
+    number: i32,
+}
+
+/// Visits the disks. Before Linux 5.11 a block device was only there once somebody had opened it: there the devices of
+/// the class lead to their disks.
 pub fn disks(session: &Session, visit: Visit<'_>) -> Result<()> {
     let mut seen = HashSet::new();
+    if let Some(inside) = session.place("hd_struct", "__dev") {
+        let whole = session.offset("gendisk", "part0")?;
+        return device::classes(session, &mut |class| {
+            let class: Subsystem = session.view(class)?;
+            if class.name(session)? != "block" {
+                return Ok(());
+            }
+            class.devices(session, &mut |at| {
+                let part = at.wrapping_sub(inside.bit_offset / 8);
+                if session.view::<Part>(part)?.number == 0 { visit(part.wrapping_sub(whole)) } else { Ok(()) }
+            })
+        });
+    }
     devices(session, &mut |at| match session.view::<Device>(at) {
         Ok(device) if device.disk != 0 && seen.insert(device.disk) => visit(device.disk),
         Ok(_) => Ok(()),
@@ -274,4 +297,5 @@ pub static WALKERS: &[WalkerEntry] = &[
 ];
 
 /// The views of this file.
-pub static VIEWS: &[ViewEntry] = &[ViewEntry::of::<Device>(), ViewEntry::of::<Disk>(), ViewEntry::of::<Request>()];
+pub static VIEWS: &[ViewEntry] =
+    &[ViewEntry::of::<Device>(), ViewEntry::of::<Disk>(), ViewEntry::of::<Request>(), ViewEntry::of::<Part>()];

@@ -184,19 +184,24 @@ struct Interval {
 }
 
 /// Visits the nodes of an interval tree, in the order of where they start. An interval that ends before it starts is
-/// noted, as is one that reaches beyond what its own subtree is said to (`__subtree_last`).
+/// noted, as is one that reaches beyond what its own subtree is said to (`__subtree_last`). If most are like that, the tree
+/// is one of those that keep their intervals elsewhere (`INTERVAL_TREE_DEFINE()`, as a file's mappings do), and none is.
 fn intervals(session: &Session, root: u64, visit: Visit<'_>) -> Result<()> {
-    rbtree::each(session, root, &mut |at| {
+    let (mut odd, mut seen) = (Vec::new(), 0);
+    let walked = rbtree::each(session, root, &mut |at| {
+        seen += 1;
         match session.view::<Interval>(at) {
-            Ok(node) if node.last < node.start => session.notes.add(at, "interval that ends before it starts"),
-            Ok(node) if node.below < node.last => {
-                session.notes.add(at, "interval that ends behind the end of its subtree");
-            }
+            Ok(node) if node.last < node.start => odd.push((at, "interval that ends before it starts")),
+            Ok(node) if node.below < node.last => odd.push((at, "interval that ends behind the end of its subtree")),
             Err(e) if e.is_control() => return Err(e),
             _ => {}
         }
         visit(at)
-    })
+    });
+    if odd.len() * 2 < seen {
+        odd.into_iter().for_each(|(at, what)| session.notes.add(at, what));
+    }
+    walked
 }
 
 fn needed(at: Option<Object>) -> Result<Object> {

@@ -9,7 +9,10 @@
 //! function = mce_timer_fn
 //! ```
 
-use crate::{container, percpu::Percpu};
+use crate::{
+    container,
+    percpu::{self, Percpu},
+};
 use engine::{Type, ViewEntry, prelude::*};
 
 /// `struct timer_list` (include/linux/timer_types.h).
@@ -95,7 +98,8 @@ pub fn bases(session: &Session) -> Result<Vec<(u32, u64, u64, u64)>> {
     let symbol = session.symbol("timer_bases")?;
     let size = session.size_of("timer_base")?;
     let ctype = session.type_of_global("timer_bases");
-    let count = container::extent(session, Object { addr: symbol, ctype }, size).unwrap_or(1).clamp(1, MAX_BASES);
+    let bytes = ctype.and_then(|ctype| session.types.size_of(ctype)).or_else(|| percpu::extent(session, "timer_bases"));
+    let count = (bytes.unwrap_or(size) / size.max(1)).clamp(1, MAX_BASES);
     let percpu = Percpu::of(session)?;
     let all = percpu.copies(symbol).flat_map(|(cpu, at)| (0..count).map(move |i| (cpu, i, at.wrapping_add(i * size))));
     Ok(all.map(|(cpu, i, at)| (cpu, i, count, at)).collect())
