@@ -28,6 +28,7 @@ const QUESTIONS: &[(&str, &str)] = &[
     ("locks", "::flock"),
     ("args", "::ps -f -u"),
     ("disks", "::blk"),
+    ("sockets", "::netstat -a -p"),
 ];
 
 /// A process as /proc has it: the parts of what it said, by name.
@@ -194,6 +195,23 @@ impl<'a> Held<'a> {
         }
     }
 
+    /// Whose a socket is, /proc says as well. It knows of more: what is bound to nothing is in no table of sockets.
+    fn sockets(&mut self) {
+        for (pid, process) in self.processes() {
+            let Some(links) = process.get("fd/") else { continue };
+            let inode = |to: &str| to.strip_prefix("socket:[")?.strip_suffix(']')?.parse().ok();
+            let theirs: BTreeMap<u64, u64> = links
+                .lines()
+                .filter_map(|l| l.split_once(" -> "))
+                .filter_map(|(fd, to)| Some((fd.parse().ok()?, inode(to)?)))
+                .collect();
+            for row in self.rows("sockets", pid) {
+                let fd = row["fd"].as_u64().unwrap();
+                self.same("socket", pid, row["inode"].as_u64(), theirs.get(&fd).copied());
+            }
+        }
+    }
+
     fn status(&mut self) {
         for (pid, process) in self.processes() {
             let Some(status) = process.get("status") else { continue };
@@ -347,6 +365,7 @@ fn processes_are_what_the_guest_said() {
         let mut held = Held::new(&case, &answers);
         held.system_calls();
         held.open_files();
+        held.sockets();
         held.status();
         held.limits_and_groups();
         held.stat();

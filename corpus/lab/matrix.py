@@ -51,6 +51,9 @@ QUIET = "quiet loglevel=4"
 big = ("mods\nnet\ncgroups\ntree 2000\nactors\nstep crowd\ncrowd {crowd} > /tmp/crowd &\n"
        "while [ -e /proc/$! ] && ! grep -q complete /tmp/crowd; do sleep 1; done\ncat /tmp/crowd\n"
        "step truth\nproc cmdline version modules meminfo\nstep final\nfinal\n")
+# a machine with many processes, open files and names: 2,000 sleepers with ten files each, a million files
+throng = "mount -o remount,nr_inodes=0,size=90% /lab\n" + big.format(crowd="1000000 1 0 500 10 16 2000 10")
+THRONG = dict(mem=3584, patience=1500, crowd=True, oracle=False)
 BIG = dict(mem=8192, patience=1500, crowd=True, oracle=False)
 # memory that is swapped out, huge pages, and what the memory manager's files say straight before the machine is stopped
 memory = (RICH + "dd if=/dev/zero of=/lab/ext4/swap bs=1M count=16\nchmod 600 /lab/ext4/swap\nmkswap /lab/ext4/swap > /dev/null\n"
@@ -90,6 +93,35 @@ ls -d /sys/bus/*/drivers/* > /truth/sysfs.drivers
 grep -s . /sys/module/*/parameters/* > /truth/parameters
 proc softirqs interrupts timer_list
 """
+# rules of nftables with all that hangs on them: hooks of every family, connections being tracked, addresses translated
+FILTERED = """step netfilter
+nft -f - <<'EOF'
+table inet lab {
+  set ports { type inet_service; elements = { 22, 80, 443, 7777 }; }
+  chain in_all { type filter hook input priority 0; policy accept; ct state established counter; tcp dport @ports counter; }
+  chain early { type filter hook prerouting priority -300; }
+  chain other { counter; }
+  chain through { type filter hook forward priority 10; policy drop; jump other; }
+}
+table ip lab4 {
+  chain post { type nat hook postrouting priority 100; masquerade; }
+}
+table arp lab_arp {
+  chain in_arp { type filter hook input priority 0; }
+}
+table netdev lab_dev {
+  chain ingress_dummy { type filter hook ingress device "lab_dummy0" priority 5; }
+}
+EOF
+ping -c 1 192.0.2.7 > /dev/null
+unshare -n sh -c 'ip link set lo up; nft add table ip other; nft "add chain ip other out { type filter hook output priority 7; }"; exec sleep 77771' &
+sleep 2
+nft list ruleset > /truth/nft.ruleset
+nft list hooks > /truth/nft.hooks 2>/dev/null
+cp /proc/net/nf_conntrack /truth/ 2>/dev/null
+"""
+FILTERS = ("nf_tables nft_ct nft_chain_nat nft_masq nft_counter nf_conntrack nf_nat nfnetlink nfnetlink_hook nf_tables_set nft_set_hash "
+           "nft_set_rbtree").split()
 hooked = "step mods\nmods\nnet\nactors\n" + HOOKED + MACHINE
 
 
@@ -196,6 +228,12 @@ MATRIX = {
     # what is hooked into the kernel, and all that /proc and /sys say of devices, settings, parameters, routes
     **{f"{k}-machine": dict(kernel=k, script=hooked, append=PLAIN) for k in ("k612", "k61", "k510", "k72")},
     "a612-machine": dict(kernel="a612", script=hooked, append=PLAIN, cpu=A72),
+    # the packet filter; nft is the host's
+    **{f"{k}-netfilter": dict(kernel=k, script="mods\nnet\nactors\n" + FILTERED + "truth\nfinal\n", append=PLAIN,
+                              programs={"/usr/sbin/nft": "bin/nft"}, wanted=initramfs.MODULES + FILTERS, cpu=LA48)
+       for k in ("k612", "k61", "k510", "k72")},
+    # 2,000 processes, 20,000 open files, a million dentries: for benchmarks, on a kernel that crash reads too
+    **{f"crowd-{k}": dict(kernel=k, script=throng, append=PLAIN, **THRONG) for k in ("k61", "k612")},
     # for the corpus
     "small-k612-uaf": dict(kernel="k612", script=small.format(first="", ring=640, story="story spill"), append=f"{DEBUG} {QUIET}", **SMALL),
     "small-k61-uaf": dict(kernel="k61", script=small.format(first="", ring=640, story="story spill"), append=f"{DEBUG} {QUIET}",
@@ -238,6 +276,10 @@ def boot(name, recipe):
     script, kernel = recipe.pop("script") + "ready\nsend\n", recipe.pop("kernel")
     patience = recipe.pop("patience", 300)
     recipe.pop("oracle", None)
+    if programs := recipe.pop("programs", None):
+        if missing := [path for path in programs if not os.path.exists(path)]:
+            raise Skipped(f"needs {' '.join(missing)}")
+        recipe["add"] = lambda cpio: [cpio.program(path, to) for path, to in programs.items()]
     if recipe.pop("crowd", False):
         program = initramfs.read(f"{LAB}/build/crowd")
         recipe["add"] = lambda cpio: cpio.file("bin/crowd", program)

@@ -1,13 +1,17 @@
 // crowd: millions of live slab objects in a minute or two, of many sizes, and memory full of data.
 //
-//   crowd FILES VMAS FORKS SOCKETS QUEUES MB    makes them, says so, and stays, with its children, until it is killed
+//   crowd FILES VMAS FORKS SOCKETS QUEUES MB [SLEEPERS OPEN]    makes them, says so, and stays, with its children, until it
+//                                                              is killed
 //
 //   FILES     files in tmpfs: a dentry and an inode each
 //   VMAS      mappings of the process, which each of FORKS children copies: two objects each since Linux 6.3
 //   SOCKETS   pairs of sockets with letters on their way, watched by an epoll set, and as many pipes
 //   QUEUES    System V message queues with 100 messages each, of 1 to 3000 bytes
 //   MB        megabytes in a file, no two pages alike
+//   SLEEPERS  processes with OPEN of the files open each, which sleep in six different system calls
 #include <fcntl.h>
+#include <linux/futex.h>
+#include <poll.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -19,6 +23,7 @@
 #include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 static uint64_t state = 0x9e3779b97f4a7c15;
@@ -41,6 +46,13 @@ static void tell(const char *path, const char *value) {
     close(fd);
 }
 
+static const char *path_of(long i) {
+    static char path[100];
+    // a name of every third is too long to be kept in the dentry
+    snprintf(path, sizeof path, "/lab/crowd/d%ld/%s%ld", i / 1000, i % 3 ? "file_" : "a_file_that_has_quite_a_long_name_", i);
+    return path;
+}
+
 static void files(long n) {
     char path[100];
     for (long i = 0; i < n; i++) {
@@ -48,10 +60,8 @@ static void files(long n) {
             snprintf(path, sizeof path, "/lab/crowd/d%ld", i / 1000);
             mkdir(path, 0755);
         }
-        // a name of every third is too long to be kept in the dentry
-        snprintf(path, sizeof path, "/lab/crowd/d%ld/%s%ld", i / 1000, i % 3 ? "file_" : "a_file_that_has_quite_a_long_name_", i);
-        if (mknod(path, S_IFREG | 0644, 0))
-            return perror(path);
+        if (mknod(path_of(i), S_IFREG | 0644, 0))
+            return perror("mknod");
     }
     said("files", n);
 }
@@ -121,9 +131,41 @@ static void mappings(long n, long forks) {
     said("children with them", forks);
 }
 
+// for ever, in one of six system calls
+static void sleeps(long kind) {
+    static int never;
+    int ends[2];
+    char byte;
+    struct epoll_event event;
+    for (;;)
+        switch (kind % 6) {
+        case 0: pause(); break;
+        case 1: sleep(100000); break;
+        case 2: poll(NULL, 0, -1); break;
+        case 3: syscall(SYS_futex, &never, FUTEX_WAIT, 0, NULL, NULL, 0); break;
+        case 4: if (!pipe(ends) && read(ends[0], &byte, 1) < 0) pause(); break;
+        case 5: if (epoll_wait(epoll_create1(0), &event, 1, -1) < 0) pause(); break;
+        }
+}
+
+static void sleepers(long n, long open_files, long files) {
+    for (long i = 0; i < n; i++) {
+        pid_t child = fork();
+        if (child < 0)
+            return perror("fork");
+        if (child)
+            continue;
+        for (long f = 0; f < open_files; f++)
+            if (open(path_of(files ? (i * open_files + f) % files : 0), O_RDONLY) < 0)
+                perror("open");
+        sleeps(i);
+    }
+    said("sleepers", n);
+}
+
 int main(int argc, char **argv) {
-    if (argc != 7)
-        return fprintf(stderr, "crowd FILES VMAS FORKS SOCKETS QUEUES MB\n"), 2;
+    if (argc != 7 && argc != 9)
+        return fprintf(stderr, "crowd FILES VMAS FORKS SOCKETS QUEUES MB [SLEEPERS OPEN]\n"), 2;
     mkdir("/lab/crowd", 0755);
     tell("/proc/sys/vm/max_map_count", "10000000");
     tell("/proc/sys/fs/nr_open", "4000000");
@@ -135,6 +177,8 @@ int main(int argc, char **argv) {
         perror("RLIMIT_NOFILE");
     files(atol(argv[1]));
     // before there are files to copy
+    if (argc == 9)
+        sleepers(atol(argv[7]), atol(argv[8]), atol(argv[1]));
     mappings(atol(argv[2]), atol(argv[3]));
     sockets(atol(argv[4]));
     queues(atol(argv[5]));
