@@ -52,6 +52,7 @@ fn unpack(packed: &[u8]) -> Result<String> {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
     use std::io::Write;

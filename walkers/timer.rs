@@ -98,8 +98,10 @@ pub fn bases(session: &Session) -> Result<Vec<(u32, u64, u64, u64)>> {
     let symbol = session.symbol("timer_bases")?;
     let size = session.size_of("timer_base")?;
     let ctype = session.type_of_global("timer_bases");
-    let bytes = ctype.and_then(|ctype| session.types.size_of(ctype)).or_else(|| percpu::extent(session, "timer_bases"));
-    let count = (bytes.unwrap_or(size) / size.max(1)).clamp(1, MAX_BASES);
+    // the type of the variable may be that of one of them: the larger is right
+    let typed = ctype.and_then(|ctype| session.types.size_of(ctype));
+    let bytes = typed.max(percpu::extent(session, "timer_bases")).unwrap_or(size);
+    let count = (bytes / size.max(1)).clamp(1, MAX_BASES);
     let percpu = Percpu::of(session)?;
     let all = percpu.copies(symbol).flat_map(|(cpu, at)| (0..count).map(move |i| (cpu, i, at.wrapping_add(i * size))));
     Ok(all.map(|(cpu, i, at)| (cpu, i, count, at)).collect())
