@@ -220,9 +220,10 @@ fn settings_have_the_guests_values() {
         let mut theirs: Vec<(&str, String)> = Vec::new();
         for line in told.lines() {
             match (line.split_once(" ="), theirs.last_mut()) {
-                (Some((name, value)), _) => theirs.push((name, value.trim().to_owned())),
                 // a value of several lines
+                (Some((name, more)), Some((last, value))) if name == *last => *value += &format!("\n{}", more.trim()),
                 (None, Some((_, value))) => *value += &format!("\n{line}"),
+                (Some((name, value)), _) => theirs.push((name, value.trim().to_owned())),
                 (None, None) => {}
             }
         }
