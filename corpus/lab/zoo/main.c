@@ -19,7 +19,6 @@
 #include <linux/version.h>
 #include "zoo.h"
 
-static DEFINE_MUTEX(zoo_lock);
 static char zoo_said[24576];
 static size_t zoo_said_len;
 struct pen *zoo_pens[64];	/* so that no animal is lost by accident; not static: it would be left out */
@@ -114,6 +113,7 @@ static int zoo_commit(const struct sin *sins, const char *name)
 	return -ENOENT;
 }
 
+/* one at a time, without a lock: one that is killed for its sin would keep it */
 static ssize_t zoo_write(struct file *file, const char __user *from, size_t len, loff_t *pos)
 {
 	static const struct sin *const all[] = { zoo_slab_sins, zoo_link_sins, zoo_lost_sins, zoo_fringe_sins, zoo_stray_sins };
@@ -124,10 +124,8 @@ static ssize_t zoo_write(struct file *file, const char __user *from, size_t len,
 		return -EFAULT;
 	name[len] = 0;
 	strim(name);
-	mutex_lock(&zoo_lock);
 	for (i = 0; i < ARRAY_SIZE(all) && err == -ENOENT; i++)
 		err = zoo_commit(all[i], name);
-	mutex_unlock(&zoo_lock);
 	return err ?: len;
 }
 

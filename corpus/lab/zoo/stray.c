@@ -175,9 +175,10 @@ static noinline int maple_order(void)
 	for (word = (unsigned long *)((unsigned long)zoo_maple.ma_root & ~255UL), i = 0; i < 32; i++) {
 		unsigned long *leaf = (unsigned long *)(word[i] & ~255UL);
 
-		if ((long)word[i] >= 0 || ((word[i] >> 3) & 15) == 0 || leaf == word)
+		/* others are pivots, and their end */
+		if (i < 2 || (long)word[i] >= 0 || !virt_addr_valid(leaf) || leaf == word)
 			continue;
-		if (i < 2 || leaf[2] <= leaf[1] || leaf[2] > 20000)
+		if (leaf[2] <= leaf[1] || leaf[2] > 20000)
 			continue;
 		was = leaf[2];
 		leaf[2] = leaf[1] - 1;
@@ -202,6 +203,7 @@ static noinline int stack_end(void)
 
 	if (IS_ERR(task))
 		return PTR_ERR(task);
+	msleep(300);	/* it sleeps by then, for good: the kernel looks at that word when a task is scheduled out */
 	end = end_of_stack(task);
 	*end = (unsigned long)&zoo_sleeps;
 	say("stack_end task=%px pid=%d at=%px\n", task, task->pid, end);
