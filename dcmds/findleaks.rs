@@ -135,6 +135,25 @@ fn buffers(count: usize) -> String {
     format!("{count} buffer{}", if count == 1 { "" } else { "s" })
 }
 
+/// The kernel's pages that nothing refers to, in one row: a forgotten page is one of them.
+fn lone_pages(cx: &Cx<'_>, graph: &Graph) -> Option<LeakRow> {
+    let (first, count) = (graph.lone_pages().next()?, graph.lone_pages().count() as u64);
+    let reason =
+        "no address refers to them: known by physical address, as page tables and buffers of devices are, or forgotten";
+    Some(LeakRow {
+        cache: "[lone pages]".into(),
+        leaked: count,
+        bufctl: Object::untyped(first),
+        caller: None,
+        bytes: count.saturating_mul(cx.target.page_size()),
+        buffer: Addr(first),
+        timestamp: None,
+        held: 0,
+        reason: Some(reason),
+        report: vec![format!("not said to have leaked: {reason}"), "`::walk lonepage` shows them".into()],
+    })
+}
+
 impl Dcmd for Findleaks {
     const NAME: &'static str = "findleaks";
     const ROWS: &'static [&'static Schema] = &[LeakRow::SCHEMA];
@@ -155,7 +174,7 @@ impl Dcmd for Findleaks {
             let mut line = |what: &str, value: String| out.line(format!("findleaks: {what:>28} => {value}"));
             line("buffers", graph.objects.to_string())?;
             line("potential pointers", graph.words.to_string())?;
-            line("pages without a reference", graph.lone_pages().to_string())?;
+            line("pages without a reference", graph.lone_pages().count().to_string())?;
             line("elapsed wall time", format!("{:.3} seconds", started.elapsed().as_secs_f64()))?;
         }
         let (mut count, mut bytes) = (0, 0);
@@ -166,6 +185,9 @@ impl Dcmd for Findleaks {
             }
             (count, bytes) = (count + group.leaks.len(), bytes + group.bytes);
             out.row(self.row(cx, group, leak)?)?;
+        }
+        if self.all && at.is_none() {
+            lone_pages(cx, &graph).map_or(Ok(()), |row| out.row(row))?;
         }
         if text {
             match (count, at) {

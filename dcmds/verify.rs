@@ -1,4 +1,4 @@
-//! Damage in lists, trees and counts: `::verify`.
+//! Damage in lists, trees and counts, and what leads to what is gone: `::verify`.
 //!
 //! ```console
 //! > ::verify -n zoo_item
@@ -19,8 +19,9 @@ use walkers::{
     slab::{self, Slabs, State},
 };
 
-/// Check what links objects: lists, hash chains, trees, xarrays, reference counts, and variables of modules that point
-/// to freed objects. Of the cache at the address, or of all caches and the kernel's and the modules' variables.
+/// Check what links objects: lists, hash chains, trees and their order, xarrays, reference counts; and what leads to
+/// something that is gone: variables of modules, timers and works in freed objects. Of the cache at the address, or of
+/// all caches, the kernel's and the modules' variables, the ends of stacks and the counts of pages.
 ///
 /// Lists are found by their shape, wherever they are; trees, xarrays and counts in the objects of caches whose name
 /// tells their type.

@@ -51,6 +51,17 @@ pub fn node(world: &World<'_>, at: u64, object: &[u8], shape: &Shape, out: &mut 
             out.push(Finding { kind: Kind::Array, at: child, verdict, freed: None });
         }
     }
+    for (slot, entry) in entries().filter(|(_, entry)| super::is_pointer(*entry)) {
+        if let Some(freed) = world.freed(entry)? {
+            let verdict = format!("slot {slot} holds {entry:x}, in an object that was freed while in the array");
+            out.push(Finding {
+                kind: Kind::Array,
+                at: at.wrapping_add(shape.slots + slot * 8),
+                verdict,
+                freed: Some(freed),
+            });
+        }
+    }
     let held = entries().filter(|(_, entry)| *entry != 0).count() as u64;
     let counted = word(shape.count) & 0xff;
     if held != counted {

@@ -1,4 +1,5 @@
-//! Damage in what links objects: lists, hash chains, trees, arrays, counts, and variables that outlive what they point to.
+//! Damage in what links objects: lists, hash chains, trees, arrays, counts, variables that outlive what they point to,
+//! and what waits in freed memory for its turn.
 //!
 //! `struct list_head` and `hlist_node` need no type to be known: two words of which one leads to an entry that leads back
 //! here are a link ([`rings`]). Trees, arrays and counts are looked for where the types say that they are, in the objects
@@ -10,6 +11,8 @@
 mod arrays;
 mod counts;
 mod dangling;
+mod gone;
+mod order;
 mod places;
 mod rings;
 mod trees;
@@ -22,7 +25,10 @@ use bytes::Bytes;
 use engine::prelude::*;
 use places::Places;
 use rayon::prelude::*;
-use std::{collections::HashSet, ops::Range};
+use std::{
+    collections::{HashMap, HashSet},
+    ops::Range,
+};
 
 /// What is wrong.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -45,6 +51,12 @@ pub enum Kind {
     Refcount,
     /// a variable points to an object that was freed
     Dangling,
+    /// a timer or a work that is set lies in an object that was freed
+    Pending,
+    /// the end of a task's stack was written over
+    Stack,
+    /// a page's reference count is below zero
+    Page,
 }
 
 impl Kind {
@@ -60,6 +72,9 @@ impl Kind {
             Kind::Array => "xarray",
             Kind::Refcount => "refcount",
             Kind::Dangling => "dangling",
+            Kind::Pending => "pending",
+            Kind::Stack => "stack-end",
+            Kind::Page => "page-count",
         }
     }
 }
@@ -90,6 +105,8 @@ pub struct Seen {
 
 /// Findings that are kept; more say nothing new.
 const MAX_FINDINGS: usize = 10_000;
+/// Trees whose order is looked at.
+const MAX_TREES: usize = 1 << 20;
 
 /// Everything that is wrong with what links objects: in the caches of which `wanted` says so, or, without, everywhere.
 pub fn verify(session: &Session, wanted: Option<&dyn Fn(usize) -> bool>) -> Result<(Vec<Finding>, Seen)> {
@@ -97,6 +114,7 @@ pub fn verify(session: &Session, wanted: Option<&dyn Fn(usize) -> bool>) -> Resu
     slabs.free_all(session)?;
     let world = World { session, slabs: &slabs };
     let mut found = Found::default();
+    let mut scalars = HashMap::new();
     for (number, cache) in slabs.caches.iter().enumerate() {
         if !cache.sound() || wanted.is_some_and(|wanted| !wanted(number)) {
             continue;
@@ -109,15 +127,21 @@ pub fn verify(session: &Session, wanted: Option<&dyn Fn(usize) -> bool>) -> Resu
             .map(|(index, slab)| world.slab(number, index, slab, &places))
             .collect::<Result<_>>()?;
         parts.into_iter().for_each(|part| found.add(part));
+        if !places.nodes.is_empty() {
+            scalars.insert(number, places.scalars);
+        }
     }
     if wanted.is_none() {
         for range in variables(session)? {
             found.add(world.range(range)?);
         }
         found.findings.extend(dangling::look(&world)?);
+        found.findings.extend(gone::look(&world)?);
     }
     let (mut findings, seen) = (found.findings, found.seen);
     findings.extend(rings::judge(&world, found.breaks)?);
+    let sorted = |cache: usize| scalars.get(&cache).cloned().unwrap_or_default();
+    found.trees.extend(order::judge(&world, found.tops, sorted)?);
     findings.extend(trees::rooted(&world, found.trees)?);
     findings.sort_by_key(|finding| (finding.kind, finding.at));
     findings.dedup_by_key(|finding| (finding.kind, finding.at));
@@ -130,6 +154,7 @@ pub fn verify(session: &Session, wanted: Option<&dyn Fn(usize) -> bool>) -> Resu
 struct Found {
     breaks: Vec<rings::Break>,
     trees: Vec<trees::Suspicion>,
+    tops: Vec<order::Top>,
     findings: Vec<Finding>,
     seen: Seen,
 }
@@ -139,6 +164,7 @@ impl Found {
         let room = |len: usize| MAX_FINDINGS.saturating_sub(len);
         self.breaks.extend(other.breaks.into_iter().take(room(self.breaks.len())));
         self.trees.extend(other.trees.into_iter().take(room(self.trees.len())));
+        self.tops.extend(other.tops.into_iter().take(MAX_TREES.saturating_sub(self.tops.len())));
         self.findings.extend(other.findings.into_iter().take(room(self.findings.len())));
         self.seen.bytes += other.seen.bytes;
         self.seen.links += other.seen.links;
@@ -206,16 +232,21 @@ impl World<'_> {
             let from = start.wrapping_sub(slab.base) as usize;
             let Some(object) = memory.get(from..from.saturating_add(cache.object_size as usize)) else { continue };
             self.words(start, object, &mut found)?;
-            self.members(start, object, places, &mut found)?;
+            self.members(number, (start, object), places, &mut found)?;
         }
         Ok(found)
     }
 
     /// What is typed in an object.
-    fn members(&self, start: u64, object: &[u8], places: &Places, found: &mut Found) -> Result<()> {
+    fn members(&self, cache: usize, (start, object): (u64, &[u8]), places: &Places, found: &mut Found) -> Result<()> {
         found.seen.members += (places.nodes.len() + places.counts.len()) as u64;
         for offset in &places.nodes {
-            trees::node(self, start.wrapping_add(*offset), &mut found.trees)?;
+            let at = start.wrapping_add(*offset);
+            trees::node(self, at, &mut found.trees)?;
+            let words = [0, 8, 16].map(|word| crate::page::word(object, (offset + word) as usize));
+            if order::is_top(self, at, words)? {
+                found.tops.push(order::Top { cache, member: *offset, at });
+            }
         }
         for offset in &places.counts {
             found.findings.extend(counts::count(start, object, *offset));

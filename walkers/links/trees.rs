@@ -19,8 +19,9 @@ const MAX_DEPTH: usize = 128;
 /// Damage in a tree, which counts if the tree is one.
 pub struct Suspicion {
     /// the node at the top
-    top: u64,
-    finding: Finding,
+    pub top: u64,
+    /// what is wrong if it is one
+    pub finding: Finding,
 }
 
 /// What is wrong between the node at `at` and its children.
@@ -64,7 +65,8 @@ fn top(world: &World<'_>, node: u64) -> Result<Option<u64>> {
     Ok(None)
 }
 
-fn has_child(world: &World<'_>, node: u64) -> Result<bool> {
+/// Whether one of a node's children has it as its parent.
+pub fn has_child(world: &World<'_>, node: u64) -> Result<bool> {
     let Some([_, right, left]) = world.read::<3>(node)? else { return Ok(false) };
     for child in [right, left].into_iter().filter(|child| is_pointer(*child)) {
         if world.read::<1>(child)?.is_some_and(|[parent]| parent & !3 == node) {

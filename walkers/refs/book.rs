@@ -57,7 +57,7 @@ pub(super) struct Book {
 
 /// Stacks that no task has now, and those of interrupts: what is there is old. `cached_stacks` has them by their
 /// `struct vm_struct`, and arm64's `irq_stack_ptr` by their address.
-fn unused_stacks(session: &Session, areas: &[Area]) -> Result<Vec<Range<u64>>> {
+pub(super) fn unused_stacks(session: &Session, areas: &[Area]) -> Result<Vec<Range<u64>>> {
     let mut pointers = Vec::new();
     for name in ["cached_stacks", "irq_stack_ptr"] {
         let Some(variable) = session.kernel_symbol(name) else { continue };

@@ -298,4 +298,12 @@ pub static WALKERS: &[WalkerEntry] = &[
         address: Address::Optional,
         walk: |cx, at, visit| walk(cx, at, &mut |leak| visit(leak.addr)),
     },
+    WalkerEntry {
+        name: "lonepage",
+        doc: "walk the pages that the kernel allocated, each by itself, and that no address refers to: those of devices, \
+              and forgotten ones",
+        item: "",
+        address: Address::None,
+        walk: |cx, _, visit| Graph::of(cx)?.lone_pages().try_for_each(visit),
+    },
 ];

@@ -62,6 +62,11 @@ pub struct Graph {
     pub missing: u64,
 }
 
+/// Stacks that no task has now, and those of interrupts that no CPU is on.
+pub(crate) fn unused_stacks(session: &Session) -> Result<Vec<Range<u64>>> {
+    book::unused_stacks(session, &areas::find(session)?)
+}
+
 impl Graph {
     /// The session's.
     pub fn of(session: &Session) -> Result<Arc<Graph>> {
@@ -99,12 +104,14 @@ impl Graph {
         Ok(Graph { nodes, roots, done, from, book, objects, words, missing })
     }
 
-    /// How many pages the kernel has allocated, each by itself, that nothing was seen to refer to. Page tables and buffers
-    /// of devices are referred to by physical addresses: so these count as roots and not as leaks.
-    pub fn lone_pages(&self) -> u64 {
+    /// The pages that the kernel has allocated, each by itself, and that nothing was seen to refer to. Page tables and
+    /// buffers of devices are referred to by physical addresses only: so these count as roots and not as leaks.
+    pub fn lone_pages(&self) -> impl Iterator<Item = u64> + '_ {
         let kernel = self.nodes.blocks().iter().filter(|block| block.kind == Kind::Kernel);
-        kernel.flat_map(|block| block.first..block.end()).filter(|node| self.from(*node) == Some(BY_ITSELF)).count()
-            as u64
+        kernel.flat_map(|block| {
+            let alone = (block.first..block.end()).filter(|node| self.from(*node) == Some(BY_ITSELF));
+            alone.map(|node| block.object(node))
+        })
     }
 
     fn scanner<'a>(&'a self, session: &'a Session) -> Scanner<'a> {

@@ -1,0 +1,104 @@
+//! What the kernel will use, and is gone or spoilt: timers and works that are set and lie in freed objects, ends of stacks
+//! that were written over, counts of pages below zero.
+
+use super::{Finding, Kind, World};
+use crate::{
+    hrtimer,
+    page::{PageMap, word},
+    slab::verify::verdict,
+    task_stack::Stacks,
+    timer, workqueue,
+};
+use engine::prelude::*;
+
+/// `STACK_END_MAGIC`, in a task's lowest word (`set_task_stack_end_magic` in kernel/fork.c).
+const STACK_END: u64 = 0x57ac_6e9d;
+
+/// All of it.
+pub fn look(world: &World<'_>) -> Result<Vec<Finding>> {
+    let mut out = Vec::new();
+    // what cannot be asked here, such as a kernel without these symbols, is not damaged
+    for asked in [waiting(world, &mut out), stacks(world, &mut out), pages(world, &mut out)] {
+        if let Err(e) = asked
+            && e.is_control()
+        {
+            return Err(e);
+        }
+    }
+    Ok(out)
+}
+
+/// Timers and works.
+fn waiting(world: &World<'_>, out: &mut Vec<Finding>) -> Result<()> {
+    let session = world.session;
+    let mut dead = |at: u64, what: &str| {
+        if let Some(freed) = world.freed(at)? {
+            let verdict = format!("{what} lies in an object that was freed: use after free when its turn comes");
+            out.push(Finding { kind: Kind::Pending, at, verdict, freed: Some(freed) });
+        }
+        Ok(())
+    };
+    timer::each(session, &mut |at| dead(at, "a timer that is set"))?;
+    for (_, base) in hrtimer::bases(session)? {
+        base.each(session, &mut |at| dead(at, "a high resolution timer that is set"))?;
+    }
+    workqueue::each_work(session, &mut |queued| match queued.state {
+        // a work may free what it lies in
+        workqueue::State::Running => Ok(()),
+        _ => dead(queued.work, "a work that is queued"),
+    })
+}
+
+/// Ends of stacks, where tasks have no `struct thread_info` there.
+fn stacks(world: &World<'_>, out: &mut Vec<Finding>) -> Result<()> {
+    let session = world.session;
+    if !session.has_member("task_struct", "thread_info") {
+        return Ok(());
+    }
+    let stacks = Stacks::of(session)?;
+    let (mut sound, mut spoilt) = (0, Vec::new());
+    for stack in stacks.iter() {
+        match world.read::<1>(stack.range.start)? {
+            Some([STACK_END]) => sound += 1,
+            Some([word]) => spoilt.push((stack, word)),
+            None => {}
+        }
+    }
+    // a kernel that does not mark them has none that is marked
+    for (stack, word) in spoilt.iter().filter(|_| sound > spoilt.len()) {
+        let name = session.offset("task_struct", "comm").and_then(|at| session.cstr(stack.task.wrapping_add(at), 16));
+        let is = verdict::describe(session, *word).unwrap_or_else(|| format!("{word:#x}"));
+        let verdict = format!(
+            "the end of the stack of {}, task {:x}, should hold STACK_END_MAGIC, it is {is}: the stack overflowed, or was \
+             written over",
+            name.as_deref().unwrap_or("?"),
+            stack.task
+        );
+        out.push(Finding { kind: Kind::Stack, at: stack.range.start, verdict, freed: None });
+    }
+    Ok(())
+}
+
+/// Reference counts of pages.
+fn pages(world: &World<'_>, out: &mut Vec<Finding>) -> Result<()> {
+    let session = world.session;
+    let map = PageMap::of(session)?;
+    let count = session.offset("page", "_refcount")?;
+    let flags = session.offset("page", "flags")? as usize;
+    let scan = map.scan(session, |first, bytes, found| {
+        for (frame, page) in (first..).zip(bytes.chunks_exact(map.page_struct as usize)) {
+            let value = word(page, count as usize) as u32 as i32;
+            // one that was never initialised is all ones (PAGE_POISON_PATTERN)
+            if value < 0 && word(page, flags) != u64::MAX {
+                found.push((frame, value));
+            }
+        }
+    })?;
+    for (frame, value) in scan.found {
+        let Some(page) = map.page(frame) else { continue };
+        let verdict =
+            format!("the reference count of page frame {frame:#x} is {value}: put too often, or written over");
+        out.push(Finding { kind: Kind::Page, at: page.wrapping_add(count), verdict, freed: None });
+    }
+    Ok(())
+}
