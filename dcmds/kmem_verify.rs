@@ -100,7 +100,19 @@ struct SummaryRow {
     /// slabs whose memory is not in the dump
     missing: u64,
     /// places that are damaged
+    #[hidden]
     findings: u64,
+    /// `clean`, or how many places are damaged
+    integrity: String,
+}
+
+/// `clean`, `1 finding`, `2 findings`
+fn integrity(found: u64) -> String {
+    match found {
+        0 => "clean".into(),
+        1 => "1 finding".into(),
+        _ => format!("{found} findings"),
+    }
 }
 
 /// Bytes before and behind the damage that `-v` shows: whole lines of 16.
@@ -214,6 +226,7 @@ impl KmemVerify {
             objects: seen.objects,
             missing: seen.missing,
             findings: found,
+            integrity: integrity(found),
         })
     }
 }

@@ -26,7 +26,7 @@
 
 use crate::member;
 use engine::{IntoRow, Schema, cprint::path, prelude::*};
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use walkers::{
     slab::{Caches, Slabs},
     task::{self, Task},
@@ -531,10 +531,19 @@ struct FalseRow {
     /// bytes of the array, or of the object
     #[heading("TOTSIZE")]
     total: u64,
-    /// how many objects are so
+    /// how many objects are so, wherever in a line they begin
     count: u64,
-    /// the locks
+    /// the locks; of those placements that the objects of a structure have, in the most common one
     locks: String,
+}
+
+/// A lock's name without what is inside of it: `i_lock` of `i_lock.rlock.raw_lock.val.counter`.
+fn outside(name: &str) -> &str {
+    let inside = ["rlock", "raw_lock", "val", "counter", "owner", "count"];
+    match name.rsplit_once('.') {
+        Some((lock, member)) if inside.contains(&member) => outside(lock),
+        _ => name,
+    }
 }
 
 impl Dcmd for Findfalse {
@@ -545,8 +554,14 @@ impl Dcmd for Findfalse {
         let line = self.line.max(8);
         let kept = Kept::of(cx)?;
         let graph = kept.read();
-        let mut rows = Vec::new();
+        let mut rows: Vec<FalseRow> = Vec::new();
+        let mut told = HashMap::new();
         for shared in locks::shared(cx, &graph, line)?.into_iter().filter(|shared| shared.array || self.verbose) {
+            // objects of one structure begin at several places of a line; the most common comes first
+            if let Some(row) = told.get(&(shared.shape, shared.array)).and_then(|row: &usize| rows.get_mut(*row)) {
+                row.count += shared.count;
+                continue;
+            }
             let (Some(shape), Some((addr, total))) =
                 (graph.shapes.get(shared.shape), graph.nodes.range(shared.example))
             else {
@@ -554,10 +569,13 @@ impl Dcmd for Findfalse {
             };
             let name = |offset: &u64| match member::name(cx, Some(shape.ctype), *offset) {
                 // the structure's name is in a column of its own
-                Some(name) => name.split_once('.').map_or_else(|| "+0".to_owned(), |(_, member)| member.to_owned()),
+                Some(name) => {
+                    name.split_once('.').map_or_else(|| "+0".to_owned(), |(_, member)| outside(member).to_owned())
+                }
                 None => member::plus(*offset as i64),
             };
             let names: Vec<String> = shared.locks.iter().map(name).collect();
+            told.insert((shared.shape, shared.array), rows.len());
             rows.push(FalseRow {
                 addr: Object { addr, ctype: Some(shape.ctype) },
                 symbol: graph.nodes.global(shared.example).map(|_| cx.sym(addr)),
