@@ -21,6 +21,9 @@ fn segments(core: &[u8]) -> Vec<(u64, &[u8])> {
     loads.map(|at| (number(at + 24, 8), &core[number(at + 8, 8) as usize..][..number(at + 32, 8) as usize])).collect()
 }
 
+/// Whether bytes are what is looked for.
+type Is = Box<dyn Fn(&[u8]) -> bool>;
+
 /// A question, and whether what begins with these bytes is an answer.
 struct Question {
     command: String,
@@ -28,12 +31,12 @@ struct Question {
     align: usize,
     /// bytes of an answer
     size: usize,
-    is: Box<dyn Fn(&[u8]) -> bool>,
+    is: Is,
 }
 
 fn questions(init_task: u64) -> Vec<Question> {
     let word = |bytes: &[u8]| bytes.iter().rev().fold(0, |n, b| n << 8 | u64::from(*b));
-    let question = |command: String, align, size, is: Box<dyn Fn(&[u8]) -> bool>| Question { command, align, size, is };
+    let question = |command: String, align, size, is: Is| Question { command, align, size, is };
     let low = init_task & 0xffff_ffff;
     let bytes = init_task.to_le_bytes();
     let shown: Vec<String> =
