@@ -148,8 +148,14 @@ impl Moment {
                 }),
                 // it is walked at the hit, through memory
                 Value::Path(_) => None,
-                Value::KernelStack(_) => Some(bytes.extend(self.kernel.iter().flat_map(|pc| pc.to_ne_bytes()))),
-                Value::UserStack(_) => Some(bytes.extend(self.user.iter().flat_map(|pc| pc.to_ne_bytes()))),
+                Value::KernelStack(_) => {
+                    bytes.extend(self.kernel.iter().flat_map(|pc| pc.to_ne_bytes()));
+                    Some(())
+                }
+                Value::UserStack(_) => {
+                    bytes.extend(self.user.iter().flat_map(|pc| pc.to_ne_bytes()));
+                    Some(())
+                }
             };
             if there.is_none() && i < 64 {
                 missing |= 1 << i;

@@ -331,7 +331,7 @@ fn passes(moment: &Moment, spec: &Spec, counters: &mut Counters) -> bool {
 /// Leaves something for a later hit.
 fn leave(moment: &Moment, spec: &Spec, left: &mut HashMap<Vec<u8>, Vec<u8>>, most: usize, counters: &mut Counters) {
     let Action::Leave { key, what } = &spec.action else { return };
-    if !spec.test.as_ref().is_none_or(|test| moment.test(test) == Some(true)) {
+    if spec.test.as_ref().is_some_and(|test| moment.test(test) != Some(true)) {
         return;
     }
     let key = moment.values(key).0;
