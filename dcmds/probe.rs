@@ -221,7 +221,8 @@ impl Origin for Probe {
         let probes: Vec<_> = ready.sources.iter().cloned().zip(specs).collect();
         let limits = Limits {
             pid: ready.pid,
-            keys: MOST_KEYS,
+            // each probe has a table of its own, which takes its memory at once
+            keys: (MOST_KEYS / probes.len().max(1)).max(256),
             some: ready.plan.loose,
             bpf: !self.without_bpf,
             ..Limits::default()

@@ -2,9 +2,9 @@
 //!
 //! ```console
 //! $ readelf -n init.core | grep CORE
-//!   CORE                 0x00000150	NT_PRSTATUS (prstatus structure)
-//!   CORE                 0x00000088	NT_PRPSINFO (prpsinfo structure)
-//!   CORE                 0x00000140	NT_AUXV (auxiliary vector)
+//!   CORE                 0x00000150  NT_PRSTATUS (prstatus structure)
+//!   CORE                 0x00000088  NT_PRPSINFO (prpsinfo structure)
+//!   CORE                 0x00000140  NT_AUXV (auxiliary vector)
 //! ```
 
 use engine::{prelude::*, targets::Arch};

@@ -406,8 +406,11 @@ fn dcmd(stage: &Stage) -> Option<(&str, &[Word])> {
     }
 }
 
+/// What is kept of a group's hits beside their number: how, and of what expression.
+type Kept = Option<(Fold, String)>;
+
 /// What `::group` is to keep, and its keys; none if it is asked for more than a program does.
-fn grouped(args: &[Word]) -> Option<(Option<(Fold, String)>, &[Word])> {
+fn grouped(args: &[Word]) -> Option<(Kept, &[Word])> {
     let fold = match args.first().map(plain).as_deref() {
         Some("-s") => Fold::Sum,
         Some("-a") => Fold::Avg,
