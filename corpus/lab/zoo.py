@@ -10,10 +10,10 @@ HERE = os.path.dirname(os.path.abspath(__file__))
 SINS = """overflow overflow_far overflow_free overflow_short underflow uaf_write uaf_pointer uaf_read double_free wrong_cache
 wrong_list link_text link_pointer link_flip bit_flip wild track cache_field slab_count slab_list
 list_cycle list_poison list_torn list_text list_flip list_good hlist_torn hlist_poison refcount
-rb_red rb_parent rb_order rb_good xarray list_freed
-nul_past off_by_8 memset_three link_user link_end cache_bit slab_owner slab_stranger ctor_write page_write page_count_low
-timer_freed work_freed wait_gone list_twice bl_torn xa_freed maple_order stack_end area_gone count_minus
-leak_percpu leak_behind_free leak_self leak_dead_stack leak_area_holds leak_array leak_one_page
+rb_red rb_parent rb_order rb_good xarray
+nul_past off_by_8 memset_three link_user link_end cache_bit slab_owner ctor_write page_write page_count_low
+wait_gone list_twice bl_torn xa_freed maple_order stack_end area_gone count_minus leak_behind_free timer_freed work_freed list_freed
+leak_percpu leak_self leak_dead_stack leak_area_holds leak_array leak_one_page
 leak_single leak_chain leak_cycle interior leak_kmalloc leak_large leak_vmalloc leak_page dangling dentry_leak file_leak
 deadlock""".split()
 
