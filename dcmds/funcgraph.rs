@@ -15,8 +15,8 @@ use std::time::{Duration, Instant};
 
 /// Show what a function of the running kernel calls, with times: a tree of calls.
 ///
-/// It is done by ftrace's function graph tracer, in an instance of tracefs that goes when kmdb ends; one that a killed kmdb
-/// left goes when the next one begins.
+/// It is done by ftrace's function graph tracer, which there is once for all: it is refused while somebody else uses it. It is
+/// switched off when kmdb ends; what a killed kmdb left is switched off when the next one begins.
 #[derive(Args)]
 pub struct Funcgraph {
     /// how deep calls are shown; 0 is no limit

@@ -1,9 +1,9 @@
 //! What a function of the kernel calls, as ftrace's function graph tracer tells.
 //!
 //! No BPF and no perf event gives that. A tracer is switched on in tracefs, which does not go away with the process that
-//! did it: [`Graph`] has an instance of tracefs of its own, named for the process, and takes it away; what a process left
-//! that was killed is taken away when the next one begins. Kernels before Linux 6.12 have that tracer only for all; there the
-//! instance says that it was switched on there.
+//! did it. Instances of tracefs cannot be told at which functions to begin (kernels to 7.2 have `set_graph_function` in the
+//! top folder alone), so it is the tracer of all, if nobody uses it. [`Graph`] makes an instance named for the process, which
+//! says whose it is, and takes both back; what a process left that was killed is taken back when the next one begins.
 
 use crate::{Error, Result, tracefs};
 use std::{
@@ -15,13 +15,11 @@ use std::{
 
 /// Instances of ours are called so, with the number of the process behind.
 const NAME: &str = "kmdb-";
-/// An instance with this in its name stands for the tracer of all.
-const FOR_ALL: &str = "-all";
 
 /// A tracer that is switched on. Dropping it switches it off.
 pub struct Graph {
-    /// the instance
-    own: PathBuf,
+    /// the instance that says whose the tracer is
+    mark: PathBuf,
     /// where the tracer is
     at: PathBuf,
     pipe: Option<File>,
@@ -43,26 +41,22 @@ impl Graph {
     /// Switches it on.
     pub fn start(wanted: &Wanted) -> Result<Graph> {
         let root = tracefs::root()?;
-        let instances = root.join("instances");
         clean(&root);
-        let tracers = fs::read_to_string(root.join("available_tracers")).unwrap_or_default();
-        if !tracers.split_whitespace().any(|tracer| tracer == "function_graph") {
+        let text = |file: &str| fs::read_to_string(root.join(file)).unwrap_or_default();
+        if !text("available_tracers").split_whitespace().any(|tracer| tracer == "function_graph") {
             return Err(Error::Wrong("this kernel has no function graph tracer (CONFIG_FUNCTION_GRAPH_TRACER)".into()));
         }
-        let own = instances.join(format!("{NAME}{}", std::process::id()));
-        make(&own)?;
-        let mut graph = Graph { at: own.clone(), own, pipe: None, unread: Vec::new() };
-        if graph.set("current_tracer", "function_graph").is_err() {
-            graph.switch_all(&root, &instances)?;
+        let now = text("current_tracer");
+        if now.trim() != "nop" {
+            let text = format!("the tracer `{}` is switched on in tracefs: somebody else uses it", now.trim());
+            return Err(Error::Wrong(text));
         }
+        let mark = root.join("instances").join(format!("{NAME}{}", std::process::id()));
+        make(&mark)?;
+        let mut graph = Graph { mark, at: root, pipe: None, unread: Vec::new() };
         graph.set("tracing_on", "0")?;
         graph.set("set_graph_function", &wanted.functions.join("\n"))?;
-        // older kernels have no file for it in an instance
-        let depth = graph.set("max_graph_depth", &wanted.depth.to_string());
-        if wanted.depth > 0 && depth.is_err() {
-            fs::write(root.join("max_graph_depth"), wanted.depth.to_string())
-                .map_err(Error::refused("max_graph_depth"))?;
-        }
+        graph.set("max_graph_depth", &wanted.depth.to_string())?;
         if let Some(pid) = wanted.pid {
             graph.set("set_ftrace_pid", &pid.to_string())?;
         }
@@ -71,21 +65,6 @@ impl Graph {
         graph.pipe = Some(pipe.map_err(Error::refused("trace_pipe"))?);
         graph.set("tracing_on", "1")?;
         Ok(graph)
-    }
-
-    /// Takes the tracer of all instead, unless somebody uses it.
-    fn switch_all(&mut self, root: &Path, instances: &Path) -> Result<()> {
-        let now = fs::read_to_string(root.join("current_tracer")).unwrap_or_default();
-        if now.trim() != "nop" {
-            let text = format!("the tracer `{}` is switched on in tracefs: somebody else uses it", now.trim());
-            return Err(Error::Wrong(text));
-        }
-        let own = instances.join(format!("{NAME}{}{FOR_ALL}", std::process::id()));
-        make(&own)?;
-        // the first has told that it cannot be used
-        let _ = fs::remove_dir(&self.own);
-        (self.own, self.at) = (own, root.to_owned());
-        Ok(())
     }
 
     fn set(&self, file: &str, value: &str) -> Result<()> {
@@ -133,10 +112,7 @@ impl Drop for Graph {
     fn drop(&mut self) {
         self.pipe = None;
         reset(&self.at);
-        if self.at != self.own {
-            let _ = fs::write(self.at.join("tracing_on"), "1");
-        }
-        let _ = fs::remove_dir(&self.own);
+        let _ = fs::remove_dir(&self.mark);
     }
 }
 
@@ -149,13 +125,15 @@ fn reset(at: &Path) {
         ("set_ftrace_pid", ""),
         ("max_graph_depth", "0"),
         ("trace", ""),
+        // as it is when nobody has touched it
+        ("tracing_on", "1"),
     ] {
         let _ = fs::write(at.join(file), value);
     }
 }
 
-fn make(own: &Path) -> Result<()> {
-    match fs::create_dir(own) {
+fn make(mark: &Path) -> Result<()> {
+    match fs::create_dir(mark) {
         Err(e) if e.kind() != io::ErrorKind::AlreadyExists => {
             Err(Error::refused("an instance of tracefs needs root")(e))
         }
@@ -167,16 +145,11 @@ fn make(own: &Path) -> Result<()> {
 fn clean(root: &Path) {
     for entry in fs::read_dir(root.join("instances")).into_iter().flatten().flatten() {
         let name = entry.file_name().to_string_lossy().into_owned();
-        let Some(number) = name.strip_prefix(NAME) else { continue };
-        let pid = number.trim_end_matches(FOR_ALL);
+        let Some(pid) = name.strip_prefix(NAME) else { continue };
         if pid.parse::<u32>().is_err() || Path::new("/proc").join(pid).exists() {
             continue;
         }
-        if number.ends_with(FOR_ALL) {
-            reset(root);
-            let _ = fs::write(root.join("tracing_on"), "1");
-        }
-        reset(&entry.path());
+        reset(root);
         let _ = fs::remove_dir(entry.path());
     }
 }

@@ -225,7 +225,8 @@ impl Plan {
                 }
                 self.then = Then::Group;
             }
-            "quantize" if !args.is_empty() => {
+            // with a key, or with steps of one size, the values are counted here
+            "quantize" if args.first().is_some_and(|first| !plain(first).starts_with('-')) => {
                 self.narrow(cx, sources, |c| c.number(&expression).map(|_| ()))?;
                 self.asked.retain(|asked| asked.text != expression);
                 self.ask(&expression, false);
