@@ -401,7 +401,7 @@ fn variables() {
         ("1$d", "error: a radix is from 2 to 16\nhint: `0t10$d` sets ten, `0t16$d` sixteen"),
         (
             "20::typeset a b; ::typeset c; ::vars; ::vars -np; ::unset a x",
-            ". = 20\na = 20\nb = 20\nc = 0\nm = 464c457f\n0x20>a\n0x20>b\nerror: no variable `x`",
+            ". = 20\na = 20\nb = 20\nc = 0\nm = 464c457f\n0x20>a\n0x20>b\nerror: no variable `x`\nnote: `b`, `d`, `e`, `t`, `thread` cannot be told: the dump lacks the symbols or the task that they come from",
         ),
         ("::echo -n 'a b' $[1+f]", "-n a b 10 "),
         ("::quit", "error: quit"),

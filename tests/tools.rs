@@ -9,7 +9,7 @@ use std::process::Command;
 
 /// What a shell does: so many times a file is opened that is not there.
 const OPENS: u64 = 200;
-const WORKLOAD: &str = "i=0; while [ $i -lt 200 ]; do : 2> /dev/null < /kmdb/nothing; i=$((i+1)); done; sleep 0.3";
+const WORKLOAD: &str = "i=0; while [ $i -lt 200 ]; do true 2> /dev/null < /kmdb/nothing; i=$((i+1)); done; sleep 0.3";
 
 /// What kmdb answers on the running kernel: status, rows, and what it said. `None` if it may not.
 fn ask(lines: &[&str]) -> Option<(Option<i32>, Vec<Value>, String)> {

@@ -182,6 +182,10 @@ pub struct Ops {
     pub trampoline: u64,
 }
 
+/// More buckets, as a power of two, than ftrace gives a hash: `FTRACE_HASH_MAX_BITS` is 12 (kernel/trace/ftrace.c). Entries
+/// are the functions of the kernel at most, some a bucket.
+const MAX_BITS: u64 = 14;
+
 /// `struct ftrace_hash` (kernel/trace/trace.h).
 #[derive(View)]
 #[ctype("ftrace_hash")]
@@ -203,12 +207,15 @@ impl Ops {
         if hash == 0 {
             return Ok(found);
         }
-        let hash: Hash = session.view(hash)?;
+        let (at, hash): (u64, Hash) = (hash, session.view(hash)?);
+        if hash.size_bits > MAX_BITS || hash.count >> MAX_BITS > 64 {
+            return Err(Error::Corrupt { addr: at, what: "ftrace hash of impossible size".into() });
+        }
         if hash.count == 0 || hash.buckets == 0 {
             return Ok(found);
         }
         let (link, ip) = (session.offset("ftrace_func_entry", "hlist")?, session.offset("ftrace_func_entry", "ip")?);
-        container::hlist_table(session, hash.buckets, 1 << hash.size_bits.min(20), link, &mut |entry| {
+        container::hlist_table(session, hash.buckets, 1 << hash.size_bits, link, &mut |entry| {
             found.push(session.u64(entry.wrapping_add(ip))?);
             Ok(())
         })?;
