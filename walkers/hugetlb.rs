@@ -49,6 +49,10 @@ impl Pool {
 pub fn all(session: &Session) -> Result<Vec<Pool>> {
     let (Some(first), Some(count)) = (session.kernel_symbol("hstates"), session.kernel_symbol("hugetlb_max_hstate"))
     else {
+        // a kernel without huge pages has no such type either
+        if session.size_of("hstate").is_ok() {
+            session.notes.once(0, "no symbol `hstates`: pools of huge pages are not known");
+        }
         return Ok(Vec::new());
     };
     let (count, size) = (u64::from(session.u32(count)?).min(MAX_POOLS), session.size_of("hstate")?);

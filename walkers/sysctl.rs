@@ -154,6 +154,8 @@ impl Setting {
 /// network, users, System V and processes.
 pub fn each(session: &Session, visit: &mut dyn FnMut(&str, Setting) -> Result<()>) -> Result<()> {
     let root = session.symbol("sysctl_table_root")?;
+    // every kernel has it: where its type is lost, that is said
+    session.offset("ctl_table_root", "default_set")?;
     let sets = [
         (Some(root), "ctl_table_root", "default_set"),
         (session.kernel_symbol("init_net"), "net", "sysctls"),
