@@ -5,7 +5,8 @@
 use super::code::Code;
 use engine::{
     Type,
-    debuginfo::{SourceId, Tag, TypeId, TypeSource, dwarf::Dwarf, elf::DebugFile, find},
+    debuginfo::{SourceId, TypeId, TypeSource, dwarf::Dwarf, elf::DebugFile, find},
+    modfiles::Own,
     prelude::*,
 };
 use std::{
@@ -99,29 +100,5 @@ fn registers(cx: &Cx<'_>, ctype: TypeId) -> Option<usize> {
         Some(Type::Struct { size, .. }) if *size > 16 => None,
         Some(Type::Struct { size, .. }) => Some(size.div_ceil(8) as usize),
         _ => Some(1),
-    }
-}
-
-/// A program's types without its variables and functions, which are not the kernel's.
-struct Own(Arc<Dwarf>);
-
-impl TypeSource for Own {
-    fn get(&self, local: u32) -> Option<Type> {
-        self.0.get(local)
-    }
-    fn find(&self, tag: Tag, name: &str) -> Vec<TypeId> {
-        self.0.find(tag, name)
-    }
-    fn enumerator(&self, name: &str) -> Option<i64> {
-        self.0.enumerator(name)
-    }
-    fn variable(&self, _: &str) -> Option<TypeId> {
-        None
-    }
-    fn function(&self, _: &str) -> Option<TypeId> {
-        None
-    }
-    fn each_name(&self, visit: &mut dyn FnMut(Tag, &str) -> bool) {
-        self.0.each_name(visit);
     }
 }

@@ -136,9 +136,9 @@ impl Session {
     }
 }
 
-/// A module's types without its variables and functions: their names mean something only within the module, and must
-/// not give a type to what is called the same elsewhere.
-struct Own(Arc<Dwarf>);
+/// The types of a module or a program without its variables and functions: their names mean something only within it, and
+/// must not give a type to what is called the same elsewhere.
+pub struct Own(pub Arc<Dwarf>);
 
 impl TypeSource for Own {
     fn get(&self, local: u32) -> Option<Type> {
