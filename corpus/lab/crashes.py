@@ -4,37 +4,53 @@
 those of crasher/*.c; where a kernel has no module (there are no headers, or no compiler for it) it is brought down by
 means of user space.
 """
-import os
-import subprocess
 import time
 
-import initramfs
+import modules
 from vm import VM
 
-HERE = os.path.dirname(os.path.abspath(__file__))
-PANIC = "end Kernel panic"
+# kernels that were moved say where they were as their last words but one
+PANIC = "Kernel Offset: 0x|end Kernel panic"
 OOPS = "end trace"
+
+# a disk so slow that requests wait, but for the first, which find its partitions
+SLOW = ["-object", "throttle-group,id=slow,x-iops-total=1,x-iops-total-max=24", "-blockdev",
+        "driver=throttle,throttle-group=slow,node-name=slow,file.driver=null-co,file.size=67108864,file.read-zeroes=on",
+        "-device", "virtio-blk-pci,drive=slow,serial=labslow"]
 
 # word -> what is set before, what the console says when it is over, what else the boot needs
 PLAIN = dict(before="sysctl -qw kernel.panic_on_oops=1")
+SOFT = dict(before="sysctl -qw kernel.softlockup_panic=1 kernel.watchdog_thresh=3")
 HUNG = dict(before="sysctl -qw kernel.hung_task_panic=1 kernel.hung_task_timeout_secs=5")
 WORDS = {
     **{w: PLAIN for w in ("null", "null_write", "null_timer", "jump", "wild", "paging", "rodata", "nx", "divide", "bug", "opcode",
                           "deep", "canary", "panic", "list_del", "list_add", "gone", "poison", "vmalloc_end", "user_read", "user_jump",
-                          "int3", "double_fault", "stack_segment", "skb", "usercopy", "fortify", "in_irq", "work", "both")},
+                          "int3", "double_fault", "stack_segment", "skb", "usercopy", "fortify", "in_irq", "work", "both", "rcu_data", "kfree", "strlen", "vfree", "page_table")},
     "freelist": dict(PLAIN, append="slab_nomerge"),
     "uaf_call": dict(PLAIN, append="slub_debug=FZPU"),
     "uaf": dict(PLAIN, append="slub_debug=FZPU"),
+    "timer_uaf": dict(PLAIN, append="slub_debug=FZPU"),
     "double_free": dict(PLAIN, append="slab_nomerge"),
     "warn": dict(before="sysctl -qw kernel.panic_on_warn=1"),
     "refcount": dict(before="sysctl -qw kernel.panic_on_warn=1"),
-    "soft": dict(before="sysctl -qw kernel.softlockup_panic=1 kernel.watchdog_thresh=3"),
+    **{w: SOFT for w in ("soft", "spin", "ipi", "timer_spin", "work_spin")},
     # there is no NMI of a performance counter here: the machine hangs, and somebody asks for a dump
     "hard": dict(before="sysctl -qw kernel.watchdog_thresh=3", until="out-of-tree module", wait=25),
     "irq_spin": dict(before="sysctl -qw kernel.watchdog_thresh=3", until="out-of-tree module", wait=25),
-    "spin": dict(before="sysctl -qw kernel.softlockup_panic=1 kernel.watchdog_thresh=3"),
     "rcu": dict(before="sysctl -qw kernel.panic_on_rcu_stall=1 kernel.watchdog=0; echo 4 > /sys/module/rcupdate/parameters/rcu_cpu_stall_timeout"),
-    "atomic": dict(before="sysctl -qw kernel.panic_on_warn=1", until="scheduling while atomic", wait=3),
+    **{w: dict(before="sysctl -qw kernel.panic_on_warn=1", until="scheduling while atomic", wait=3) for w in ("atomic", "sched_irq")},
+    "hoard": dict(before="sysctl -qw vm.panic_on_oom=1"),
+    # a timer of a module that is no more
+    "unloaded": dict(PLAIN, then="rmmod crasher"),
+    "nmi_fault": dict(PLAIN, nmi="LAB-NMI"),
+    # the button that asks for a dump, while a CPU takes no interrupts
+    "hard_nmi": dict(before="sysctl -qw kernel.watchdog_thresh=3 kernel.unknown_nmi_panic=1 kernel.panic_on_unrecovered_nmi=1",
+                     word="hard", nmi="out-of-tree module", nmi_wait=15),
+    # something went wrong long before, and is not what it died of
+    "stale_sysrq": dict(before="true", word="null", then="sleep 1; echo c > /proc/sysrq-trigger"),
+    "stale_soft": dict(before="true", word="null", then="sleep 1; sysctl -qw kernel.softlockup_panic=1 kernel.watchdog_thresh=3; "
+                       "labtool as victim /proc/crasher soft"),
+    "stale_warn": dict(before="true", word="warn", then="sleep 1; sysctl -qw kernel.panic_on_oops=1; labtool as victim /proc/crasher list_del"),
     "hung": dict(HUNG, word="abba"),
     "lost": dict(HUNG, word="waitq"),
     "never": dict(HUNG, word="completion"),
@@ -60,6 +76,12 @@ USER = {
     "tty": "cat < /dev/console & sleep 1; cat < /dev/console & sleep 1; echo c > /proc/sysrq-trigger",
     # it is busy, and nothing is wrong
     "busy": "for i in 1 2 3; do sha256sum /dev/zero & done; while :; do ls -lR /proc > /dev/null 2>&1; done & sleep 20; echo LAB-BUSY; sleep 100",
+    "cgoom": "sysctl -qw vm.panic_on_oom=2; c=/sys/fs/cgroup; echo +memory > $c/cgroup.subtree_control; mkdir $c/small; "
+             "echo 8M > $c/small/memory.max; echo 0 > $c/small/memory.swap.max; (echo 0 > $c/small/cgroup.procs; tail /dev/zero)",
+    # readers of a disk that hardly answers
+    "disk": "sysctl -qw kernel.hung_task_panic=1 kernel.hung_task_timeout_secs=5; s=$(disk labslow); "
+            "for i in $(seq 40); do dd if=$s of=/dev/null bs=4k skip=$((i * 100)) count=1 & done; sleep 200",
+    "fs_error": "d=$(disk labext4); mkdir -p /lab/ext4; mount -t ext4 -o errors=panic $d /lab/ext4; echo gone > /sys/fs/ext4/${d##*/}/trigger_fs_error",
     # nobody panics: somebody sees that it hangs, and asks for a dump
     "asked": "d=$(disk labext4); mkdir -p /lab/ext4; mount -t ext4 $d /lab/ext4; fsfreeze --freeze /lab/ext4; echo x > /lab/ext4/late",
     "noroot": "",
@@ -74,25 +96,34 @@ def recipe(kernel, word, by="qemu", **more):
     if word in USER:
         until = dict(oomkill="Killed process", busy="LAB-BUSY", asked="LAB-CRASH").get(word, PANIC)
         how = dict(before="true", act=USER[word], until=until, wait=130 if word == "asked" else 2)
+        if word == "nmi":
+            how["nmi"] = "LAB-NMI"
         if word == "noroot":
             how["append"] = "rdinit=/nowhere root=/dev/vdz"
     else:
         how = dict(WORDS[word])
         how.setdefault("until", PANIC)
-        how["act"] = f"insmod /crasher.ko; {how.pop('before')}; labtool as victim /proc/crasher {how.pop('word', word)}"
+        then = "; " + how.pop("then") if "then" in how else ""
+        how["act"] = f"insmod /crasher.ko; {how.pop('before')}; labtool as victim /proc/crasher {how.pop('word', word)}{then}"
+    if word == "disk":
+        more["hardware"] = SLOW
+    disk = word in ("frozen", "asked", "fs_error")
     append = "loglevel=7 " + how.pop("append", "") + more.pop("append", "")
     return dict(kernel=kernel, crash=how["act"], by=by, until=how["until"], wait=how.get("wait", 1), word=word, append=append.strip(),
-                mem=512 if by == "kdump" else 256, ext4=word in ("frozen", "asked"),
-                wanted=["virtio_pci", "virtio_blk", "qemu_fw_cfg"] + (["ext4"] if word in ("frozen", "asked") else []), **more)
+                nmi=how.get("nmi"), nmi_wait=how.get("nmi_wait", 1), mem=512 if by == "kdump" else 256, ext4=disk,
+                wanted=["virtio_pci", "virtio_blk", "qemu_fw_cfg"] + (["ext4"] if disk else []), **more)
 
 
 def all_of(kernel, words, **more):
     return {f"crash-{kernel}-{word.replace('_', '-')}": recipe(kernel, word, **more) for word in words}
 
 
-# of those in crasher/more.c, what kernels may differ in
-MORE = ["gone", "poison", "freelist", "user_read", "user_jump", "double_fault", "skb", "in_irq", "work", "both", "holding",
+# of those in crasher/more.c and late.c, what kernels may differ in
+MORE = ["ipi", "timer_uaf", "timer_spin", "unloaded", "rcu_data", "stale_sysrq", "hoard", "strlen", "disk", "cgoom", "vfree", "gone", "poison", "freelist", "user_read", "user_jump", "double_fault", "skb", "in_irq", "work", "both", "holding",
         "dead_holder", "dead_reader", "flush", "stop", "mixed", "percpu", "srcu"]
+
+# a class each: those that a dump by kdump is made of for each kernel. "hung" is one of locks taken both ways, "never" any other
+EIGHT = ["sysrq", "null", "never", "soft", "rcu", "oom", "hung", "deep"]
 
 MATRIX = {
     **all_of("k612", [*WORDS, *USER]),
@@ -100,25 +131,19 @@ MATRIX = {
     **all_of("k510", ["null", "bug", "hung", "soft", "rcu", "oom", "deep", "list_del", "abba", "rwsem", "sysrq", "frozen", *MORE]),
     **all_of("k72", ["null", "hung", "soft", "oom", "abba", "rwsem", "sysrq", "init", "frozen", "oomkill", "tty",
                      "bug", "deep", "list_del", "uaf", "divide", "canary", "rcu", "spin", "rt", "completion", "sema", "noroot", "mce", *MORE]),
-    **all_of("a612", ["sysrq", "init", "oom", "frozen", "tty", "noroot", "busy"], cpu="cortex-a72"),
+    **all_of("a612", ["sysrq", "init", "oom", "frozen", "tty", "noroot", "busy", "null", "bug", "deep", "abba", "soft", "uaf", "list_del",
+                      "refcount", "hung", "divide", "nx", "opcode", "jump", "wild", "rwsem", "spin", "null_timer", "canary", "rcu", "warn",
+                      "user_read", "ipi"], cpu="cortex-a72"),
     **all_of("a61", ["sysrq", "oom", "frozen"], cpu="cortex-a72"),
     # the same as kdump has them: the crash kernel runs makedumpfile, which leaves out free, user and cache pages
     **{f"crash-{kernel}-{word.replace('_', '-')}-kdump": recipe(kernel, word, "kdump") for kernel, words in (
-        ("k612", ["null", "null_timer", "hung", "soft", "rcu", "oom", "deep", "sysrq", "frozen"]),
-        ("k61", ["null", "hung", "deep", "oom"]), ("k510", ["null", "soft", "deep", "oom"]),
-        ("k72", ["sysrq", "frozen", "oom"])) for word in words},
+        ("k612", [*EIGHT, "null_timer", "frozen"]), ("k61", EIGHT), ("k510", EIGHT), ("k72", [*EIGHT, "frozen"])) for word in words},
 }
 
 # small enough for the corpus: two threads wait for each other when a third follows a NULL pointer
 MATRIX["small-k612-crash"] = dict(recipe("k612", "null"), cpus=1, mem=96, truth_mb=32)
 MATRIX["small-k612-crash"]["crash"] = MATRIX["small-k612-crash"]["crash"].replace(
     "labtool", "labtool as locker /proc/crasher abba; sleep 1; labtool", 1)
-
-
-def module(lab, kernel):
-    """Builds the module; whether it is there."""
-    made = subprocess.run([f"{HERE}/crasher/build.sh", kernel], capture_output=True)
-    return made.returncode == 0 and os.path.exists(f"{lab}/kern/{kernel}/crasher.ko")
 
 
 def script(recipe):
@@ -129,24 +154,20 @@ def script(recipe):
             "echo LAB-CRASH\n")
 
 
-def add_module(lab, kernel, cpio):
-    path = f"{lab}/kern/{kernel}/crasher.ko"
-    if os.path.exists(path):
-        cpio.file("crasher.ko", initramfs.read(path), 0o644)
-
-
 def boot(lab, name, recipe):
     """The guest goes down, QEMU writes what is left of it."""
     recipe, do = dict(recipe), script(recipe) + "bring_down\necho LAB-WAITS\nsleep 1000\n"
     kernel, until, wait, word = recipe.pop("kernel"), recipe.pop("until"), recipe.pop("wait"), recipe.pop("word")
+    nmi, nmi_wait = recipe.pop("nmi"), recipe.pop("nmi_wait")
     for used in ("crash", "by"):
         del recipe[used]
-    vm = VM(lab, name, kernel, do, add=lambda cpio: add_module(lab, kernel, cpio), **recipe)
+    vm = VM(lab, name, kernel, do, add=lambda cpio: modules.add(lab, kernel, "crasher", cpio), **recipe)
     try:
         if word not in ("noroot", "asked"):
             vm.wait("LAB-CRASH", 300)
-        if word == "nmi":
-            vm.wait("LAB-NMI")
+        if nmi:
+            vm.wait(nmi)
+            time.sleep(nmi_wait)
             vm.qmp("inject-nmi")
         if word == "mce":
             vm.wait("LAB-MCE")

@@ -23,6 +23,7 @@ import time
 import crashes
 import elfcore
 import initramfs
+import modules
 import vm as machine
 import zoo
 from vm import VM
@@ -135,10 +136,6 @@ def old_program():
     return "".join(f"\\{byte:03o}" for byte in elf)
 
 
-# a disk so slow that requests wait, but for the first, which find its partitions
-SLOW = ["-object", "throttle-group,id=slow,x-iops-total=1,x-iops-total-max=24", "-blockdev",
-        "driver=throttle,throttle-group=slow,node-name=slow,file.driver=null-co,file.size=67108864,file.read-zeroes=on",
-        "-device", "virtio-blk-pci,drive=slow,serial=labslow"]
 # cgroups of version 1, a program of another word size, requests that wait
 BUSY = f"""actors
 mkdir -p /tmp/named /tmp/freezer
@@ -189,7 +186,7 @@ MATRIX = {
     **{f"{k}-forms": dict(kernel=k, script=state.format(first="cgroups\nactors", ring=160, story="story"), append=f"{DEBUG} {QUIET}", **STATE)
        for k in ("k612", "k61", "k510", "k72")},
     "k612-plain-forms": dict(kernel="k612", script=state.format(first="cgroups\nactors", ring=160, story="story"), append=f"{PLAIN} {QUIET}", **STATE),
-    **{f"{k}-busy": dict(kernel=k, script=state.format(first=BUSY, ring=160, story=BUSY_TRUTH), append=f"{PLAIN} {QUIET}", hardware=SLOW, **STATE)
+    **{f"{k}-busy": dict(kernel=k, script=state.format(first=BUSY, ring=160, story=BUSY_TRUTH), append=f"{PLAIN} {QUIET}", hardware=crashes.SLOW, **STATE)
        for k in ("k612", "k61", "k510", "k72")},
     # Debian's full and PREEMPT_RT kernels
     **{f"{k}-dbg": dict(kernel=k, script=rich, append=DEBUG) for k in ("k612-rt", "k61-rt", "k612-full", "k61-full")},
@@ -284,7 +281,7 @@ def boot(name, recipe):
         program = initramfs.read(f"{LAB}/build/crowd")
         recipe["add"] = lambda cpio: cpio.file("bin/crowd", program)
     if recipe.pop("module", None) == "zoo":
-        recipe["add"] = lambda cpio: zoo.add_module(LAB, kernel, cpio)
+        recipe["add"] = lambda cpio: modules.add(LAB, kernel, "zoo", cpio)
     vm = VM(LAB, name, kernel, script, **recipe)
     try:
         vm.wait("LAB-READY", patience)
@@ -337,7 +334,7 @@ def boot_kdump(name, recipe):
     image = capture.done()
 
     def add(cpio):
-        crashes.add_module(LAB, kernel, cpio)
+        modules.add(LAB, kernel, "crasher", cpio)
         cpio.file("kdump/vmlinuz", initramfs.read(f"{LAB}/kern/{kernel}/vmlinuz"))
         cpio.file("kdump/initrd", image)
 
@@ -367,7 +364,7 @@ def boot_kdump(name, recipe):
 def boot_crash(name, recipe):
     if recipe["by"] == "qemu":
         return crashes.boot(LAB, name, recipe)
-    left_out = ("crash", "by", "until", "wait", "word")
+    left_out = ("crash", "by", "until", "wait", "word", "nmi", "nmi_wait")
     boot_kdump(name, {**{k: v for k, v in recipe.items() if k not in left_out}, "script": crashes.script(recipe),
                       "kdump": "bring_down", "forms": ("z-d31",)})
 
@@ -452,11 +449,10 @@ def make(name, fetched, until):
         raise Skipped("no time left")
     if shutil.disk_usage(LAB).free < LEAST_ROOM:
         raise Skipped("no room on the disk")
-    if recipe.get("module") == "zoo" and not zoo.build(recipe["kernel"]):
-        raise Skipped(f"the zoo does not build for {recipe['kernel']} here")
+    module = "crasher" if "/crasher.ko" in recipe.get("crash", "") else recipe.get("module")
+    if module and not modules.build(module, recipe["kernel"]):
+        raise Skipped(f"{module} does not build for {recipe['kernel']} here")
     shutil.rmtree(where, ignore_errors=True)
-    if "/crasher.ko" in recipe.get("crash", "") and not crashes.module(LAB, recipe["kernel"]):
-        raise Skipped(f"no crasher.ko for {recipe['kernel']}")
     way = boot_crash if "crash" in recipe else boot_kdump if "kdump" in recipe else boot
     try:
         way(name, recipe)

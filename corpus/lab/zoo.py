@@ -1,12 +1,4 @@
 """The corruption zoo: guests in which the module zoo/ has committed one sin after another. truth/zoo.txt says which, where."""
-import os
-import subprocess
-import tempfile
-import threading
-
-import initramfs
-
-HERE = os.path.dirname(os.path.abspath(__file__))
 SINS = """overflow overflow_far overflow_free overflow_short underflow uaf_write uaf_pointer uaf_read double_free wrong_cache
 wrong_list link_text link_pointer link_flip bit_flip wild track cache_field slab_count slab_list
 list_cycle list_poison list_torn list_text list_flip list_good hlist_torn hlist_poison refcount
@@ -22,22 +14,6 @@ COMMIT = ("insmod /zoo.ko\ntouch /lab/zoo_dentry\n"
           f"for sin in {' '.join(SINS)}; do labtool as \"sin_$sin\" /proc/zoo $sin || echo \"LAB-WARN $sin\"; done\n"
           # SLUB's own traces are not asked for: the kernel would fall over the damage
           "cat /proc/zoo > /truth/zoo.txt\n")
-
-
-building = threading.Lock()
-
-
-def build(kernel):
-    """Builds the module; False if it cannot be built here."""
-    with building:
-        return subprocess.run([f"{HERE}/module.sh", "zoo", kernel], capture_output=True, timeout=300).returncode == 0
-
-
-def add_module(lab, kernel, cpio):
-    strip = "aarch64-linux-gnu-strip" if initramfs.arch(lab, kernel) == "arm64" else "strip"
-    with tempfile.NamedTemporaryFile() as bare:
-        subprocess.run([strip, "--strip-debug", "-o", bare.name, f"{lab}/kern/{kernel}/zoo.ko"], check=True)
-        cpio.file("zoo.ko", initramfs.read(bare.name), 0o644)
 
 
 def recipes(debug, plain, four_levels, arm64):

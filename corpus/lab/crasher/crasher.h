@@ -7,3 +7,5 @@ struct word {
 
 extern const struct word more_words[];
 extern const int more_count;
+extern const struct word late_words[];
+extern const int late_count;

@@ -5,8 +5,8 @@
  * of a dump what happened.
  *
  * Words that only make threads wait (hold, abba, ring, rwsem, self, completion,
- * waitq, sema) return; all others are the end, or a WARN or an oops. more.c has
- * further words.
+ * waitq, sema) return; all others are the end, or a WARN or an oops. more.c and
+ * late.c have further words.
  */
 #include <linux/completion.h>
 #include <linux/delay.h>
@@ -132,8 +132,12 @@ static noinline void crash_warn(struct thing *at)
 
 static noinline void crash_opcode(void)
 {
+#ifdef CONFIG_X86_64
 	/* not UD2, which stands for BUG() and WARN() */
 	asm volatile(".byte 0x0f, 0xff, 0xc0");
+#else
+	asm volatile(".inst 0");
+#endif
 }
 
 static noinline void crash_canary(void)
@@ -372,26 +376,28 @@ static const struct word words[] = {
 	{ "waitq", do_waitq }, { "sema", do_sema },
 };
 
+static int act(const struct word *of, int count, const char *line)
+{
+	int i;
+
+	for (i = 0; i < count; i++) {
+		if (sysfs_streq(line, of[i].word)) {
+			of[i].act();
+			return 1;
+		}
+	}
+	return 0;
+}
+
 static ssize_t crasher_write(struct file *file, const char __user *from, size_t len, loff_t *pos)
 {
 	char line[32];
-	int i;
 
 	if (len >= sizeof(line) || copy_from_user(line, from, len))
 		return -EFAULT;
 	line[len] = 0;
-	for (i = 0; i < ARRAY_SIZE(words); i++) {
-		if (sysfs_streq(line, words[i].word)) {
-			words[i].act();
-			return len;
-		}
-	}
-	for (i = 0; i < more_count; i++) {
-		if (sysfs_streq(line, more_words[i].word)) {
-			more_words[i].act();
-			return len;
-		}
-	}
+	if (act(words, ARRAY_SIZE(words), line) || act(more_words, more_count, line) || act(late_words, late_count, line))
+		return len;
 	return -EINVAL;
 }
 
@@ -403,6 +409,12 @@ static int __init crasher_init(void)
 	return proc_create("crasher", 0600, NULL, &crasher_ops) ? 0 : -ENOMEM;
 }
 module_init(crasher_init);
+
+static void __exit crasher_exit(void)
+{
+	remove_proc_entry("crasher", NULL);
+}
+module_exit(crasher_exit);
 
 MODULE_DESCRIPTION("brings its kernel down, so that a dump can be asked what happened");
 MODULE_LICENSE("GPL");

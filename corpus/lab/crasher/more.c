@@ -167,6 +167,7 @@ static noinline void crash_usercopy(void)
 	size_t size = 200;
 
 	OPTIMIZER_HIDE_VAR(size);
+	OPTIMIZER_HIDE_VAR(at);
 	if (copy_to_user((void __user *)to, at, size))
 		return;
 }

@@ -176,7 +176,7 @@ minitruth() {
 
 # load the crash kernel; VERB is what to do then
 kdump() {
-    labtool kexec /kdump/vmlinuz /kdump/initrd "$(tr ' ' '\n' < /proc/cmdline | grep ^console=) nr_cpus=1 reset_devices irqpoll panic=1"
+    labtool kexec /kdump/vmlinuz /kdump/initrd "$(tr ' ' '\n' < /proc/cmdline | grep ^console=) nr_cpus=1 reset_devices irqpoll no_timer_check panic=1"
     [ "$(cat /sys/kernel/kexec_crash_loaded)" = 1 ] || { echo LAB-WARN no crash kernel; poweroff -f; }
     step crash
     "$@"
