@@ -14,7 +14,10 @@
 use crate::probe::{self, once::Once};
 use engine::prelude::*;
 use probes::recording::Hit;
-use std::{collections::HashSet, time::Duration};
+use std::{
+    collections::{HashMap, HashSet},
+    time::Duration,
+};
 use walkers::kmem_log::{
     Kind,
     recorded::{Recorder, Seen},
@@ -88,6 +91,12 @@ const ONE: &[Call] = &[
     call("rt:kmem_cache_free", Kind::Free, "ptr=arg1 call_site=arg0", true),
 ];
 
+/// The same before Linux 6.1 (2c1d697fb8ba), where tracepoints do not hand the cache over: the function does, whose call the
+/// tracepoint belongs to that has the same caller in the same thread.
+const ONE_BY_CALL: &[(&str, &str)] =
+    &[("k:kmem_cache_alloc", "t:kmem:kmem_cache_alloc"), ("k:kmem_cache_alloc_node", "t:kmem:kmem_cache_alloc_node")];
+const FREE_BY_CALL: &str = "k:kmem_cache_free";
+
 /// What hands memory out by its size.
 const SIZED: &[Call] = &[
     call("t:kmem:kmalloc", Kind::Alloc, "ptr call_site bytes_req bytes_alloc", true),
@@ -127,24 +136,18 @@ impl Dcmd for KmemRecord {
     fn run(&self, cx: &Cx<'_>, _: Option<Object>, out: &mut Out<'_>) -> Result<()> {
         let (calls, condition) = self.calls();
         let mut once = Once::new(cx, self.pid.as_ref(), self.command.as_deref())?;
-        let mut kinds = Vec::new();
-        for call in calls {
-            let test = match &condition {
-                Some((test, all)) if *all || call.kind == Kind::Alloc => format!("::where {test} | "),
-                _ => String::new(),
-            };
-            match once.add(cx, call.probe, &format!("{test}::print {} | ::stack -k", call.values)) {
-                Ok(()) => kinds.push(call.kind),
-                Err(e) if call.needed || e.is_control() => return Err(e),
-                Err(_) => {}
-            }
-        }
+        let kinds = match (add(cx, &mut once, calls, condition.as_ref()), &condition) {
+            (Err(e), Some((test, true))) if !e.is_control() => by_call(cx, &mut once, test).map_err(|_| e)?,
+            (added, _) => added?,
+        };
+        let mut own = HashMap::new();
         let mut recorder = Recorder::new(self.most);
         // what is freed tells nothing of its cache: it counts if it was seen to be handed out
         let strangers = condition.is_some_and(|(_, all)| !all);
         let mut known = HashSet::new();
         let run = once.listen(cx, self.duration, &mut |hit| {
-            let Some(seen) = seen(&hit, &kinds) else { return };
+            let Some(mut seen) = seen(&hit, &kinds) else { return };
+            leave_out(cx, &mut own, &mut seen.stack);
             let stranger = match seen.kind {
                 Kind::Alloc if strangers => {
                     known.insert(seen.buffer);
@@ -169,6 +172,44 @@ impl Dcmd for KmemRecord {
             seconds: format!("{:.1}", run.time.as_secs_f64()),
         })
     }
+}
+
+/// Sets probes at calls, with a condition for allocations alone or for all.
+fn add(cx: &Cx<'_>, once: &mut Once, calls: &[Call], condition: Option<&(String, bool)>) -> Result<Vec<Kind>> {
+    let mut kinds = Vec::new();
+    for call in calls {
+        let test = match condition {
+            Some((test, all)) if *all || call.kind == Kind::Alloc => format!("::where {test} | "),
+            _ => String::new(),
+        };
+        match once.add(cx, call.probe, &format!("{test}::print {} | ::stack -k", call.values)) {
+            Ok(()) => kinds.push(call.kind),
+            Err(e) if call.needed || e.is_control() => return Err(e),
+            Err(_) => {}
+        }
+    }
+    Ok(kinds)
+}
+
+/// Sets them at the functions that are given the cache.
+fn by_call(cx: &Cx<'_>, once: &mut Once, test: &str) -> Result<Vec<Kind>> {
+    let mut kinds = Vec::new();
+    for (function, point) in ONE_BY_CALL {
+        let stages = "::print ptr call_site bytes_req bytes_alloc | ::stack -k";
+        once.add_after(cx, (function, test), (point, "tid caller:call_site"), stages)?;
+        kinds.push(Kind::Alloc);
+    }
+    once.add(cx, FREE_BY_CALL, &format!("::where {test} | ::print ptr=arg1 call_site=caller | ::stack -k"))?;
+    kinds.push(Kind::Free);
+    Ok(kinds)
+}
+
+/// Takes the probe's own frames off a stack. All stacks that begin alike have the same.
+fn leave_out(cx: &Cx<'_>, known: &mut HashMap<u64, usize>, stack: &mut Vec<u64>) {
+    let Some(first) = stack.first() else { return };
+    let names = || stack.iter().map(|pc| engine::frame::name(cx, *pc, true));
+    let own = *known.entry(*first).or_insert_with(|| probe::own_frames(names()));
+    stack.drain(..own.min(stack.len()));
 }
 
 /// Reads a hit's values: the name of the thread, which stands in front, then numbers, then the stack.

@@ -42,6 +42,7 @@ use probes::{
     source::Source,
 };
 use running::{Counts, Going};
+pub(crate) use show::own_frames;
 use show::{Part, Shower, Who};
 pub(crate) use spec::wrong;
 use std::time::{Duration, Instant};
@@ -119,18 +120,29 @@ pub struct Probe {
     behind: Vec<lang::ast::Stage>,
 }
 
-/// The sources that a word names. `A,B` is A, or else B if this kernel has no A; names of files may hold commas.
-fn alternatives(cx: &Cx<'_>, word: &str, pid: Option<i32>) -> Result<Vec<Source>> {
-    let mut words = match word.starts_with("u") {
-        true => vec![word],
-        false => word.split(',').collect(),
+/// The sources that a word names. `A,B` is A, or else B if this kernel has no A, or if A lacks what the stages behind ask
+/// for; names of files may hold commas.
+fn alternatives(
+    cx: &Cx<'_>,
+    word: &str,
+    pid: Option<i32>,
+    behind: &[lang::ast::Stage],
+    text: u16,
+) -> Result<Vec<Source>> {
+    let words: Vec<&str> = if word.starts_with('u') { vec![word] } else { word.split(',').collect() };
+    let mut missing = None;
+    for (i, word) in words.iter().enumerate() {
+        let mut found = spec::find(cx, word, pid);
+        // two of which one begins what the other ends can only be asked together
+        if i + 1 < words.len() && !Plan::joins(behind) {
+            found = found.and_then(|found| Plan::make(cx, &mut found.clone(), behind, text, false).map(|_| found));
+        }
+        match found {
+            Err(e) if !e.is_control() => missing = missing.or(Some(e)),
+            found => return found,
+        }
     }
-    .into_iter();
-    let first = spec::find(cx, words.next().unwrap_or(word), pid);
-    words.fold(first, |found, word| match found {
-        Err(e) if !e.is_control() => spec::find(cx, word, pid).map_err(|_| e),
-        found => found,
-    })
+    Err(missing.unwrap_or_else(|| Error::Usage(format!("`{word}` names no probe"))))
 }
 
 pub(crate) fn must_be_live(cx: &Cx<'_>) -> Result<()> {
@@ -189,7 +201,7 @@ impl Origin for Probe {
         let pid = pid.or(started.as_ref().map(Started::pid));
         let mut sources = Vec::new();
         for word in &self.probes {
-            for source in alternatives(cx, word, pid)? {
+            for source in alternatives(cx, word, pid, behind, self.text)? {
                 let again = word.contains(',') && sources.iter().any(|s: &Source| s.name() == source.name());
                 sources.extend((!again).then_some(source));
             }
@@ -219,14 +231,7 @@ impl Origin for Probe {
         let mut started = ready.started.take();
         let (specs, parts) = ready.specs(cx)?;
         let probes: Vec<_> = ready.sources.iter().cloned().zip(specs).collect();
-        let limits = Limits {
-            pid: ready.pid,
-            // each probe has a table of its own, which takes its memory at once
-            keys: (MOST_KEYS / probes.len().max(1)).max(256),
-            some: ready.plan.loose,
-            bpf: !self.without_bpf,
-            ..Limits::default()
-        };
+        let limits = Limits { bpf: !self.without_bpf, ..ready.limits() };
         let mut recording = Recording::start(&probes, limits).map_err(spec::wrong)?;
         if let Some(first) = recording.missing().first() {
             let (missing, all) = (recording.missing().len(), probes.len());
@@ -289,6 +294,12 @@ impl Origin for Probe {
 }
 
 impl Ready {
+    fn limits(&self) -> Limits {
+        // each probe has a table of its own, which takes its memory at once
+        let keys = (MOST_KEYS / self.sources.len().max(1)).max(256);
+        Limits { pid: self.pid, keys, some: self.plan.loose, ..Limits::default() }
+    }
+
     /// What is done at each source, and how its values are laid out.
     fn specs(&self, cx: &Cx<'_>) -> Result<(Vec<Spec>, Vec<Vec<Part>>)> {
         let (mut specs, mut parts) = (Vec::new(), Vec::new());

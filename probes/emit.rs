@@ -7,10 +7,13 @@
 //! Registers: R6 the context, R7 the CPU's memory, R8 which values could not be read. R0 is where a number is computed,
 //! R1 to R5 are lost at every call.
 
+mod aggregate;
+
 use crate::{
     Error, Result,
+    counted::Counted,
     expr::{Binary, Current, Int, Space, Test, Text, Unary, Value, Way},
-    program::{Action, COUNTERS, ENTRY, HEADER, Join, MOST_COMPARED, Spec, counter, room},
+    program::{Action, COUNTERS, HEADER, Join, MOST_COMPARED, Spec, counter, room},
 };
 use bpf::{
     Asm, Helper, Reg, Size, Table,
@@ -42,7 +45,14 @@ impl Emit {
             .ok_or_else(|| Error::Wrong("the program has jumps that are too long: ask for less at once".into()))
     }
 
-    pub(crate) fn program(&mut self, spec: &Spec, map: Option<i32>, left: Option<i32>) -> Result<()> {
+    /// The program of a spec. `rings` is where events go, `counted` where hits are counted, `left` what is between hits.
+    pub(crate) fn program(
+        &mut self,
+        spec: &Spec,
+        rings: Option<i32>,
+        counted: Option<&Counted>,
+        left: Option<i32>,
+    ) -> Result<()> {
         let out = self.asm.label();
         self.asm.mov(Reg::R6, Reg::R1).store_imm(Size::Word, Reg::Fp, -4, 0);
         self.asm.map(Reg::R1, self.scratch).mov(Reg::R2, Reg::Fp).alu(Op::Add, Reg::R2, -4);
@@ -59,10 +69,12 @@ impl Emit {
         match &spec.action {
             Action::Emit(values) => {
                 let who = spec.join.as_ref().and_then(|join| join.who);
-                self.emit(spec.id, values, who, map.unwrap_or(-1))?;
+                self.emit(spec.id, values, who, rings.unwrap_or(-1))?;
             }
             Action::Leave { key, what } => self.leave(key, what, left.unwrap_or(-1))?,
-            Action::Aggregate { key, of } => self.aggregate(key, of.as_ref(), map.unwrap_or(-1))?,
+            Action::Aggregate { key, of } => {
+                self.aggregate(key, of.as_ref(), counted.map_or((-1, None), Counted::fds))?;
+            }
         }
         self.asm.place(out).mov(Reg::R0, spec.result).exit();
         Ok(())
@@ -148,68 +160,9 @@ impl Emit {
         Ok(())
     }
 
-    /// An entry's words are: hits, sum, least, most. Each CPU has its own, so plain additions do.
-    fn aggregate(&mut self, key: &[Value], of: Option<&Int>, table: i32) -> Result<()> {
-        let at = COUNTERS + HEADER;
-        if self.values(key, at)? == 0 {
-            self.asm.store_imm(Size::Double, Reg::R7, at as i16, 0);
-        }
-        let kept = self.slot(8);
-        if let Some(of) = of {
-            self.fallible(|emit| emit.int(of), u32::MAX)?;
-            self.asm.store(Size::Double, Reg::Fp, kept, Reg::R0);
-        }
-        let (new, full, done) = (self.asm.label(), self.asm.label(), self.asm.label());
-        self.key(table, at).call(Helper::MapLookup).jump_if(Cond::Eq, Reg::R0, 0, new);
-        self.add(0, 1.into());
-        if of.is_some() {
-            self.asm.load(Size::Double, Reg::R2, Reg::Fp, kept);
-            self.add(8, Reg::R2.into());
-            self.extreme(16, Cond::SignedGe);
-            self.extreme(24, Cond::SignedLe);
-        }
-        self.asm.jump(done).place(new);
-        let entry = self.slot(ENTRY as i16);
-        self.asm.store_imm(Size::Double, Reg::Fp, entry, 1);
-        for word in 1..4 {
-            match of {
-                Some(_) => self.asm.load(Size::Double, Reg::R1, Reg::Fp, kept).store(
-                    Size::Double,
-                    Reg::Fp,
-                    entry + word * 8,
-                    Reg::R1,
-                ),
-                None => self.asm.store_imm(Size::Double, Reg::Fp, entry + word * 8, 0),
-            };
-        }
-        self.key(table, at).mov(Reg::R3, Reg::Fp).alu(Op::Add, Reg::R3, i32::from(entry));
-        self.asm.mov(Reg::R4, 0).call(Helper::MapUpdate).jump_if(Cond::Ne, Reg::R0, 0, full).jump(done);
-        self.asm.place(full);
-        self.count(counter::LOST);
-        self.asm.place(done);
-        Ok(())
-    }
-
-    /// R1 the table, R2 the key.
+    /// R1 the table, R2 the key that lies in R7's memory.
     fn key(&mut self, table: i32, at: usize) -> &mut Asm {
-        self.asm.map(Reg::R1, table).mov(Reg::R2, Reg::R7).alu(Op::Add, Reg::R2, at as i32)
-    }
-
-    /// Adds to a word of the entry at R0.
-    fn add(&mut self, at: i16, what: bpf::insn::Operand) {
-        self.asm.load(Size::Double, Reg::R1, Reg::R0, at).alu(Op::Add, Reg::R1, what).store(
-            Size::Double,
-            Reg::R0,
-            at,
-            Reg::R1,
-        );
-    }
-
-    /// Puts R2 into a word of the entry at R0, unless it stands in that relation to what is there.
-    fn extreme(&mut self, at: i16, unless: Cond) {
-        let keep = self.asm.label();
-        self.asm.load(Size::Double, Reg::R1, Reg::R0, at).jump_if(unless, Reg::R2, Reg::R1, keep);
-        self.asm.store(Size::Double, Reg::R0, at, Reg::R2).place(keep);
+        self.found(table, (Reg::R7, at as i32))
     }
 
     /// Lays values out from `at` on; says how many bytes they take.

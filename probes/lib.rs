@@ -9,6 +9,7 @@
 //! **Invariant:** everything here hangs on descriptors, but for [`graph`]. Nothing is pinned, nothing is left in tracefs: when
 //! the process ends, however it does, the kernel takes every probe away.
 
+mod counted;
 pub mod elf;
 mod emit;
 pub mod expr;

@@ -2,8 +2,10 @@
 
 use crate::{
     Error, Result,
+    counted::Counted,
     emit::Emit,
     expr::{Int, Test, Value},
+    recording::Limits,
     source::Source,
 };
 use bpf::{Shape, Table};
@@ -124,7 +126,7 @@ pub struct Program {
     /// counters, and where a record is made
     scratch: Table,
     /// what was counted
-    pub table: Option<Table>,
+    pub counted: Option<Counted>,
     /// how long it is
     pub instructions: usize,
 }
@@ -156,14 +158,13 @@ impl Counters {
 }
 
 impl Program {
-    /// Makes and loads a program. Events go to the rings of `output`; a table has room for so many keys; `left` is what
-    /// earlier hits leave and later ones find.
+    /// Makes and loads a program. Events go to the rings of `output`; `left` is what earlier hits leave and later ones find.
     pub fn load(
         kind: bpf::prog::Kind,
         spec: &Spec,
         output: Option<&Table>,
         left: Option<&Table>,
-        keys: usize,
+        limits: &Limits,
     ) -> Result<Program> {
         let room = spec.action.room();
         if room + HEADER > MOST_RECORD {
@@ -175,18 +176,15 @@ impl Program {
         let memory = Error::refused("BPF needs CAP_BPF or root");
         let bytes = COUNTERS + HEADER + room + MOST_COMPARED + joined;
         let scratch = Table::new(Shape::PerCpuArray, 4, bytes, 1).map_err(memory)?;
-        let table = match &spec.action {
+        let counted = match &spec.action {
             Action::Emit(_) | Action::Leave { .. } => None,
-            Action::Aggregate { .. } => {
-                let refused = Error::refused(format!("a table of {keys} keys of {room} bytes"));
-                Some(Table::new(Shape::PerCpuHash, room.max(8), ENTRY, keys).map_err(refused)?)
-            }
+            Action::Aggregate { .. } => Some(Counted::new(room, limits.keys, limits.longest_key)?),
         };
         let mut emit = Emit::new(&scratch, COUNTERS + HEADER + room);
-        emit.program(spec, table.as_ref().or(output).map(Table::fd), left.map(Table::fd))?;
+        emit.program(spec, output.map(Table::fd), counted.as_ref(), left.map(Table::fd))?;
         let insns = emit.finish()?;
         let program = bpf::Program::load(kind, "kmdb_probe", &insns)?;
-        Ok(Program { program, scratch, table, instructions: insns.len() })
+        Ok(Program { program, scratch, counted, instructions: insns.len() })
     }
 
     /// The counters as they are now.

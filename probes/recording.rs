@@ -26,13 +26,15 @@ pub struct Limits {
     pub pid: Option<i32>,
     /// whether some of several probes may be missing: those of a pattern, of which the kernel refuses one or other
     pub some: bool,
+    /// bytes of a key that a table of the kernel's is tried with; of longer ones it keeps digests
+    pub longest_key: usize,
     /// whether BPF may be used; if not, or where it is refused, perf's samples are looked at here
     pub bpf: bool,
 }
 
 impl Default for Limits {
     fn default() -> Limits {
-        Limits { ring: 4 << 20, keys: 16384, pid: None, some: false, bpf: true }
+        Limits { ring: 4 << 20, keys: 16384, pid: None, some: false, longest_key: usize::MAX, bpf: true }
     }
 }
 
@@ -176,7 +178,7 @@ impl Recording {
             let left = spec.join.as_ref().map(|join| left(join, limits.keys)).transpose()?;
             // what leaves something comes first: no hit shall look for what could not have been left yet
             for (source, spec) in spec.join.iter().flat_map(|join| &join.begins) {
-                let program = Program::load(source.program(), spec, None, left.as_ref(), limits.keys)?;
+                let program = Program::load(source.program(), spec, None, left.as_ref(), &limits)?;
                 if let Err(error) = source.attach(&program.program, limits.pid).map(|fds| events.extend(fds))
                     && !limits.some
                 {
@@ -185,7 +187,7 @@ impl Recording {
                 begins.push(program);
             }
             let output = rings.as_ref().map(|r| &r.table);
-            let program = Program::load(source.program(), spec, output, left.as_ref(), limits.keys)?;
+            let program = Program::load(source.program(), spec, output, left.as_ref(), &limits)?;
             match source.attach(&program.program, limits.pid) {
                 Ok(fds) => events.extend(fds),
                 Err(error) if limits.some && missing.len() + 1 < probes.len() => missing.push(error),
@@ -275,14 +277,13 @@ impl Recording {
             sampled.entries(&mut visit);
         }
         for (i, program) in self.programs.iter().enumerate() {
-            let Some(table) = &program.table else { continue };
-            let each = table.each(|key, cpus| {
+            let Some(counted) = &program.counted else { continue };
+            counted.each(|key, cpus| {
                 let entries = cpus.chunks(crate::program::ENTRY).filter_map(Entry::parse);
                 if let Some(all) = entries.reduce(Entry::and) {
                     visit(i, key, all);
                 }
-            });
-            each.map_err(Error::refused("reading what was counted"))?;
+            })?;
         }
         Ok(())
     }

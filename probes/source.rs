@@ -3,7 +3,7 @@
 use crate::{
     Error, Result,
     elf::Site,
-    expr::{Binary, Int},
+    expr::{Binary, Int, Space},
     perf::{self, Attr, Event, Scope, kind, sample, software},
     recording, registers,
     tracefs::Tracepoint,
@@ -295,6 +295,15 @@ pub fn frame(on_return: bool) -> Option<Int> {
         true if !on_return => Some(Int::binary(Binary::Add, sp("rsp")?, Int::Const(8))),
         true => sp("rsp"),
         false => sp("sp"),
+    }
+}
+
+/// The address that a function returns to, when it is entered: on the stack of the kernel or of a process, or in a register.
+pub fn caller(space: Space) -> Option<Int> {
+    let word = |name| Some(Int::context(register(name)?, 8, false));
+    match cfg!(target_arch = "x86_64") {
+        true => Some(Int::load(space, word("rsp")?, 0, 8, false)),
+        false => word("x30"),
     }
 }
 

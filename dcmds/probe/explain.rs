@@ -11,7 +11,7 @@
 //! ```
 
 use super::{Probe, Ready, plan::Then};
-use crate::probe::{MOST_KEYS, spec};
+use crate::probe::spec;
 use clap::FromArgMatches;
 use engine::{
     Schema,
@@ -101,13 +101,14 @@ pub fn rows(cx: &Cx<'_>, ready: &Ready, behind: &[Stage]) -> Result<Vec<Step>> {
     let mut kernel = |stage: String, what: String| rows.push(Step { place: "kernel", stage, what });
     let plan = &ready.plan;
     let (specs, _) = ready.specs(cx)?;
-    let mut room = 0;
+    let (mut room, limits) = (0, ready.limits());
     for (source, spec) in ready.sources.iter().zip(&specs) {
         let rings = matches!(spec.action, Action::Emit(_)).then(|| Rings::new(0, false)).transpose();
         let rings = rings.map_err(spec::wrong)?;
-        let left = spec.join.as_ref().map(|join| recording::left(join, MOST_KEYS)).transpose().map_err(spec::wrong)?;
+        let left =
+            spec.join.as_ref().map(|join| recording::left(join, limits.keys)).transpose().map_err(spec::wrong)?;
         let output = rings.as_ref().map(Rings::table);
-        let program = Program::load(source.program(), spec, output, left.as_ref(), MOST_KEYS);
+        let program = Program::load(source.program(), spec, output, left.as_ref(), &limits);
         let what = match program {
             Ok(program) => format!("a BPF program of {} instructions at each hit", program.instructions),
             Err(e) => format!("the kernel refuses the program: {e}"),
@@ -138,7 +139,7 @@ pub fn rows(cx: &Cx<'_>, ready: &Ready, behind: &[Stage]) -> Result<Vec<Step>> {
         Then::Group if plan.is_gathered_here() => {
             (String::new(), format!("events of {room} bytes and a copy of the stack into a ring of each CPU"))
         }
-        Then::Group => ("::count".into(), format!("a table of up to {MOST_KEYS} keys of {room} bytes")),
+        Then::Group => ("::count".into(), format!("a table of up to {} keys of {room} bytes", limits.keys)),
         Then::Quantize => ("::quantize".into(), "counted by powers of two of the last of these".into()),
         Then::Sum(text) => (format!("::sum {text}"), "number, sum, least and most, on each CPU".into()),
     };

@@ -137,6 +137,7 @@ impl<'a> Names<'a> {
     fn common(&self, name: &str) -> Option<Meaning> {
         let now = |what| Some(Meaning::number(Int::Current(what)));
         match name {
+            "caller" => self.caller(),
             "elapsed" if self.behind => Some(self.elapsed()),
             "pid" | "tid" if self.behind => Some(Meaning::number(join::beginner(name == "tid"))),
             "comm" if self.behind => Some(Meaning::Text(join::beginners_name())),
@@ -203,6 +204,16 @@ impl<'a> Names<'a> {
             }
             _ => None,
         }
+    }
+
+    /// The address that the function returns to.
+    fn caller(&self) -> Option<Meaning> {
+        let whose = match self.source {
+            Source::Kernel { on_return: false, offset: 0, .. } => Whose::Kernel,
+            Source::User { site, on_return: false, .. } if !site.usdt && !site.name.contains("+0x") => Whose::User,
+            _ => return None,
+        };
+        Some(Meaning::number(source::caller(whose)?))
     }
 
     fn left(&self, meaning: Meaning) -> Option<Meaning> {

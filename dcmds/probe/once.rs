@@ -1,9 +1,10 @@
 //! Probes that another command sets for itself, to take their events: each with what is done at its hits written as stages.
 
-use super::{ROUND, command::Started, plan::Plan, plan::Then, spec};
+use super::{ROUND, command::Started, compile::Compiler, names::Names, plan::Plan, plan::Then, spec};
 use engine::{pipeline, prelude::*};
 use probes::{
     Recording,
+    expr::Test,
     program::Spec,
     recording::{Hit, Limits},
     source::Source,
@@ -48,6 +49,31 @@ impl Once {
         }
         for source in sources {
             let (spec, _) = plan.spec(cx, &source, self.probes.len() as u64, self.pid)?;
+            self.probes.push((source, spec));
+        }
+        Ok(())
+    }
+
+    /// The same for hits that another probe's began, where a condition held: `key` is what both have, as ::latency takes it.
+    pub fn add_after(
+        &mut self,
+        cx: &Cx<'_>,
+        (begin, test): (&str, &str),
+        (probe, key): (&str, &str),
+        stages: &str,
+    ) -> Result<()> {
+        let mut sources = spec::find(cx, begin, self.pid)?;
+        let names = sources.clone();
+        sources.extend(spec::find(cx, probe, self.pid)?);
+        let stages = pipeline::stages_of(cx, &format!("::latency {key} | {stages}"), &[])?;
+        let plan = Plan::make(cx, &mut sources, &stages, TEXT, false)?;
+        for source in sources {
+            let (mut spec, _) = plan.spec(cx, &source, self.probes.len() as u64, self.pid)?;
+            let begins = spec.join.iter_mut().flat_map(|join| &mut join.begins);
+            for ((_, begun), source) in begins.zip(&names) {
+                let held = Compiler::new(cx, &Names::at(cx, source), TEXT).test(test)?;
+                begun.test = Some(Test::All(begun.test.take().into_iter().chain([held]).collect()));
+            }
             self.probes.push((source, spec));
         }
         Ok(())

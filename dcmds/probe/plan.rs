@@ -151,6 +151,11 @@ impl Plan {
         Ok(plan)
     }
 
+    /// Whether the stages begin with one that joins probes.
+    pub fn joins(behind: &[Stage]) -> bool {
+        behind.first().and_then(dcmd).is_some_and(|(name, _)| name == "latency")
+    }
+
     /// `::latency KEY` joins the last probe with those in front of it.
     fn latency(&mut self, cx: &Cx<'_>, sources: &mut Vec<Source>, first: Option<&Stage>) -> Result<()> {
         let Some(("latency", args)) = first.and_then(dcmd) else { return Ok(()) };

@@ -103,9 +103,7 @@ impl<'a> Shower<'a> {
             Looks::KernelStack => {
                 let frame = |(i, pc)| engine::frame::name(self.cx, pc, i > 0);
                 let frames: Vec<_> = addresses(bytes).enumerate().map(frame).collect();
-                // a raw tracepoint's program is called by its caller, which is no part of the story
-                let ours =
-                    frames.iter().take(4).position(|name| name.starts_with("bpf_trace_run")).map_or(0, |at| at + 1);
+                let ours = own_frames(frames.iter().map(String::as_str));
                 Cell::List(frames.into_iter().skip(ours).map(Cell::Str).collect())
             }
             Looks::UserStack => {
@@ -144,6 +142,13 @@ impl<'a> Shower<'a> {
             self.cx.notes.once(0, format!("{cut} user stacks are deeper than the {STACK_COPY} bytes that were copied"));
         }
     }
+}
+
+/// How many frames in front are those of a raw tracepoint's program and of who calls it, which are no part of the story.
+pub fn own_frames<N: AsRef<str>>(names: impl Iterator<Item = N>) -> usize {
+    const CALLERS: [&str; 3] = ["bpf_trace_run", "__bpf_trace_", "__traceiter_"];
+    let is_caller = |name: &N| CALLERS.iter().any(|caller| name.as_ref().starts_with(caller));
+    names.take(8).enumerate().filter(|(_, name)| is_caller(name)).last().map_or(0, |(at, _)| at + 1)
 }
 
 fn addresses(bytes: &[u8]) -> impl Iterator<Item = u64> {

@@ -42,10 +42,14 @@ fn mine() -> Test {
 type Answer = (Counters, BTreeMap<Vec<u8>, (u64, i64)>, Vec<Hit>);
 
 fn ask(action: Action, test: Test, bpf: bool) -> Result<Answer, Error> {
+    ask_within(action, test, Limits { bpf, ..Limits::default() })
+}
+
+fn ask_within(action: Action, test: Test, limits: Limits) -> Result<Answer, Error> {
     let point = Tracepoint::find("syscalls", "sys_enter_getpriority")?;
     let spec = Spec { id: 0, join: None, test: Some(test), action, result: 1 };
-    let mut recording = Recording::start(&[(Source::Tracepoint(point), spec)], Limits { bpf, ..Limits::default() })?;
-    assert_eq!(recording.without_bpf().is_none(), bpf);
+    let mut recording = Recording::start(&[(Source::Tracepoint(point), spec)], limits)?;
+    assert_eq!(recording.without_bpf().is_none(), limits.bpf);
     workload();
     let mut hits = Vec::new();
     recording.poll(Duration::from_millis(20), &mut |hit| hits.push(hit));
@@ -80,6 +84,21 @@ fn counts_and_sums_by_key_are_the_same() {
     assert_eq!(without.1, expected);
     assert_eq!((with.0.passed, with.0.lost), (CALLS / 8 * 6, 0));
     assert_eq!((without.0.passed, without.0.lost), (CALLS / 8 * 6, 0));
+}
+
+#[test]
+fn keys_too_long_for_the_kernel_are_counted_by_their_digests() {
+    let key = vec![Value::Text(Text::Comm, 16), Value::Int(which()), Value::Int(Int::Const(1))];
+    let action = Action::Aggregate { key, of: Some(which()) };
+    let _turn = TURN.lock().unwrap();
+    let within = |longest_key| ask_within(action.clone(), mine(), Limits { longest_key, ..Limits::default() });
+    match (within(usize::MAX), within(16)) {
+        (Ok(whole), Ok(digests)) => {
+            assert_eq!(digests.1, whole.1);
+            assert_eq!((digests.1.len(), digests.0.lost), (8, 0));
+        }
+        (Err(e), _) | (_, Err(e)) => eprintln!("skipped: {e}"),
+    }
 }
 
 #[test]

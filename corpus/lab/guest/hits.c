@@ -9,6 +9,11 @@
  * deeps     calls hits_deep(i % 10), which calls itself down to 0 and returns what it was given, COUNT times
  * pingpong  hands a byte to and fro with another process COUNT times, and says how often it gave up its CPU for that
  * sleeps    sleeps COUNT times for i % 10 + 1 milliseconds
+ * writes    writes a byte to /dev/null COUNT times
+ * pages     reads FILE twice, COUNT pages of it each time, one by one, and says how many pages came
+ * touches   touches COUNT pages that it has never touched, and says how many faults it had
+ * brks      moves the end of its heap COUNT times
+ * locks     four processes append to FILE COUNT times each, and wait for the disk each time
  */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -16,6 +21,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/mount.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
@@ -113,6 +119,61 @@ static void sleeps(long count)
     }
 }
 
+static void writes(long count)
+{
+    int fd = open("/dev/null", O_WRONLY);
+    for (long i = 0; i < count; i++)
+        if (write(fd, "x", 1) != 1)
+            exit(1);
+}
+
+static long pages(long count, const char *file)
+{
+    static char page[4096];
+    long came = 0;
+    int fd = open(file, O_RDONLY);
+    for (long i = 0; i < 2 * count; i++)
+        came += pread(fd, page, sizeof page, i % count * sizeof page) == sizeof page;
+    return came;
+}
+
+static long touches(long count)
+{
+    struct rusage usage;
+    long before;
+    char *memory = mmap(NULL, count * 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (memory == MAP_FAILED)
+        exit(1);
+    madvise(memory, count * 4096, MADV_NOHUGEPAGE);
+    getrusage(RUSAGE_SELF, &usage);
+    before = usage.ru_minflt;
+    for (long i = 0; i < count; i++)
+        memory[i * 4096] = 1;
+    getrusage(RUSAGE_SELF, &usage);
+    return usage.ru_minflt - before;
+}
+
+__attribute__((noinline)) static void brks(long count)
+{
+    for (long i = 0; i < count; i++)
+        if (sbrk(4096) == (void *)-1)
+            exit(1);
+}
+
+static void locks(long count, const char *file)
+{
+    for (int i = 0; i < 4; i++)
+        if (fork() == 0) {
+            int fd = open(file, O_WRONLY | O_CREAT | O_APPEND | O_SYNC, 0600);
+            for (long n = 0; n < count; n++)
+                if (write(fd, "x", 1) != 1)
+                    exit(1);
+            exit(0);
+        }
+    while (wait(NULL) > 0)
+        ;
+}
+
 int main(int argc, char **argv)
 {
     const char *deed = argc > 2 ? argv[1] : "", *file = argc > 3 ? argv[3] : "/dev/zero";
@@ -140,6 +201,16 @@ int main(int argc, char **argv)
         came = pingpong(count);
     else if (!strcmp(deed, "sleeps"))
         sleeps(count);
+    else if (!strcmp(deed, "writes"))
+        writes(count);
+    else if (!strcmp(deed, "pages"))
+        came = pages(count, file);
+    else if (!strcmp(deed, "touches"))
+        came = touches(count);
+    else if (!strcmp(deed, "brks"))
+        brks(count);
+    else if (!strcmp(deed, "locks"))
+        locks(count, file);
     else
         return 1;
     printf("HITS %s %ld %ld\n", deed, count, came);

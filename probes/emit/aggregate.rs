@@ -1,0 +1,119 @@
+//! Counting at a hit: the values are a key, and its entry in a table is changed.
+//!
+//! An entry's words are: hits, sum, least, most. Each CPU has its own, so plain additions do. Of a key that is too long for
+//! the kernel's tables a digest is computed, which is the key then; the key itself goes into a table beside.
+
+use super::Emit;
+use crate::{
+    Result,
+    counted::DIGEST,
+    expr::{Int, Value},
+    program::{COUNTERS, ENTRY, HEADER, counter},
+};
+use bpf::{
+    Asm, Helper, Reg, Size,
+    insn::{Cond, Label, Op, Operand},
+};
+
+/// Where a key is: an offset in a register's memory.
+pub(super) type Place = (Reg, i32);
+
+impl Emit {
+    /// Counts a hit in the first table; the second one has the keys, where they are apart.
+    pub(super) fn aggregate(
+        &mut self,
+        key: &[Value],
+        of: Option<&Int>,
+        (table, keys): (i32, Option<i32>),
+    ) -> Result<()> {
+        let at = COUNTERS + HEADER;
+        let len = self.values(key, at)?;
+        if len == 0 {
+            self.asm.store_imm(Size::Double, Reg::R7, at as i16, 0);
+        }
+        let kept = self.slot(8);
+        if let Some(of) = of {
+            self.fallible(|emit| emit.int(of), u32::MAX)?;
+            self.asm.store(Size::Double, Reg::Fp, kept, Reg::R0);
+        }
+        let place = match keys {
+            None => (Reg::R7, at as i32),
+            Some(_) => self.digest(at, len),
+        };
+        let (new, full, done) = (self.asm.label(), self.asm.label(), self.asm.label());
+        self.found(table, place).call(Helper::MapLookup).jump_if(Cond::Eq, Reg::R0, 0, new);
+        self.add(0, 1.into());
+        if of.is_some() {
+            self.asm.load(Size::Double, Reg::R2, Reg::Fp, kept);
+            self.add(8, Reg::R2.into());
+            self.extreme(16, Cond::SignedGe);
+            self.extreme(24, Cond::SignedLe);
+        }
+        self.asm.jump(done).place(new);
+        if let Some(keys) = keys {
+            // first, so that nobody finds an entry without its key
+            self.found(keys, place).mov(Reg::R3, Reg::R7).alu(Op::Add, Reg::R3, at as i32);
+            self.asm.mov(Reg::R4, 0).call(Helper::MapUpdate).jump_if(Cond::Ne, Reg::R0, 0, full);
+        }
+        self.first(of.map(|_| kept), table, place, full);
+        self.asm.jump(done).place(full);
+        self.count(counter::LOST);
+        self.asm.place(done);
+        Ok(())
+    }
+
+    /// Makes the entry of a key's first hit, whose number is in that slot.
+    fn first(&mut self, kept: Option<i16>, table: i32, place: Place, full: Label) {
+        let entry = self.slot(ENTRY as i16);
+        self.asm.store_imm(Size::Double, Reg::Fp, entry, 1);
+        for at in (1..4).map(|word| entry + word * 8) {
+            match kept {
+                Some(kept) => {
+                    self.asm.load(Size::Double, Reg::R1, Reg::Fp, kept).store(Size::Double, Reg::Fp, at, Reg::R1)
+                }
+                None => self.asm.store_imm(Size::Double, Reg::Fp, at, 0),
+            };
+        }
+        self.found(table, place).mov(Reg::R3, Reg::Fp).alu(Op::Add, Reg::R3, i32::from(entry));
+        self.asm.mov(Reg::R4, 0).call(Helper::MapUpdate).jump_if(Cond::Ne, Reg::R0, 0, full);
+    }
+
+    /// R1 the table, R2 the key.
+    pub(super) fn found(&mut self, table: i32, (base, offset): Place) -> &mut Asm {
+        self.asm.map(Reg::R1, table).mov(Reg::R2, base).alu(Op::Add, Reg::R2, offset)
+    }
+
+    /// Digests so many bytes: each word goes into two numbers, which are multiplied by odd numbers (the golden ratio's, and
+    /// that of the Mersenne twister's 64-bit kind) and folded.
+    fn digest(&mut self, at: usize, len: usize) -> Place {
+        const FACTORS: [u64; 2] = [0x9e37_79b9_7f4a_7c15, 6_364_136_223_846_793_005];
+        let slot = self.slot(DIGEST as i16);
+        self.asm.mov(Reg::R0, 0).mov(Reg::R1, 1).wide(Reg::R3, FACTORS[0]).wide(Reg::R4, FACTORS[1]);
+        for word in (at..at + len).step_by(8) {
+            self.asm.load(Size::Double, Reg::R2, Reg::R7, word as i16);
+            for (sum, with, factor, shift) in [(Reg::R0, Op::Xor, Reg::R3, 32), (Reg::R1, Op::Add, Reg::R4, 29)] {
+                self.asm.alu(with, sum, Reg::R2).alu(Op::Mul, sum, factor);
+                self.asm.mov(Reg::R5, sum).alu(Op::Shr, Reg::R5, shift).alu(Op::Xor, sum, Reg::R5);
+            }
+        }
+        self.asm.store(Size::Double, Reg::Fp, slot, Reg::R0).store(Size::Double, Reg::Fp, slot + 8, Reg::R1);
+        (Reg::Fp, slot.into())
+    }
+
+    /// Adds to a word of the entry at R0.
+    fn add(&mut self, at: i16, what: Operand) {
+        self.asm.load(Size::Double, Reg::R1, Reg::R0, at).alu(Op::Add, Reg::R1, what).store(
+            Size::Double,
+            Reg::R0,
+            at,
+            Reg::R1,
+        );
+    }
+
+    /// Puts R2 into a word of the entry at R0, unless it stands in that relation to what is there.
+    fn extreme(&mut self, at: i16, unless: Cond) {
+        let keep = self.asm.label();
+        self.asm.load(Size::Double, Reg::R1, Reg::R0, at).jump_if(unless, Reg::R2, Reg::R1, keep);
+        self.asm.store(Size::Double, Reg::R0, at, Reg::R2).place(keep);
+    }
+}
