@@ -187,6 +187,13 @@ impl Emit {
                 }
                 Value::KernelStack(_) => self.stack(to, value.room(), 0, bit),
                 Value::UserStack(_) => self.stack(to, value.room(), 1 << 8, bit), // BPF_F_USER_STACK
+                Value::SavedStack { offset, .. } => {
+                    for word in (0..value.room()).step_by(8) {
+                        let from = self.saved + usize::from(*offset) + word;
+                        self.asm.load(Size::Double, Reg::R1, Reg::R7, from as i16);
+                        self.asm.store(Size::Double, Reg::R7, (to + word) as i16, Reg::R1);
+                    }
+                }
             }
             to += value.room();
         }

@@ -290,6 +290,13 @@ pub enum Value {
     KernelStack(u16),
     /// addresses of the process's frames, as far as frame pointers lead; of an event, none: its stack itself is copied
     UserStack(u16),
+    /// frames that an earlier hit left, so many at most
+    SavedStack {
+        /// where in what was left, in bytes
+        offset: u16,
+        /// how many
+        frames: u16,
+    },
 }
 
 impl Value {
@@ -299,7 +306,9 @@ impl Value {
             Value::Int(_) => 8,
             Value::Text(_, max) => usize::from(*max).next_multiple_of(8),
             Value::Path(_) => Way::ROOM,
-            Value::KernelStack(frames) | Value::UserStack(frames) => usize::from(*frames) * 8,
+            Value::KernelStack(frames) | Value::UserStack(frames) | Value::SavedStack { frames, .. } => {
+                usize::from(*frames) * 8
+            }
         }
     }
 }

@@ -1,12 +1,15 @@
 //! What a program would compute, computed here: for kernels that refuse BPF, from what a sample of perf holds.
 //!
 //! A sample has registers or a tracepoint's record, call chains, and who was there. Memory at the time of the hit it has
-//! not, so what lies there is left out and said to be unreadable, never read later.
+//! only where an event was told what to read ([`Fetched`]); what else lies there is left out and said to be unreadable, never
+//! read later.
 
 use crate::{
     expr::{Binary, Current, Int, Space, Test, Text, Unary, Value},
+    fetch::Fetched,
     recording::UserState,
 };
+use std::sync::Arc;
 
 /// A hit, as far as perf tells of it.
 #[derive(Clone, Debug, Default)]
@@ -16,6 +19,10 @@ pub struct Moment {
     /// the registers that a system call came in with, where they are known: what the first argument of its tracepoints
     /// points to
     pub registers: Vec<u8>,
+    /// the record of an event that read memory
+    pub record: Vec<u8>,
+    /// that record, and what is in it
+    pub fetched: Option<(Arc<Fetched>, Vec<u8>)>,
     /// what an earlier hit left
     pub saved: Vec<u8>,
     /// process id
@@ -36,28 +43,40 @@ pub struct Moment {
     pub stack: Option<UserState>,
 }
 
+/// What can be read from memory at a source.
+pub struct Reach<'a> {
+    /// numbers
+    pub int: &'a dyn Fn(&Int) -> bool,
+    /// texts
+    pub text: &'a dyn Fn(&Text) -> bool,
+}
+
 /// Why something cannot be computed without BPF; none if it can.
-pub fn obstacle(int: &Int) -> Option<&'static str> {
+pub fn obstacle(int: &Int, reach: &Reach<'_>) -> Option<&'static str> {
     match int {
         Int::Current(Current::Uid) => Some("the user"),
         Int::Current(Current::Task) => Some("the task's structure"),
         // system calls' arguments are in the record of their tracepoint
         Int::Load { at, .. } if is_registers(at) => None,
-        Int::Load { .. } => Some("memory at the hit"),
-        Int::Unary(_, of) | Int::Bucket(of) => obstacle(of),
-        Int::Binary(_, left, right) => obstacle(left).or_else(|| obstacle(right)),
+        Int::Load { .. } => (!(reach.int)(int)).then_some("memory at the hit"),
+        Int::Unary(_, of) | Int::Bucket(of) => obstacle(of, reach),
+        Int::Binary(_, left, right) => obstacle(left, reach).or_else(|| obstacle(right, reach)),
         _ => None,
     }
 }
 
+/// The same for a text.
+pub fn obstacle_of_text(text: &Text, reach: &Reach<'_>) -> Option<&'static str> {
+    (matches!(text, Text::Memory { .. }) && !(reach.text)(text)).then_some("memory at the hit")
+}
+
 /// The same for a condition.
-pub fn obstacle_of(test: &Test) -> Option<&'static str> {
+pub fn obstacle_of(test: &Test, reach: &Reach<'_>) -> Option<&'static str> {
     match test {
-        Test::Int(int) => obstacle(int),
-        Test::Text { text: Text::Memory { .. }, .. } => Some("memory at the hit"),
-        Test::Text { .. } => None,
-        Test::Not(of) => obstacle_of(of),
-        Test::All(of) | Test::Any(of) => of.iter().find_map(obstacle_of),
+        Test::Int(int) => obstacle(int, reach),
+        Test::Text { text, .. } => obstacle_of_text(text, reach),
+        Test::Not(of) => obstacle_of(of, reach),
+        Test::All(of) | Test::Any(of) => of.iter().find_map(|test| obstacle_of(test, reach)),
     }
 }
 
@@ -76,7 +95,7 @@ impl Moment {
             Int::Load { space: Space::Kernel, at, offset, size, signed } if is_registers(at) => {
                 word(&self.registers, usize::try_from(*offset).ok()?, *size, *signed)?
             }
-            Int::Load { .. } => return None,
+            Int::Load { .. } => self.fetched.as_ref().and_then(|(fetched, record)| fetched.int(record, int))?,
             Int::Unary(op, of) => {
                 let of = self.int(of)?;
                 match op {
@@ -116,7 +135,7 @@ impl Moment {
                 let start = (word(&self.context, at, 4, false)? & 0xffff) as usize;
                 self.context.get(if *behind { start + at + 4 } else { start }..)?
             }
-            Text::Memory { .. } => return None,
+            Text::Memory { .. } => self.fetched.as_ref().and_then(|(fetched, record)| fetched.text(record, text))?,
         };
         bytes.split(|byte| *byte == 0).next()
     }
@@ -156,6 +175,10 @@ impl Moment {
                     bytes.extend(self.user.iter().flat_map(|pc| pc.to_ne_bytes()));
                     Some(())
                 }
+                Value::SavedStack { offset, .. } => {
+                    let at = usize::from(*offset);
+                    self.saved.get(at..at + room).map(|frames| bytes.extend(frames))
+                }
             };
             if there.is_none() && i < 64 {
                 missing |= 1 << i;
@@ -167,7 +190,7 @@ impl Moment {
 }
 
 /// A number of so many bytes.
-fn word(bytes: &[u8], at: usize, size: u8, signed: bool) -> Option<i64> {
+pub fn word(bytes: &[u8], at: usize, size: u8, signed: bool) -> Option<i64> {
     let bytes = bytes.get(at..)?.get(..usize::from(size))?;
     let mut all = [0; 8];
     all.get_mut(..bytes.len())?.copy_from_slice(bytes);
@@ -231,7 +254,8 @@ mod tests {
         let moment = Moment { comm: b"cat\0\0".to_vec(), ..Moment::default() };
         let there = Value::Text(Text::Comm, 16);
         let load = Int::load(Space::User, Int::Const(4096), 0, 8, false);
-        assert_eq!(obstacle(&load), Some("memory at the hit"));
+        let nothing = Reach { int: &|_| false, text: &|_| false };
+        assert_eq!(obstacle(&load, &nothing), Some("memory at the hit"));
         let (bytes, missing) = moment.values(&[there, Value::Int(load), Value::Int(Int::Const(5))]);
         assert_eq!((bytes.len(), missing), (32, 0b10));
         assert_eq!(&bytes[..4], b"cat\0");

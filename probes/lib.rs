@@ -13,6 +13,7 @@ mod counted;
 pub mod elf;
 mod emit;
 pub mod expr;
+mod fetch;
 pub mod graph;
 mod interpret;
 pub mod perf;

@@ -93,6 +93,14 @@ pub struct Spec {
     pub result: i32,
 }
 
+impl Spec {
+    /// Whether a user's stack is among its values, or among what earlier hits leave for it.
+    pub fn has_user_stacks(&self) -> bool {
+        let left = self.join.iter().flat_map(|join| &join.begins).any(|(_, begin)| begin.action.has_user_stacks());
+        left || self.action.has_user_stacks()
+    }
+}
+
 /// Words of a CPU's memory in front of the record.
 pub mod counter {
     /// times the program ran

@@ -170,7 +170,7 @@ impl Recording {
         let emits = probes.iter().any(|(_, spec)| matches!(spec.action, Action::Emit(_)));
         let stacks = probes.iter().any(|(_, spec)| spec.action.copies_stacks());
         // stacks that are keys need to know what was mapped
-        let named = probes.iter().any(|(_, spec)| spec.action.has_user_stacks());
+        let named = probes.iter().any(|(_, spec)| spec.has_user_stacks());
         let rings = (emits || named).then(|| Rings::new(limits.ring, stacks)).transpose()?;
         let (mut programs, mut begins, mut events) = (Vec::new(), Vec::new(), Vec::new());
         let mut missing = Vec::new();

@@ -52,6 +52,25 @@ mod arch {
 
 pub use arch::MASK;
 
+/// What dynamic events of tracefs call the register at a place of `struct pt_regs` (`regs_query_register_offset`).
+pub fn event_name(offset: u16) -> Option<String> {
+    #[cfg(target_arch = "x86_64")]
+    {
+        const NAMES: [&str; 15] =
+            ["r15", "r14", "r13", "r12", "bp", "bx", "r11", "r10", "r9", "r8", "ax", "cx", "dx", "si", "di"];
+        match offset {
+            152 => Some("sp".to_owned()),
+            _ => NAMES.get(usize::from(offset / 8)).map(|name| (*name).to_owned()),
+        }
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    match offset / 8 {
+        31 => Some("sp".to_owned()),
+        number @ 0..31 => Some(format!("x{number}")),
+        _ => None,
+    }
+}
+
 /// From the words of a sample to the bytes of `struct pt_regs`.
 pub fn as_pt_regs(words: &[u64]) -> Vec<u8> {
     let word = |place: &Option<usize>| place.and_then(|i| words.get(i)).copied().unwrap_or(0);

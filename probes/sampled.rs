@@ -1,15 +1,16 @@
 //! Probes without BPF: each hit becomes a sample in a ring of perf, and what a program would do in the kernel is done here.
 //!
-//! The answers are the same, but for memory, which nobody reads at the hit; they cost more, and rings that fill up lose
-//! hits, which are counted. Conditions on a tracepoint's fields become a filter that the kernel itself tests.
+//! The answers are the same, but for memory, of which only what single pointers lead to from a function's arguments is read
+//! at the hit ([`Fetched`]); they cost more, and rings that fill up lose hits, which are counted. Conditions on a tracepoint's fields become a filter that the kernel itself tests.
 //!
 //! One ring for each CPU takes the samples of all probes, and the names that threads take on, so that everything can be
 //! looked at in the order of time.
 
 use crate::{
     Error, Result,
-    expr::{Binary, Int, Test, Text, Value},
-    interpret::{Moment, obstacle, obstacle_of},
+    expr::{Binary, Int, Test, Value},
+    fetch::{self, Fetched},
+    interpret::{Moment, Reach, obstacle, obstacle_of, obstacle_of_text},
     perf::{Attr, Event, Scope, kind, online_cpus, sample, software},
     program::{Action, Counters, Join, Spec},
     recording::{Entry, Hit, Limits, MOST_CHANGES, UserState, monotonic},
@@ -19,7 +20,7 @@ use crate::{
     tasks::Change,
     tracefs::Tracepoint,
 };
-use std::{collections::HashMap, fs, time::Duration};
+use std::{collections::HashMap, fs, sync::Arc, time::Duration};
 
 /// Between taking its time and being in the ring a sample may be so old, in ns.
 const UNDER_WAY: u64 = 1_000_000;
@@ -39,6 +40,8 @@ pub struct Sampled {
     rings: Vec<(Event, Ring)>,
     /// kept open: closing them detaches
     _events: Vec<Event>,
+    /// what reads memory at hits; gone once no event is open
+    fetched: Vec<Arc<Fetched>>,
     /// which probe an event belongs to, by the number that the kernel gave it
     taps: HashMap<u64, Tap>,
     /// samples and names that something older may still come in front of
@@ -64,6 +67,8 @@ struct Tap {
     begin: Option<usize>,
     holds: Holds,
     parts: u64,
+    /// what read memory, of those that do
+    fetched: Option<usize>,
 }
 
 /// What a sample holds beside who was there.
@@ -106,6 +111,7 @@ impl Sampled {
             probes: probes.to_vec(),
             rings: Vec::new(),
             _events: Vec::new(),
+            fetched: Vec::new(),
             taps: HashMap::new(),
             waiting: Vec::new(),
             comms: HashMap::new(),
@@ -179,7 +185,18 @@ impl Sampled {
             Holds::Registers => sample::REGS_INTR,
             Holds::Nothing => 0,
         };
-        let events = source.sample(parts)?;
+        let fetched = Fetched::define(source, spec)?.map(Arc::new);
+        let events = match &fetched {
+            Some(fetched) => {
+                parts |= sample::RAW;
+                fetched.source().sample(parts)?
+            }
+            None => source.sample(parts)?,
+        };
+        let fetched = fetched.map(|fetched| {
+            self.fetched.push(fetched);
+            self.fetched.len() - 1
+        });
         for ((ring, _), event) in self.rings.iter().zip(events) {
             let refused = || Error::refused(source.name());
             event.redirect(ring).map_err(refused())?;
@@ -190,7 +207,7 @@ impl Sampled {
                 // a filter only spares work: what it would refuse is refused here as well
                 let _ = event.filter(&filter);
             }
-            self.taps.insert(event.id().map_err(refused())?, Tap { probe, begin, holds, parts });
+            self.taps.insert(event.id().map_err(refused())?, Tap { probe, begin, holds, parts, fetched });
             event.enable().map_err(refused())?;
             self._events.push(event);
         }
@@ -254,6 +271,8 @@ impl Sampled {
             return None;
         }
         moment.comm = self.comms.get(&moment.tid).cloned().unwrap_or_default();
+        let fetched = tap.fetched.and_then(|fetched| self.fetched.get(fetched));
+        moment.fetched = fetched.map(|fetched| (fetched.clone(), std::mem::take(&mut moment.record)));
         if let Some((_, spec)) = tap.begin.and_then(|n| spec.join.as_ref()?.begins.get(n)) {
             leave(&moment, spec, left, self.limits.keys, counters);
             return None;
@@ -355,32 +374,27 @@ fn check(source: &Source, spec: &Spec, missing: &mut Vec<&'static str>) -> Resul
         if matches!(source, Source::Raw { name } if name != "sys_enter") {
             return Err(needs(source, "what a raw tracepoint hands over"));
         }
-        let (values, required): (&[Value], Vec<&Int>) = match &spec.action {
-            Action::Emit(values) => (values, Vec::new()),
-            Action::Aggregate { key, of } => (&[], ints(key).chain(of).collect()),
-            Action::Leave { key, .. } => (&[], ints(key).collect()),
+        let reach = Reach { int: &|int| fetch::can_int(source, int), text: &|text| fetch::can_text(source, text) };
+        let why = |value: &Value| match value {
+            Value::Int(int) => obstacle(int, &reach),
+            Value::Text(text, _) => obstacle_of_text(text, &reach),
+            Value::Path(_) => Some("memory at the hit"),
+            Value::KernelStack(_) | Value::UserStack(_) | Value::SavedStack { .. } => None,
         };
-        let why = spec.test.as_ref().and_then(obstacle_of).or_else(|| required.into_iter().find_map(obstacle));
-        if let Some(why) = why {
+        let (shown, required, of): (&[Value], &[Value], _) = match &spec.action {
+            Action::Emit(values) => (values, &[], None),
+            Action::Aggregate { key, of } => (&[], key, of.as_ref()),
+            Action::Leave { key, .. } => (&[], key, None),
+        };
+        let of = of.and_then(|of| obstacle(of, &reach));
+        let test = || spec.test.as_ref().and_then(|test| obstacle_of(test, &reach));
+        if let Some(why) = of.or_else(test).or_else(|| required.iter().find_map(why)) {
             return Err(needs(source, why));
         }
-        if let Action::Aggregate { key, .. } = &spec.action
-            && key.iter().any(|value| matches!(value, Value::Text(Text::Memory { .. }, _) | Value::Path(_)))
-        {
-            return Err(needs(source, "memory at the hit"));
-        }
-        missing.extend(values.iter().filter_map(|value| match value {
-            Value::Int(int) => obstacle(int),
-            Value::Text(Text::Memory { .. }, _) | Value::Path(_) => Some("memory at the hit"),
-            _ => None,
-        }));
+        missing.extend(shown.iter().filter_map(why));
     }
     missing.dedup();
     Ok(())
-}
-
-fn ints(values: &[Value]) -> impl Iterator<Item = &Int> {
-    values.iter().filter_map(|value| if let Value::Int(int) = value { Some(int) } else { None })
 }
 
 fn needs(source: &Source, what: &str) -> Error {
@@ -442,6 +456,11 @@ fn read(taps: &HashMap<u64, Tap>, body: &[u8]) -> Option<Waiting> {
             }
         }
         Holds::Registers => {
+            if tap.parts & sample::RAW != 0 {
+                let (len, behind) = rest.split_first_chunk()?;
+                let (record, behind) = behind.split_at_checked(u32::from_ne_bytes(*len) as usize)?;
+                (moment.record, rest) = (record.to_vec(), behind);
+            }
             let words = registers::MASK.count_ones() as usize;
             let (before, registers) = rest.split_at_checked(rest.len().checked_sub(words * 8)?)?;
             let words: Vec<u64> = registers.as_chunks::<8>().0.iter().map(|word| u64::from_ne_bytes(*word)).collect();

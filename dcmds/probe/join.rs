@@ -23,6 +23,8 @@ const NUMBER: u16 = FIRST + 8 * ARGUMENTS as u16;
 /// Where process and thread of whoever began are, and the thread's name.
 const WHO: u16 = 8;
 const COMM: u16 = 16;
+/// Where stacks of the earlier hit begin.
+const STACKS: u16 = 32;
 
 /// An argument of the call, as it was when the call began.
 pub fn argument(index: usize) -> Option<Int> {
@@ -96,12 +98,17 @@ pub fn sides(word: &str) -> (&str, &str) {
     }
 }
 
-/// Joins hits of other probes with this one's by what both have.
+/// A stack of the earlier hit, of so many frames; `before` others were left in front of it.
+pub fn stack(before: usize, frames: u16) -> Value {
+    Value::SavedStack { offset: STACKS + before as u16 * frames * 8, frames }
+}
+
+/// Joins hits of other probes with this one's by what both have; the earlier ones leave these stacks.
 pub fn others(
     cx: &Cx<'_>,
-    begins: &[Source],
-    source: &Source,
+    (begins, source): (&[Source], &Source),
     key: &[String],
+    stacks: &[Value],
     pid: Option<i32>,
     text: u16,
 ) -> Result<Join> {
@@ -111,15 +118,16 @@ pub fn others(
         let side = |word| if begins { sides(word).0 } else { sides(word).1 };
         key.iter().map(|word| Ok(compiler.value(side(word.as_str()))?.0)).collect::<Result<Vec<_>>>()
     };
-    let what = [
+    let mut what = vec![
         Value::Int(Int::Current(Current::Time)),
         Value::Int(Int::Current(Current::Thread)),
         Value::Text(Text::Comm, 16),
     ];
+    what.extend_from_slice(stacks);
     let mut join = Join { begins: Vec::new(), key: keys(source, false)?, room: room(&what), who: Some(WHO) };
     for begin in begins {
         let test = pid.filter(|_| !begin.binds()).map(only);
-        let action = Action::Leave { key: keys(begin, true)?, what: what.to_vec() };
+        let action = Action::Leave { key: keys(begin, true)?, what: what.clone() };
         join.begins.push((begin.clone(), Spec { id: 0, join: None, test, action, result: begin.result() }));
     }
     Ok(join)

@@ -10,8 +10,9 @@ use engine::prelude::*;
 ///
 /// It comes first behind `::probe`, and names what both have: `dev sector` of a block request, `irq` of an interrupt; or
 /// `pid:next_pid`, what the earlier one has and what the later one. What
-/// comes out has the later hit's fields, and `elapsed`, the nanoseconds in between; `pid`, `tid` and `comm` are those of
-/// whoever began, for what ends a request is seldom the thread that it was for. The kernel does it; hits for which
+/// comes out has the later hit's fields, and `elapsed`, the nanoseconds in between; `pid`, `tid`, `comm`,
+/// `stack` and `ustack` (by frame pointers) are those of whoever began, for what ends a request is seldom the thread that it
+/// was for. The kernel does it; hits for which
 /// nothing began, such as those of requests that were under way before, are left out and counted.
 #[derive(Args)]
 pub struct Latency {

@@ -248,7 +248,8 @@ impl Plan {
 
     /// Whether groups are counted here: the kernel does not unwind the stacks of programs that have no frame pointers.
     pub fn is_gathered_here(&self) -> bool {
-        self.then == Then::Group && !self.frame_pointers && self.asked.iter().any(|a| a.text == "ustack")
+        let copied = !self.frame_pointers && self.begins.is_empty();
+        self.then == Then::Group && copied && self.asked.iter().any(|a| a.text == "ustack")
     }
 
     /// Tries something for every source. Of a pattern's, those are left out that cannot do it, unless none can.
@@ -352,8 +353,19 @@ impl Plan {
             values.push(Value::Text(name, 16));
             looks.push(Looks::Text);
         }
+        let (joins, mut stacks) = (!self.begins.is_empty(), Vec::new());
         for asked in &self.asked {
             let (value, look) = match asked.text.as_str() {
+                // that of whoever began: what ends it is often somebody else's doing
+                text if joins && is_stack(text) => {
+                    let value = join::stack(stacks.len(), FRAMES);
+                    let (left, looks) = match text {
+                        "ustack" => (Value::UserStack(FRAMES), Looks::UserStack),
+                        _ => (Value::KernelStack(FRAMES), Looks::KernelStack),
+                    };
+                    stacks.push(left);
+                    (value, looks)
+                }
                 "stack" | "kstack" => (Value::KernelStack(FRAMES), Looks::KernelStack),
                 "ustack" if self.then == Then::Show && !self.frame_pointers || self.is_gathered_here() => {
                     (Value::UserStack(0), Looks::UserStack)
@@ -372,7 +384,11 @@ impl Plan {
         // addresses of a process's code mean something only together with the process
         let emits = self.then == Then::Show || self.is_gathered_here();
         if !emits && looks.contains(&Looks::UserStack) {
-            values.push(Value::Int(probes::expr::Int::Current(probes::expr::Current::Pid)));
+            let pid = match joins {
+                true => join::beginner(false),
+                false => probes::expr::Int::Current(probes::expr::Current::Pid),
+            };
+            values.push(Value::Int(pid));
             looks.push(Looks::Number);
         }
         let action = match &self.then {
@@ -387,7 +403,7 @@ impl Plan {
             _ if !self.begins.is_empty() => {
                 // whoever ends a request is seldom the process that it was for
                 tests.retain(|test| pid.is_none_or(|pid| *test != join::only(pid)));
-                Some(join::others(cx, &self.begins, source, &self.key, pid, self.text)?)
+                Some(join::others(cx, (&self.begins, source), &self.key, &stacks, pid, self.text)?)
             }
             Source::Syscall { numbers, .. } => Some(join::syscall(cx, numbers, pid)?),
             source if names.joined() => join::call(cx, source, &self.tests, pid, self.text),

@@ -92,7 +92,7 @@ pub const TOOLS: &[Question] = &[
     ("biolatency", "blocks 64 $DISK", "::biolatency -C", Total(64)),
     ("biosnoop", "blocks 64 $DISK", "::biosnoop -C | ::count", Be("count", 64)),
     ("biotop", "blocks 64 $DISK", "::biotop -C", Have(64, "comm", "hits-blocks")),
-    ("fileslower", "blocks 64 $DISK", "::fileslower -C 0 | ::where 'comm == \"hits-blocks\"' | ::count", Be("count", 64)),
+    ("fileslower", "blocks 64 $DISK", "::fileslower -C 0 | ::where 'comm == \"hits-blocks\" && count == 4096' | ::count", Be("count", 64)),
     ("filetop", "reads 1000", "::filetop -C | ::where 'name == \"zero\"'", Be("sum", 50500)),
     ("cachestat", "pages 500 $DISK", "::cachestat -C | ::where count >= 500 | ::count", Least("count", 1)),
     ("hardirqs", "&hits blocks 64 $DISK", "::hardirqs -d 4s | ::where count >= 10 | ::count", Least("count", 1)),
@@ -106,7 +106,7 @@ pub const TOOLS: &[Question] = &[
     ("funcgraph", "writes 100", "::funcgraph vfs_write -m 2 -C", Tree(100, "vfs_write() {", "  rw_verify_area();")),
     ("kmem_record", "dentries 1000", "::kmem_record -c dentry -C", Near("allocations", 1000, 20)),
     ("kmem_record_callers", "dentries 1000",
-        "::kmem_record -c dentry -C\\n::walk kmem_log | ::bufctl | ::where op == \"alloc\" | ::group caller | ::count", Begin(1000, "caller", "__d_alloc")),
+        "::kmem_record -c dentry -C\\n::walk kmem_log | ::bufctl | ::where op == \"alloc\" | ::group caller", Begin(1000, "caller", "__d_alloc")),
 ];
 
 /// On kernels where something is otherwise: the kernel, the question, what must come of it there.
@@ -116,4 +116,4 @@ pub const OTHERWISE: &[(&str, &str, Must)] = &[
 ];
 
 /// What is seen with BPF only, and is said to be.
-pub const BY_BPF: &[&str] = &["path", "dentries", "syscall_text", "blocks_by_request", "slabs"];
+pub const BY_BPF: &[&str] = &["path", "syscall_text", "blocks_by_request"];
