@@ -46,7 +46,7 @@ pub struct Findleaks {
 /// What has leaked at one place.
 #[derive(Row)]
 struct LeakRow {
-    /// name of the cache; else `[pages]` or `[vmalloc]`
+    /// name of the cache; else `[pages]`, `[vmalloc]` or `[percpu]`
     cache: String,
     /// how many objects
     leaked: u64,
@@ -127,7 +127,14 @@ impl Findleaks {
 fn cache(cx: &Cx<'_>, leak: &Leak) -> Result<String> {
     let caches = Caches::of(cx)?;
     let named = leak.cache.and_then(|number| caches.get(number)).map(|cache| cache.name().to_owned());
-    Ok(named.unwrap_or_else(|| if leak.kind == Kind::Area { "[vmalloc]" } else { "[pages]" }.to_owned()))
+    Ok(named.unwrap_or_else(|| {
+        match leak.kind {
+            Kind::Area => "[vmalloc]",
+            Kind::Percpu => "[percpu]",
+            _ => "[pages]",
+        }
+        .to_owned()
+    }))
 }
 
 /// `1 buffer`, `3 buffers`

@@ -8,6 +8,7 @@
 use engine::prelude::*;
 use walkers::{
     clock::Clocks,
+    kfence::{Pool, Track},
     slab::{self, State, Which},
 };
 
@@ -40,6 +41,9 @@ pub fn report(
 /// An object's tracks, what happened last first: of one in use the record of its freeing tells of a life before, and is
 /// left out.
 pub fn tracks(cx: &Cx<'_>, cache: usize, object: u64, state: State, out: &mut Vec<String>) -> Result<()> {
+    if let Some(pool) = Pool::of(cx)?.filter(|pool| pool.range().contains(&object)) {
+        return fenced(cx, &pool, object, out);
+    }
     let records: &[(&str, Which)] = match state {
         State::Allocated => &[("allocated", Which::Alloc)],
         _ => &[("freed", Which::Free), ("allocated", Which::Alloc)],
@@ -55,5 +59,19 @@ pub fn tracks(cx: &Cx<'_>, cache: usize, object: u64, state: State, out: &mut Ve
             Err(e) => out.push(format!("{verb}: record unreadable: {}", e.kind())),
         }
     }
+    Ok(())
+}
+
+/// The same of an object that KFENCE holds, of its record.
+fn fenced(cx: &Cx<'_>, pool: &Pool, object: u64, out: &mut Vec<String>) -> Result<()> {
+    let Some(index) = pool.index(object) else { return Ok(()) };
+    let record = pool.record(cx, index)?;
+    let mut tell = |verb: &str, track: Track| {
+        report(cx, verb, track.pid.into(), track.cpu.map(i64::from), track.time, Ok(track.stack), out);
+    };
+    if let Some(freed) = record.freed_by(cx)? {
+        tell("freed", freed);
+    }
+    tell("allocated", record.allocated_by(cx)?);
     Ok(())
 }

@@ -26,6 +26,15 @@ const ALLOC_RANGE: u64 = 3;
 const NODE_MASK: u64 = 0xff;
 /// `MA_ROOT_PARENT`: the parent is the tree itself.
 const ROOT_PARENT: u64 = 1;
+/// Address of the tree whose top the node is that has this parent.
+pub fn tree_of(parent: u64) -> Option<u64> {
+    (parent & ROOT_PARENT != 0).then_some(parent & !(ROOT_PARENT | 2))
+}
+
+/// Address of the node that a tree's root leads to.
+pub fn top(root: u64) -> u64 {
+    root & !NODE_MASK
+}
 /// Which slot of the parent, in its pointer (`MAPLE_PARENT_SLOT_MASK`, the same for all kinds of 64 bits).
 const PARENT_SLOT: (u64, u32) = (0xf8, 3);
 /// `MAPLE_HEIGHT_MAX`.
@@ -57,17 +66,30 @@ struct Walk<'a> {
     range: Shape,
     alloc_range: Shape,
     visit: &'a mut dyn FnMut(u64, u64, u64) -> Result<()>,
+    fault: &'a mut dyn FnMut(u64, String),
 }
 
-/// Shows every entry of the tree to `visit`, with the first and the last index it stands for, in order.
+/// Shows every entry of the tree to `visit`, with the first and the last index it stands for, in order. What is wrong
+/// with a node is noted.
 pub fn each(session: &Session, tree: u64, visit: &mut dyn FnMut(u64, u64, u64) -> Result<()>) -> Result<()> {
+    let fault = &mut |at, what| session.notes.add(at, format!("maple tree node {what}"));
+    each_or_fault(session, tree, visit, fault)
+}
+
+/// [`each`], with the address of each node that is no right one, and what is wrong with it, shown to `fault`.
+pub fn each_or_fault(
+    session: &Session,
+    tree: u64,
+    visit: &mut dyn FnMut(u64, u64, u64) -> Result<()>,
+    fault: &mut dyn FnMut(u64, String),
+) -> Result<()> {
     let root = tree.wrapping_add(session.offset("maple_tree", "ma_root")?);
     let root = session.u64(root).doing(|| format!("reading the root of a maple tree at {tree:#x}"))?;
     match root {
         0 => Ok(()),
         root if is_internal(root) && root > LAST_MARK => {
             let (range, alloc_range) = (Shape::of(session, "maple_range_64")?, Shape::of(session, "maple_arange_64")?);
-            Walk { session, range, alloc_range, visit }.node(root, None, (0, u64::MAX), 0)
+            Walk { session, range, alloc_range, visit, fault }.node(root, None, (0, u64::MAX), 0)
         }
         root if is_internal(root) => Ok(()),
         entry => visit(0, 0, entry),
@@ -88,22 +110,18 @@ impl Walk<'_> {
     /// Shows what is below a node, given the pointer to it, its parent and slot there, and the indices it stands for.
     fn node(&mut self, pointer: u64, parent: Option<(u64, u64)>, span: (u64, u64), depth: u32) -> Result<()> {
         let (at, kind) = (pointer & !NODE_MASK, pointer >> 3 & 0xf);
-        let note = |what: &str| {
-            self.session.notes.add(at, format!("maple tree node {what}"));
-            Ok(())
-        };
         let shape = match kind {
             LEAF | RANGE => self.range,
             ALLOC_RANGE => self.alloc_range,
-            _ => return note("of a kind that is not known"),
+            _ => return self.fault(at, "of a kind that is not known"),
         };
         if depth >= MAX_DEPTH {
-            return note("deeper than a tree can be");
+            return self.fault(at, "deeper than a tree can be");
         }
         let mut bytes = [0; NODE_MASK as usize + 1];
         match self.session.read(at, &mut bytes) {
             Err(e) if e.is_control() => return Err(e),
-            Err(e) => return note(&format!("that cannot be read: {}", e.kind())),
+            Err(e) => return self.fault(at, &format!("that cannot be read: {}", e.kind())),
             Ok(()) => {}
         }
         let back = word(&bytes, (0, 1), 0).unwrap_or(0);
@@ -116,22 +134,31 @@ impl Walk<'_> {
             }
         };
         if !right {
-            return note("that does not point back at its parent");
+            let dead = back & !NODE_MASK == at;
+            return self.fault(
+                at,
+                if dead { "that is dead, its own parent" } else { "that does not point back at its parent" },
+            );
         }
         let mut first = span.0;
         for slot in 0..shape.slots.1 {
-            let Some(entry) = word(&bytes, shape.slots, slot) else { return note("with slots outside of it") };
+            let Some(entry) = word(&bytes, shape.slots, slot) else {
+                return self.fault(at, "with slots outside of it");
+            };
             let last = match word(&bytes, shape.pivots, slot) {
                 Some(0) if slot > 0 => span.1,
                 Some(pivot) => pivot,
                 None => span.1,
             };
             if last < first || last > span.1 {
-                return note("whose pivots do not grow");
+                return self.fault(
+                    at,
+                    &format!("whose pivots do not grow: {last:#x} where {first:#x} to {:#x} is left", span.1),
+                );
             }
             if kind != LEAF {
                 if entry & !NODE_MASK == 0 {
-                    return note("with an empty branch");
+                    return self.fault(at, "with an empty branch");
                 }
                 self.node(entry, Some((at, slot as u64)), (first, last), depth + 1)?;
             } else if entry != 0 && !is_internal(entry) {
@@ -142,7 +169,12 @@ impl Walk<'_> {
             }
             first = last + 1;
         }
-        note("that ends too early")
+        self.fault(at, "that ends too early")
+    }
+
+    fn fault(&mut self, at: u64, what: &str) -> Result<()> {
+        (self.fault)(at, what.to_owned());
+        Ok(())
     }
 }
 

@@ -11,6 +11,7 @@
 //! ```
 
 use crate::list;
+use bytes::Bytes;
 use engine::{
     ViewEntry,
     debuginfo::{Symbol, SymbolKind},
@@ -163,6 +164,17 @@ struct Chunk {
     nr_pages: i32,
 }
 
+impl Chunk {
+    /// Both maps, of so many bits. That of bounds has one more (`pcpu_alloc_chunk()`); behind the other there may be nothing.
+    fn maps(&self, session: &Session, bits: u64) -> Result<(Bytes, Bytes)> {
+        let bytes = bits.div_ceil(64) as usize * 8;
+        Ok((
+            session.bytes(self.alloc_map, bytes)?,
+            session.bytes(self.bound_map, (bits + 1).div_ceil(64) as usize * 8)?,
+        ))
+    }
+}
+
 /// All memory that is per CPU.
 #[derive(Debug, Default)]
 pub struct Areas(Vec<Area>);
@@ -238,8 +250,7 @@ impl Allocations {
             if start >= bits {
                 return Ok(None);
             }
-            let read = |map: u64| session.bytes(map, (bits / 8) as usize + 8);
-            let (used, bounds) = (read(chunk.alloc_map)?, read(chunk.bound_map)?);
+            let (used, bounds) = chunk.maps(session, bits)?;
             let set = |map: &[u8], bit: u64| map.get((bit / 8) as usize).is_some_and(|b| b >> (bit % 8) & 1 == 1);
             // a free stretch ends where something in use begins, too
             let state = set(&used, start);
@@ -253,6 +264,49 @@ impl Allocations {
             Err(e) if e.is_control() => Err(e),
             found => Ok(found.ok().flatten()),
         }
+    }
+}
+
+/// A piece of memory that `alloc_percpu()` gave out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Allocation {
+    /// the `__percpu` pointer
+    pub pointer: u64,
+    /// the first CPU's copy
+    pub addr: u64,
+    /// bytes of each copy
+    pub bytes: u64,
+}
+
+impl Allocations {
+    /// Everything that was given out and not freed, by pointer. Of the first chunk its two ends are left out, which the
+    /// kernel's static variables have, or nobody.
+    pub fn all(session: &Session) -> Result<Vec<Allocation>> {
+        let (areas, percpu) = (Areas::of(session)?, Percpu::of(session)?);
+        let Some(cpu) = percpu.cpus().first() else { return Ok(Vec::new()) };
+        let first = session.kernel_symbol("pcpu_first_chunk").map(|at| session.u64(at)).transpose()?;
+        let mut out = Vec::new();
+        for area in areas.0.iter().filter(|area| area.cpu == *cpu && area.chunk != 0) {
+            session.interrupt.check()?;
+            let chunk: Chunk = session.view(area.chunk)?;
+            let pages = u64::try_from(chunk.nr_pages).unwrap_or(0).min(MAX_PAGES);
+            let bits = pages * session.target.page_size() / UNIT;
+            let (used, bounds) = chunk.maps(session, bits)?;
+            let set = |map: &[u8], bit: u64| map.get((bit / 8) as usize).is_some_and(|b| b >> (bit % 8) & 1 == 1);
+            let mut start = 0;
+            for bit in 1..=bits {
+                let ends = bit == bits || set(&bounds, bit) || set(&used, bit) != set(&used, start);
+                let is_end = first == Some(area.chunk) && (start == 0 || bit == bits);
+                if ends && set(&used, start) && !is_end {
+                    let addr = area.range.start.wrapping_add(start * UNIT);
+                    let pointer = percpu.variable(addr, *cpu).unwrap_or(addr);
+                    out.push(Allocation { pointer, addr, bytes: (bit - start) * UNIT });
+                }
+                start = if ends { bit } else { start };
+            }
+        }
+        out.sort_unstable_by_key(|one| one.pointer);
+        Ok(out)
     }
 }
 

@@ -20,7 +20,7 @@ pub struct Stack {
 #[ctype("task_struct")]
 struct Owner {
     stack: u64,
-    #[field("thread.sp")]
+    #[field("thread.sp", "thread.cpu_context.sp")]
     sp: Option<u64>,
     on_cpu: Option<i32>,
     /// what maps the stack, with CONFIG_VMAP_STACK

@@ -5,7 +5,7 @@
 //! `fw_cfg_write_vmcoreinfo()`, which frees what its `static` pointer points to.
 
 use super::{Finding, Kind, World, is_pointer, module_data};
-use crate::{module, refs, vmalloc};
+use crate::{module, refs, task_stack::Stacks, vmalloc};
 use engine::{
     prelude::*,
     targets::{Reason, Space},
@@ -20,6 +20,7 @@ pub fn look(world: &World<'_>) -> Result<Vec<Finding>> {
     let mut out = Vec::new();
     let stacks = refs::unused_stacks(world.session)?;
     let areas = Gone::of(world.session)?;
+    let tasks = Stacks::of(world.session)?;
     // what the kernel itself keeps of a module has the addresses of its init part, which is given back
     let own = own(world.session)?;
     for (module, range) in module_data(world.session)? {
@@ -31,9 +32,14 @@ pub fn look(world: &World<'_>) -> Result<Vec<Finding>> {
                 continue;
             }
             let freed = world.freed(word)?;
+            let next = memory.get((at - range.start) as usize + 8..).map_or(0, |rest| crate::page::word(rest, 0));
             let what = match freed {
                 Some(_) => "which was freed",
                 None if stacks.iter().any(|stack| stack.contains(&word)) => "on the stack of a task that has ended",
+                None if world.left(word).is_some() => "on a stack, in a part that is not in use: its function returned",
+                None if next == word && is_left(world, &tasks, at, word)? => {
+                    "on the stack of a task: the only entry of a list, which leads back to nobody any more"
+                }
                 None if areas.is_gone(world.session, word) && !own.iter().any(|own| own.contains(&at)) => {
                     "in vmalloc memory that was given back"
                 }
@@ -46,6 +52,12 @@ pub fn look(world: &World<'_>) -> Result<Vec<Finding>> {
         }
     }
     Ok(out)
+}
+
+/// Whether the head of a list at `at` has its only entry on a stack, and that is none any more: the stack has been given
+/// to another task since.
+fn is_left(world: &World<'_>, tasks: &Stacks, at: u64, entry: u64) -> Result<bool> {
+    Ok(tasks.at(entry).is_some() && world.read::<2>(entry)?.is_some_and(|[next, prev]| next != at && prev != at))
 }
 
 /// The `struct module`s.
@@ -74,8 +86,6 @@ const REACH: u64 = 1 << 31;
 impl Gone {
     fn of(session: &Session) -> Result<Gone> {
         let areas = match vmalloc::Areas::of(session) {
-            // before Linux 6.4 (ac3b43283923) code lies among the data, and numbers in it look like addresses
-            _ if !session.has_member("module", "mem") => None,
             Ok(areas) => Some(areas),
             Err(e) if e.is_control() => return Err(e),
             // noted where they are asked for

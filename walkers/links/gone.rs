@@ -38,15 +38,40 @@ fn waiting(world: &World<'_>, out: &mut Vec<Finding>) -> Result<()> {
         }
         Ok(())
     };
-    timer::each(session, &mut |at| dead(at, "a timer that is set"))?;
+    let mut lost = Vec::new();
+    let mut calls = |at: u64, function: u64, what: &str| {
+        if !is_code(session, function) {
+            let verdict =
+                format!("{what} calls {function:x}, which is no code: a module that is gone, or written over");
+            lost.push(Finding { kind: Kind::Pending, at, verdict, freed: None });
+        }
+    };
+    timer::each(session, &mut |at| {
+        if let Ok(timer) = session.view::<timer::Timer>(at) {
+            calls(at, timer.function, "a timer that is set");
+        }
+        dead(at, "a timer that is set")
+    })?;
     for (_, base) in hrtimer::bases(session)? {
         base.each(session, &mut |at| dead(at, "a high resolution timer that is set"))?;
     }
     workqueue::each_work(session, &mut |queued| match queued.state {
         // a work may free what it lies in
         workqueue::State::Running => Ok(()),
-        _ => dead(queued.work, "a work that is queued"),
-    })
+        _ => {
+            if let Ok(function) = &queued.function {
+                calls(queued.work, *function, "a work that is queued");
+            }
+            dead(queued.work, "a work that is queued")
+        }
+    })?;
+    out.extend(lost);
+    Ok(())
+}
+
+/// Whether an address is one of a function, of the kernel or of a module.
+fn is_code(session: &Session, addr: u64) -> bool {
+    session.symbols.by_addr(session, addr).is_some() || session.symbols.module_at(session, addr).is_some()
 }
 
 /// Ends of stacks, where tasks have no `struct thread_info` there.

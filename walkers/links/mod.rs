@@ -1,5 +1,5 @@
-//! Damage in what links objects: lists, hash chains, trees, arrays, counts, variables that outlive what they point to,
-//! and what waits in freed memory for its turn.
+//! Damage in what links objects: lists, hash chains, trees, arrays, counts, queues, pointers, variables that outlive what
+//! they point to, what waits in freed memory for its turn; and what the kernel said of damage in its log.
 //!
 //! `struct list_head` and `hlist_node` need no type to be known: two words of which one leads to an entry that leads back
 //! here are a link ([`rings`]). Trees, arrays and counts are looked for where the types say that they are, in the objects
@@ -11,15 +11,25 @@
 mod arrays;
 mod counts;
 mod dangling;
+mod dentries;
+mod front;
+mod gaps;
 mod gone;
+mod holders;
+mod maples;
 mod order;
 mod places;
+mod pointers;
+mod queues;
 mod rings;
+mod told;
 mod trees;
+mod zeroed;
 
 use crate::{
     module,
     slab::{self, Slab, Slabs, State, names},
+    task_stack::Stacks,
 };
 use bytes::Bytes;
 use engine::prelude::*;
@@ -57,6 +67,14 @@ pub enum Kind {
     Stack,
     /// a page's reference count is below zero
     Page,
+    /// a page that is free was written to
+    FreePage,
+    /// a queue counts otherwise than it is long
+    Queue,
+    /// a member that is a pointer holds something else
+    Pointer,
+    /// what the kernel said in its log
+    Reported,
 }
 
 impl Kind {
@@ -75,6 +93,10 @@ impl Kind {
             Kind::Pending => "pending",
             Kind::Stack => "stack-end",
             Kind::Page => "page-count",
+            Kind::FreePage => "free-page",
+            Kind::Queue => "queue",
+            Kind::Pointer => "pointer",
+            Kind::Reported => "reported",
         }
     }
 }
@@ -112,7 +134,7 @@ const MAX_TREES: usize = 1 << 20;
 pub fn verify(session: &Session, wanted: Option<&dyn Fn(usize) -> bool>) -> Result<(Vec<Finding>, Seen)> {
     let slabs = Slabs::of(session)?;
     slabs.free_all(session)?;
-    let world = World { session, slabs: &slabs };
+    let world = World { session, slabs: &slabs, left: left(session)? };
     let mut found = Found::default();
     let mut scalars = HashMap::new();
     for (number, cache) in slabs.caches.iter().enumerate() {
@@ -127,6 +149,7 @@ pub fn verify(session: &Session, wanted: Option<&dyn Fn(usize) -> bool>) -> Resu
             .map(|(index, slab)| world.slab(number, index, slab, &places))
             .collect::<Result<_>>()?;
         parts.into_iter().for_each(|part| found.add(part));
+        found.findings.extend(pointers::look(&world, number, cache, &places.pointers)?);
         if !places.nodes.is_empty() {
             scalars.insert(number, places.scalars);
         }
@@ -137,6 +160,14 @@ pub fn verify(session: &Session, wanted: Option<&dyn Fn(usize) -> bool>) -> Resu
         }
         found.findings.extend(dangling::look(&world)?);
         found.findings.extend(gone::look(&world)?);
+        found.findings.extend(holders::look(&world)?);
+        found.findings.extend(queues::of_sockets(&world)?);
+        found.findings.extend(told::look(&world)?);
+        found.findings.extend(dentries::look(&world)?);
+        found.findings.extend(zeroed::look(&world)?);
+    }
+    if let Some(number) = slabs.caches.named("maple_node").find(|number| wanted.is_none_or(|wanted| wanted(*number))) {
+        found.findings.extend(maples::look(&world, number)?);
     }
     let (mut findings, seen) = (found.findings, found.seen);
     findings.extend(rings::judge(&world, found.breaks)?);
@@ -147,6 +178,22 @@ pub fn verify(session: &Session, wanted: Option<&dyn Fn(usize) -> bool>) -> Resu
     findings.dedup_by_key(|finding| (finding.kind, finding.at));
     findings.truncate(MAX_FINDINGS);
     Ok((findings, seen))
+}
+
+/// The parts of tasks' stacks that are not in use now, by address, and whose they are: of tasks that do not run.
+fn left(session: &Session) -> Result<Vec<(Range<u64>, u64)>> {
+    match Stacks::of(session) {
+        Ok(stacks) => {
+            let idle = stacks.iter().filter_map(|stack| {
+                let sp = stack.sp.filter(|sp| stack.range.contains(sp))?;
+                Some((stack.range.start..sp, stack.task))
+            });
+            Ok(idle.collect())
+        }
+        Err(e) if e.is_control() => Err(e),
+        // noted where stacks are asked for
+        Err(_) => Ok(Vec::new()),
+    }
 }
 
 /// What a part of memory had.
@@ -184,15 +231,21 @@ fn variables(session: &Session) -> Result<Vec<Range<u64>>> {
     Ok(ranges)
 }
 
-/// The modules' variables, with the modules' names. Before Linux 6.4 (ac3b43283923) they lie behind the code.
+/// The modules' variables, with the modules' names. Before Linux 6.4 (ac3b43283923) they lie behind the code and what is
+/// only read.
 fn module_data(session: &Session) -> Result<Vec<(String, Range<u64>)>> {
     let mut ranges = Vec::new();
     if session.kernel_symbol("modules").is_none() {
         return Ok(ranges);
     }
+    let constant = session.offset("module", "core_layout.ro_size").ok();
     module::each(session, &mut |at| {
         match session.view::<module::Module>(at).and_then(|module| Ok((module.memory(session)?, module.name))) {
-            Ok((parts, name)) => {
+            Ok((mut parts, name)) => {
+                let skip = constant.and_then(|member| session.u32(at.wrapping_add(member)).ok()).map_or(0, u64::from);
+                for (_, range) in parts.iter_mut().filter(|(part, _)| *part == "core") {
+                    range.start = range.start.saturating_add(skip).min(range.end);
+                }
                 let data = parts.into_iter().filter(|(part, _)| matches!(*part, "core" | "data" | "ro_after_init"));
                 ranges.extend(data.map(|(_, range)| (name.clone(), range)));
                 Ok(())
@@ -214,9 +267,16 @@ const PIECE: u64 = 1 << 16;
 struct World<'a> {
     session: &'a Session,
     slabs: &'a Slabs,
+    left: Vec<(Range<u64>, u64)>,
 }
 
 impl World<'_> {
+    /// The task on whose stack an address lies, in a part that is not in use.
+    fn left(&self, addr: u64) -> Option<u64> {
+        let next = self.left.partition_point(|(range, _)| range.start <= addr);
+        self.left.get(next.checked_sub(1)?).filter(|(range, _)| range.contains(&addr)).map(|(_, task)| *task)
+    }
+
     /// The allocated objects of a slab.
     fn slab(&self, number: usize, index: usize, slab: &Slab, places: &Places) -> Result<Found> {
         self.session.interrupt.check()?;
@@ -250,6 +310,9 @@ impl World<'_> {
         }
         for offset in &places.counts {
             found.findings.extend(counts::count(start, object, *offset));
+        }
+        for offset in &places.queues {
+            found.findings.extend(queues::queue(self, start.wrapping_add(*offset))?);
         }
         if let Some(shape) = &places.array {
             arrays::node(self, start, object, shape, &mut found.findings)?;

@@ -1,4 +1,4 @@
-//! Where, in a struct, its tree nodes, reference counts and plain numbers are: asked of the types, through members of
+//! Where, in a struct, its tree nodes, reference counts, queues, pointers and plain numbers are: asked of the types, through members of
 //! members.
 //!
 //! What is in a union is left out: nothing says which of its members is alive.
@@ -45,6 +45,10 @@ pub struct Places {
     pub nodes: Vec<u64>,
     /// of each `refcount_t`
     pub counts: Vec<u64>,
+    /// of each `struct sk_buff_head`
+    pub queues: Vec<u64>,
+    /// of each pointer, with its name
+    pub pointers: Vec<(u64, String)>,
     /// it is a node of an xarray
     pub array: Option<arrays::Shape>,
     /// if it has nodes of trees: its numbers and pointers, but for those in the nodes
@@ -78,6 +82,9 @@ impl Places {
             Type::Struct { union: false, name, members, .. } => match name.as_deref() {
                 Some("rb_node") => self.nodes.push(base),
                 Some("refcount_struct") => self.counts.push(base),
+                // their links are told of by themselves
+                Some("list_head" | "hlist_head" | "hlist_node" | "hlist_nulls_node" | "llist_node") => {}
+                Some("sk_buff_head") => self.queues.push(base),
                 _ if depth > 0 && self.nodes.len() + self.counts.len() < MAX_PLACES => {
                     for member in members.iter().filter(|member| member.bit_size.is_none()) {
                         let name = &*member.name;
@@ -99,7 +106,12 @@ impl Places {
                 }
             }
             Type::Int { size, signed, .. } => self.scalar(path, base, (*size).into(), *signed, false),
-            Type::Pointer { .. } => self.scalar(path, base, 8, false, true),
+            Type::Pointer { .. } => {
+                if self.pointers.len() < MAX_PLACES {
+                    self.pointers.push((base, path.to_owned()));
+                }
+                self.scalar(path, base, 8, false, true);
+            }
             _ => {}
         }
     }

@@ -6,7 +6,7 @@
 //! Where one side of an entry fits and is confirmed by the entry behind that, and the other side does not, the ring is
 //! broken there. One damaged word breaks it for two entries, of which the one tells what should stand there.
 
-use super::{Finding, Kind, World, is_pointer};
+use super::{Finding, Kind, World, front, gaps, is_pointer};
 use crate::slab::verify::verdict;
 use engine::prelude::*;
 use std::collections::HashSet;
@@ -30,7 +30,7 @@ const POISON: [u64; 2] = [0xdead_0000_0000_0100, 0xdead_0000_0000_0122];
 /// Odd numbers up to here end an hlist_nulls: twice a slot's number, and one.
 const MAX_NULLS: u64 = 1 << 33;
 /// Entries that are followed to see whether a list comes back.
-const MAX_STEPS: usize = 1 << 20;
+pub(super) const MAX_STEPS: usize = 1 << 20;
 
 /// Whether a word ends a list.
 fn ends(word: u64) -> bool {
@@ -48,9 +48,9 @@ pub fn look(world: &World<'_>, at: u64, next: u64, prev: u64, out: &mut Vec<Brea
     let fits_behind = behind.is_some_and(|[forth, _]| forth == at);
     match (fits_ahead, fits_behind, ahead, behind) {
         (true, true, Some(ahead), Some(behind)) => {
-            if world.freed(next)?.is_some() && confirmed(world, prev, behind, at, false)? {
+            if is_gone(world, next)? && confirmed(world, prev, behind, at, false)? {
                 out.push(Break { at, to: next, forward: true, freed: true });
-            } else if world.freed(prev)?.is_some() && confirmed(world, next, ahead, at, true)? {
+            } else if is_gone(world, prev)? && confirmed(world, next, ahead, at, true)? {
                 out.push(Break { at, to: prev, forward: false, freed: true });
             }
             Ok(true)
@@ -70,6 +70,11 @@ pub fn look(world: &World<'_>, at: u64, next: u64, prev: u64, out: &mut Vec<Brea
         }
         _ => Ok(false),
     }
+}
+
+/// Whether an entry lies in an object that was freed, or on a stack whose function has returned.
+fn is_gone(world: &World<'_>, entry: u64) -> Result<bool> {
+    Ok(world.left(entry).is_some() || world.freed(entry)?.is_some())
 }
 
 /// Whether the lowest bits of a `next` are a mark, and the rest leads to an entry that leads back: ftrace's ring of pages
@@ -97,9 +102,21 @@ fn confirmed(world: &World<'_>, entry: u64, [next, prev]: [u64; 2], at: u64, ahe
 pub fn judge(world: &World<'_>, breaks: Vec<Break>) -> Result<Vec<Finding>> {
     let (forward, backward): (Vec<Break>, Vec<Break>) = breaks.into_iter().partition(|b| b.forward);
     let mut out = Vec::new();
+    let mut left: HashSet<u64> = backward.iter().filter(|b| !b.freed).map(|b| b.at).collect();
     for one in &forward {
         let other = backward.iter().find(|b| b.at == one.to || b.to == one.at || b.to == one.to);
-        out.extend(next_of(world, one, other)?);
+        let found = match other {
+            None if !one.freed && is_pointer(one.to) => gaps::between(world, one.at, one.to, &left)?,
+            _ => None,
+        };
+        other.inspect(|other| _ = left.remove(&other.at));
+        match found {
+            Some(found) => out.push(found),
+            None => out.extend(next_of(world, one, other)?),
+        }
+    }
+    for one in backward.iter().filter(|b| left.contains(&b.at)) {
+        out.extend(gaps::head(world, one.at, one.to)?);
     }
     // a prev that does not fit proves nothing alone: the head of an hlist has none, and what is behind it is anything
     for one in backward.iter().filter(|b| b.freed) {
@@ -118,6 +135,14 @@ fn next_of(world: &World<'_>, one: &Break, other: Option<&Break>) -> Result<Opti
     // a pointer of which a bit is wrong leads anywhere, also into what is free; two entries may differ in one bit as well
     let gone = dead(world, at, to)?;
     let poisoned = gone.as_ref().is_some_and(|finding| finding.kind == Kind::Poisoned);
+    let front = match other.filter(|other| other.to == at && !poisoned) {
+        Some(other) => front::overflow(world, at, to, other.at)?,
+        None => None,
+    };
+    if let Some(what) = front {
+        let should = other.map_or(0, |other| other.at);
+        return finding(Kind::Overwritten, at, format!("next should be {should:x}, {what}"));
+    }
     let flipped = !poisoned
         && other.is_some_and(|other| other.to == at && (other.at ^ to).is_power_of_two())
         && !comes_back(world, to, at)?;
@@ -154,11 +179,14 @@ fn next_of(world: &World<'_>, one: &Break, other: Option<&Break>) -> Result<Opti
 
 /// A `next` whose entry leads back elsewhere, and no more witnesses. Only if the list comes back is it known to be one.
 fn alone(world: &World<'_>, at: u64, to: u64) -> Result<Option<Finding>> {
-    let Some([_, back]) = world.read::<2>(to)?.filter(|[next, _]| *next != to) else { return Ok(None) };
-    if !comes_back(world, to, at)? {
+    let Some([next, back]) = world.read::<2>(to)?.filter(|[next, _]| *next != to) else { return Ok(None) };
+    let two_lead_here = is_pointer(back) && world.read::<1>(back)?.is_some_and(|[next]| next == to);
+    // an entry that ends in a null is none that comes back, but the one behind it may know it
+    let is_known =
+        |next| Ok::<_, Error>(is_pointer(next) && world.read::<2>(next)?.is_some_and(|[_, back]| back == to));
+    if !comes_back(world, to, at)? && (two_lead_here || !is_pointer(back) || !is_known(next)?) {
         return Ok(None);
     }
-    let two_lead_here = is_pointer(back) && world.read::<1>(back)?.is_some_and(|[next]| next == to);
     Ok(Some(if two_lead_here {
         let verdict = format!("next leads back to {to:x}, where {back:x} leads as well: the list never ends");
         Finding { kind: Kind::Cycle, at, verdict, freed: None }
@@ -173,6 +201,12 @@ fn alone(world: &World<'_>, at: u64, to: u64) -> Result<Option<Finding>> {
 fn dead(world: &World<'_>, at: u64, to: u64) -> Result<Option<Finding>> {
     if !is_pointer(to) {
         return Ok(None);
+    }
+    if let Some(task) = world.left(to) {
+        let verdict = format!(
+            "leads to {to:x}, on the stack of task {task:x}, in a part that is not in use: its function returned"
+        );
+        return Ok(Some(Finding { kind: Kind::Freed, at, verdict, freed: None }));
     }
     if let Some(freed) = world.freed(to)? {
         let verdict = format!("leads to {to:x}, in an object that was freed while on the list");
@@ -204,7 +238,7 @@ fn found(world: &World<'_>, word: u64, should: Option<u64>) -> (Kind, String) {
 }
 
 /// Whether the list from `first` on comes to `at`, without an end.
-fn comes_back(world: &World<'_>, first: u64, at: u64) -> Result<bool> {
+pub(super) fn comes_back(world: &World<'_>, first: u64, at: u64) -> Result<bool> {
     let mut entry = first;
     for _ in 0..MAX_STEPS {
         if entry == at {

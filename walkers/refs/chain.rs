@@ -83,10 +83,22 @@ impl Graph {
 
     /// Everything in use that refers to an object, but the object itself, by address. Reads all of the kernel's memory.
     pub fn references(&self, session: &Session, to: u32) -> Result<Vec<Reference>> {
+        let words = self.words_to(session, &|node| node == to, &|node| node != to)?;
+        Ok(words.into_iter().map(|(word, _)| self.reference(word, to)).collect())
+    }
+
+    /// The words in use, but those in objects of which `holds` says not, that refer to any object of which `wanted` says
+    /// so: their addresses, in order, each with the object's number. Reads all of the kernel's memory.
+    pub fn words_to(
+        &self,
+        session: &Session,
+        wanted: &(dyn Fn(u32) -> bool + Sync),
+        holds: &(dyn Fn(u32) -> bool + Sync),
+    ) -> Result<Vec<(u64, u32)>> {
         let scanner = self.scanner(session);
-        let hit = |node: u32, at: u64, found: &mut Vec<u64>| {
-            if node == to && scanner.counts(to, at) {
-                found.push(at);
+        let hit = |node: u32, at: u64, found: &mut Vec<(u64, u32)>| {
+            if wanted(node) && scanner.counts(node, at) {
+                found.push((at, node));
             }
         };
         let of_roots = self.roots.par_iter().map(|root| {
@@ -95,14 +107,14 @@ impl Graph {
         });
         let of_blocks = self.nodes.blocks().par_iter().map(|block| {
             let mut found = Vec::new();
-            let in_use = |node: &u32| *node != to && (self.from(*node).is_some() || !self.done.has(*node));
+            let in_use = |node: &u32| holds(*node) && (self.from(*node).is_some() || !self.done.has(*node));
             let nodes: Vec<u32> = (block.first..block.end()).filter(in_use).collect();
             scanner.block(block, &nodes, &mut |node, at| hit(node, at, &mut found)).map(|()| found)
         });
-        let found: Result<Vec<Vec<u64>>> = of_roots.chain(of_blocks).collect();
+        let found: Result<Vec<Vec<(u64, u32)>>> = of_roots.chain(of_blocks).collect();
         let mut words = found?.concat();
         words.extend(scanner.page_structs(hit)?);
         words.sort_unstable();
-        Ok(words.into_iter().map(|word| self.reference(word, to)).collect())
+        Ok(words)
     }
 }

@@ -24,7 +24,7 @@ use std::{
 /// An object that nothing refers to, but perhaps other such objects.
 #[derive(Clone, Debug)]
 pub struct Leak {
-    /// its number
+    /// its number; of per-CPU memory, which has none, the highest
     pub node: u32,
     /// its address
     pub addr: u64,
@@ -106,6 +106,7 @@ impl Leaks {
                 Kind::Slab(_) | Kind::Kfence => (0, leak.cache.unwrap_or(usize::MAX) as u64),
                 Kind::Pages(_) | Kind::Kernel => (1, leak.size),
                 Kind::Area => (2, leak.origin.caller.unwrap_or(0)),
+                Kind::Percpu => (3, leak.size),
             };
             let reason = leak.reason.map(|reason| reason.text);
             let key = (which, leak.origin.stack.clone(), leak.origin.caller, reason);
@@ -171,6 +172,16 @@ fn unreached(session: &Session, graph: &Graph) -> Result<Vec<Leak>> {
             found.push(leak);
         }
     }
+    found.extend(graph.percpu.lost().map(|lost| Leak {
+        node: u32::MAX,
+        addr: lost.addr,
+        size: lost.bytes,
+        kind: Kind::Percpu,
+        cache: None,
+        held_by: None,
+        origin: Origin::default(),
+        reason: None,
+    }));
     Ok(found)
 }
 

@@ -5,7 +5,7 @@
 //! steps go on until nothing new is reached, for one kind of roots after the other: the way that is kept begins at a
 //! variable if there is such a way, else at a stack, and at other memory only if there is neither.
 
-use super::{bits::Bits, book::Book, nodes::Nodes, roots::Root, scan::Scanner};
+use super::{bits::Bits, book::Book, nodes::Nodes, percpu::Percpus, roots::Root, scan::Scanner};
 use engine::prelude::*;
 use rayon::prelude::*;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -41,10 +41,10 @@ pub(super) struct Marked {
 }
 
 impl<'a> Marks<'a> {
-    pub fn new(session: &'a Session, nodes: &'a Nodes, book: &'a Book) -> Marks<'a> {
+    pub fn new(session: &'a Session, nodes: &'a Nodes, book: &'a Book, percpu: &'a Percpus) -> Marks<'a> {
         let from = (0..nodes.len()).map(|_| AtomicU64::new(NOWHERE)).collect();
         let (done, now) = (Bits::new(nodes.len()), Bits::new(nodes.len()));
-        Marks { scanner: Scanner::new(session, nodes, book), done, now, from }
+        Marks { scanner: Scanner { percpu: Some(percpu), ..Scanner::new(session, nodes, book) }, done, now, from }
     }
 
     /// Takes an object out of the search: it is not in use.

@@ -19,6 +19,7 @@ mod leaks;
 mod mark;
 mod nodes;
 mod pages;
+mod percpu;
 mod roots;
 mod scan;
 
@@ -36,6 +37,7 @@ use crate::{
 use book::Book;
 use engine::prelude::*;
 use mark::{Marks, NOWHERE};
+use percpu::Percpus;
 use scan::Scanner;
 use std::{ops::Range, sync::Arc};
 
@@ -54,6 +56,7 @@ pub struct Graph {
     done: bits::Bits,
     from: Vec<u64>,
     book: Book,
+    percpu: Percpus,
     /// objects that were in use
     pub objects: u64,
     /// words that were looked at
@@ -87,7 +90,8 @@ impl Graph {
         let nodes = Nodes::build(session, &slabs, &found, &areas)?;
         let roots = roots::find(session, &nodes, &frames, &areas, &hidden)?;
         let book = Book::of(session, &nodes, &slabs, &areas)?;
-        let marks = Marks::new(session, &nodes, &book);
+        let percpu = Percpus::of(session)?;
+        let marks = Marks::new(session, &nodes, &book, &percpu);
         for cache in 0..slabs.caches.len() {
             // what it has are free objects, and such as it once had
             slabs
@@ -101,7 +105,7 @@ impl Graph {
         mark(session, &nodes, &roots, &book, &marks, unknown)?;
         let marked = marks.finish();
         let (done, from, words, missing) = (marked.done, marked.from, marked.words, marked.missing);
-        Ok(Graph { nodes, roots, done, from, book, objects, words, missing })
+        Ok(Graph { nodes, roots, done, from, book, percpu, objects, words, missing })
     }
 
     /// The pages that the kernel has allocated, each by itself, and that nothing was seen to refer to. Page tables and

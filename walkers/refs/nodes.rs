@@ -26,6 +26,8 @@ pub enum Kind {
     Kernel,
     /// an area of vmalloc memory
     Area,
+    /// memory of `alloc_percpu()`, which has no number: it is referred to by something else than its address
+    Percpu,
 }
 
 /// A row of objects of one size.

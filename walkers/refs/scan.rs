@@ -3,6 +3,7 @@
 use super::{
     book::Book,
     nodes::{Block, Kind, Nodes},
+    percpu::Percpus,
     roots::Root,
 };
 use crate::page::{PageKind, PageMap, word};
@@ -20,6 +21,8 @@ pub(super) struct Scanner<'a> {
     pub session: &'a Session,
     pub nodes: &'a Nodes,
     pub book: &'a Book,
+    /// what of per-CPU memory is referred to is noticed, if it is asked
+    pub percpu: Option<&'a Percpus>,
     /// words that were looked at
     pub words: AtomicU64,
     /// bytes that are not in the dump
@@ -28,7 +31,7 @@ pub(super) struct Scanner<'a> {
 
 impl<'a> Scanner<'a> {
     pub fn new(session: &'a Session, nodes: &'a Nodes, book: &'a Book) -> Scanner<'a> {
-        Scanner { session, nodes, book, words: AtomicU64::new(0), missing: AtomicU64::new(0) }
+        Scanner { session, nodes, book, percpu: None, words: AtomicU64::new(0), missing: AtomicU64::new(0) }
     }
 
     /// Whether a reference to an object, which lies at `at`, keeps it alive.
@@ -133,6 +136,7 @@ impl<'a> Scanner<'a> {
         let lowest = self.nodes.lowest();
         for (i, word) in words.iter().enumerate() {
             let word = u64::from_le_bytes(*word);
+            self.percpu.into_iter().for_each(|percpu| percpu.look(word));
             if word >= lowest
                 && let Some(node) = self.nodes.at(word)
             {

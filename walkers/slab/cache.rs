@@ -62,6 +62,15 @@ impl Cache {
         u64::from(self.inuse) + pointer
     }
 
+    /// The next free object, of a link that lies at `at`: `freelist_ptr_decode()`, with the byte-swapped address since
+    /// Linux 5.7 (1ad53d9fa3f6).
+    pub(super) fn next_free(&self, stored: u64, at: u64) -> u64 {
+        match self.random {
+            Some(random) => stored ^ random ^ at.swap_bytes(),
+            None => stored,
+        }
+    }
+
     /// Whether the numbers are those of a cache: damaged ones must not be computed with.
     pub fn sound(&self) -> bool {
         let size = u64::from(self.size);
@@ -198,6 +207,8 @@ pub struct Flags {
     pub object_poison: u32,
     /// `SLAB_RECLAIM_ACCOUNT`: the cache's memory counts as reclaimable
     pub reclaim: u32,
+    /// `SLAB_KASAN`: KASAN has space of its own behind objects
+    pub kasan: u32,
     /// `SLAB_TYPESAFE_BY_RCU`: slabs are freed after a grace period, objects at once
     pub typesafe_by_rcu: u32,
 }
@@ -212,6 +223,7 @@ impl Flags {
             kmalloc: mask("_SLAB_KMALLOC", 0x1000),
             object_poison: mask("_SLAB_OBJECT_POISON", 0x8000_0000),
             reclaim: mask("_SLAB_RECLAIM_ACCOUNT", 0x2_0000),
+            kasan: mask("_SLAB_KASAN", 0x800_0000),
             typesafe_by_rcu: mask("_SLAB_TYPESAFE_BY_RCU", 0x8_0000),
         }
     }

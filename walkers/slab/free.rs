@@ -341,17 +341,9 @@ impl Lists<'_> {
                     }
                 },
             };
-            object = self.decode(stored, at);
+            object = self.cache.next_free(stored, at);
         }
         Ok(Followed { length, whole: true })
-    }
-
-    /// `freelist_ptr_decode()`: with the byte-swapped address since Linux 5.7 (1ad53d9fa3f6).
-    fn decode(&self, stored: u64, at: u64) -> u64 {
-        match self.cache.random {
-            Some(random) => stored ^ random ^ at.swap_bytes(),
-            None => stored,
-        }
     }
 
     /// The number of the object at exactly this address.

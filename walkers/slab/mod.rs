@@ -55,7 +55,7 @@ pub struct Slabs {
     free: Vec<OnceLock<FreeMap>>,
     /// `struct page`s that are not in the dump
     missing: u64,
-    damaged: Vec<u64>,
+    damaged: Vec<(u64, u32)>,
     strangers: Vec<u64>,
     gave_up: bool,
 }
@@ -68,7 +68,7 @@ impl Slabs {
             let what = "struct pages are not in the dump; slabs that they describe are not seen";
             session.notes.once(0, format!("{} {what}", slabs.missing));
         }
-        if let Some(first) = slabs.damaged.first() {
+        if let Some((first, _)) = slabs.damaged.first() {
             let what = "struct pages are marked as slabs and cannot be ones; they are left out";
             session.notes.once(*first, format!("{} {what}", slabs.damaged.len()));
         }
@@ -93,9 +93,19 @@ impl Slabs {
         Ok(Slabs { caches, slabs, ranges, by_base, free, missing, damaged, strangers, gave_up })
     }
 
-    /// Whether every `struct page` could be looked at, so that no slab is missing here.
+    /// Whether every `struct page` could be looked at, so that no slab is missing here but damaged ones.
     pub fn is_complete(&self) -> bool {
-        self.missing == 0 && self.damaged.is_empty() && self.strangers.is_empty() && !self.gave_up
+        self.missing == 0 && !self.gave_up
+    }
+
+    /// The `struct page`s that name cache number `cache` and cannot be slabs of it.
+    pub fn damaged_of(&self, cache: usize) -> impl Iterator<Item = u64> + '_ {
+        self.damaged.iter().filter(move |(_, of)| *of as usize == cache).map(|(addr, _)| *addr)
+    }
+
+    /// The slabs whose cache is none that is known.
+    pub fn strangers(&self) -> &[u64] {
+        &self.strangers
     }
 
     /// All slabs, by cache.
@@ -278,14 +288,17 @@ fn slabs(cx: &Cx<'_>, at: Option<Object>, visit: Visit<'_>) -> Result<()> {
     chosen(&slabs.caches, at)?.try_for_each(|c| slabs.of_cache(c).iter().try_for_each(|slab| visit(slab.addr)))
 }
 
-/// The nodes' lists of slabs that have both free and allocated objects, in the order in which they will be used.
-fn partial(cx: &Cx<'_>, at: Option<Object>, visit: Visit<'_>) -> Result<()> {
-    let caches = Caches::of(cx)?;
+/// Where, in a `struct slab`, its link is.
+fn link(session: &Session) -> Result<u64> {
     // slab_list since Linux 5.2 (916ac0527837), an alias of lru before
     let links = [("slab", "slab_list"), ("page", "slab_list"), ("page", "lru")];
-    let link = links.iter().find_map(|(ctype, member)| cx.place(ctype, member)).map(|f| f.bit_offset / 8);
-    let link =
-        link.ok_or_else(|| Error::NoMember { ctype: "struct slab".into(), members: vec!["slab_list".into()] })?;
+    let link = links.iter().find_map(|(ctype, member)| session.place(ctype, member)).map(|f| f.bit_offset / 8);
+    link.ok_or_else(|| Error::NoMember { ctype: "struct slab".into(), members: vec!["slab_list".into()] })
+}
+
+/// The nodes' lists of slabs that have both free and allocated objects, in the order in which they will be used.
+fn partial(cx: &Cx<'_>, at: Option<Object>, visit: Visit<'_>) -> Result<()> {
+    let (caches, link) = (Caches::of(cx)?, link(cx)?);
     for cache in chosen(&caches, at)?.filter_map(|i| caches.get(i)) {
         for node in cache.nodes(cx)? {
             list::list(cx, node.partial.0, link, visit)?;

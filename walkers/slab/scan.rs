@@ -47,8 +47,8 @@ pub struct Found {
     pub slabs: Vec<Slab>,
     /// `struct page`s that are not in the dump
     pub missing: u64,
-    /// struct pages marked as slabs that cannot be ones
-    pub damaged: Vec<u64>,
+    /// struct pages marked as slabs that cannot be ones, each with the number of the cache that it names
+    pub damaged: Vec<(u64, u32)>,
     /// slabs of no cache that is known
     pub strangers: Vec<u64>,
     /// the page map was too large to be true
@@ -84,8 +84,10 @@ pub fn scan(session: &Session, caches: &Caches) -> Result<Found> {
         }
         match raw.slab(caches, addr, base, session.target.page_size()) {
             Some(slab) => out.push(caches, slab),
-            None if raw.cache.is_none() => out.strangers.push(addr),
-            None => out.damaged.push(addr),
+            None => match raw.cache {
+                Some(cache) => out.damaged.push((addr, cache)),
+                None => out.strangers.push(addr),
+            },
         }
     }
     // stable: within a cache they stay in the order of their addresses
@@ -132,7 +134,7 @@ impl Found {
             let size = caches.get(before.cache as usize).map_or(u64::MAX, |c| c.size.into());
             before.objects = before.objects.min(u32::try_from(room / size).unwrap_or(0));
             before.inuse = before.inuse.min(before.objects);
-            self.damaged.push(before.addr);
+            self.damaged.push((before.addr, before.cache));
         }
         self.slabs.push(slab);
     }

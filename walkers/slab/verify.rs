@@ -4,11 +4,14 @@
 //! is allocated, poison in free ones, padding. Each byte that differs was written by somebody who had no right to.
 //! Without it, free lists, counters and lists of slabs remain. What cannot be read is noted, and is no finding.
 
+mod canaries;
+mod constructed;
 mod fences;
 mod lists;
 mod reports;
 pub(crate) mod verdict;
 
+pub(crate) use fences::is_zeroed;
 pub use fences::{Fences, OrigSize};
 
 use super::{Cache, FaultKind, Slab, Slabs, State};
@@ -43,6 +46,8 @@ pub enum Kind {
     Node,
     /// the `struct kmem_cache` itself
     Cache,
+    /// a free object of a cache with a constructor is not as that leaves it
+    Constructed,
     /// what the kernel said in its log, and may have mended
     Reported,
 }
@@ -63,6 +68,7 @@ impl Kind {
             Kind::Count => "counter",
             Kind::Node => "node",
             Kind::Cache => "cache",
+            Kind::Constructed => "constructed",
             Kind::Reported => "reported",
         }
     }
@@ -149,6 +155,10 @@ pub fn verify(session: &Session, slabs: &Slabs, fences: &Fences, number: usize) 
         seen.missing += looked.missing;
         let room = MAX_FINDINGS.saturating_sub(findings.len());
         findings.extend(found.into_iter().take(room));
+    }
+    findings.extend(canaries::look(session, number, cache)?);
+    if cache.ctor != 0 {
+        findings.extend(constructed::look(session, slabs, number, cache)?);
     }
     findings.sort_by_key(|f| (f.slab, f.object, f.at));
     Ok((findings, seen))

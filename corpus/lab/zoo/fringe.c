@@ -205,7 +205,7 @@ static noinline int page_count_low(void)
 	return 0;
 }
 
-/* the last word of a cache's list of slabs leads to a slab of another cache */
+/* a slab that hangs on the list of another cache */
 static noinline int slab_stranger(void)
 {
 	struct pen *pen = zoo_pen("zoo_strange", 392), *other = zoo_pen("zoo_alien", 392);
@@ -227,9 +227,10 @@ static noinline int slab_stranger(void)
 			continue;
 		if (link->prev->next != link || link->next->prev != link || alien->prev->next != alien)
 			continue;
-		link->next = alien;
-		say("slab_stranger cache=zoo_strange slab=%px at=%px alien=%px of=zoo_alien\n", virt_to_head_page(pen->animal[1]),
-		    &link->next, virt_to_head_page(other->animal[1]));
+		/* one that leads into another list has no end: all who look at it would hang */
+		list_move(alien, link);
+		say("slab_stranger cache=zoo_strange slab=%px alien=%px of=zoo_alien\n", virt_to_head_page(pen->animal[1]),
+		    virt_to_head_page(other->animal[1]));
 		return 0;
 	}
 	return -ENOENT;

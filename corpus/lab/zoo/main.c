@@ -116,7 +116,8 @@ static int zoo_commit(const struct sin *sins, const char *name)
 /* one at a time, without a lock: one that is killed for its sin would keep it */
 static ssize_t zoo_write(struct file *file, const char __user *from, size_t len, loff_t *pos)
 {
-	static const struct sin *const all[] = { zoo_slab_sins, zoo_link_sins, zoo_lost_sins, zoo_fringe_sins, zoo_stray_sins };
+	static const struct sin *const all[] = { zoo_slab_sins, zoo_link_sins, zoo_lost_sins, zoo_fringe_sins, zoo_stray_sins,
+		zoo_outside_sins, zoo_fenced_sins };
 	char name[32];
 	int err = -ENOENT, i;
 

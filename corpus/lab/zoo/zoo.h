@@ -19,7 +19,7 @@ struct sin {
 };
 
 extern const struct sin zoo_slab_sins[], zoo_link_sins[], zoo_lost_sins[], zoo_fringe_sins[],
-	zoo_stray_sins[];
+	zoo_stray_sins[], zoo_outside_sins[], zoo_fenced_sins[];
 
 __printf(1, 2) void say(const char *fmt, ...);
 

@@ -30,6 +30,8 @@ pub struct Fences {
     /// bytes of a `struct track`; 0 if there are none
     track: u64,
     orig: OrigSize,
+    /// what is freed is filled with zeros (`init_on_free=1`)
+    zeroed: bool,
 }
 
 /// Objects that are asked about the size that they keep.
@@ -41,7 +43,8 @@ impl Fences {
         session.once(|| {
             let slabs = Slabs::of(session)?;
             let track = session.size_of("track").unwrap_or(0);
-            let mut fences = Fences { flags: slabs.caches.flags, track, orig: OrigSize::None };
+            let zeroed = is_zeroed(session);
+            let mut fences = Fences { flags: slabs.caches.flags, track, orig: OrigSize::None, zeroed };
             fences.orig = fences.sample(session, &slabs)?;
             Ok(fences)
         })
@@ -104,6 +107,8 @@ impl Fences {
             padding: if orig == OrigSize::None { tracks_end } else { tracks_end + 8 },
             end: u64::from(cache.size).saturating_sub(cache.left_pad()),
             orig,
+            // slab_want_init_on_free()
+            zeroed: self.zeroed && cache.ctor == 0 && !poison && !has(self.flags.typesafe_by_rcu),
         }
     }
 }
@@ -119,12 +124,13 @@ pub(super) struct Plan {
     padding: u64,
     end: u64,
     orig: OrigSize,
+    zeroed: bool,
 }
 
 impl Plan {
     /// Whether there is anything to compare.
     pub fn any(&self) -> bool {
-        self.red || self.poison || self.tracks > 0
+        self.red || self.poison || self.tracks > 0 || self.zeroed
     }
 }
 
@@ -226,8 +232,10 @@ impl Slot<'_> {
         } else if plan.poison {
             self.compare(Kind::Padding, start, size..inuse, object, POISON_INUSE, out);
         }
-        if plan.object_poison && state == State::Free {
-            self.poison(start, size, out);
+        if state == State::Free && plan.object_poison {
+            self.poison(start, size, (POISON_FREE, POISON_END), out);
+        } else if state == State::Free && plan.zeroed {
+            self.poison(start, size, (0, 0), out);
         }
         if plan.poison && plan.padding < plan.end {
             let hole = self.extensions.and_then(|extensions| extensions.in_object(cache));
@@ -285,19 +293,21 @@ impl Slot<'_> {
         (size <= self.cache.object_size.into()).then_some(size)
     }
 
-    fn poison(&self, start: u64, size: u64, out: &mut Vec<Finding>) {
+    /// Compares a free object with what it is filled with: all but its last byte, and that.
+    fn poison(&self, start: u64, size: u64, (fill, end): (u8, u8), out: &mut Vec<Finding>) {
         let Some(bytes) = self.bytes(start, &(0..size)) else { return };
         // the link to the next free object, where it lies inside
         let link = self.cache.offset as usize..self.cache.offset as usize + 8;
         let last = bytes.len() - 1;
         let expected = |i: usize| match i {
-            i if i == last => POISON_END,
             i if link.contains(&i) => bytes.get(i).copied().unwrap_or_default(),
-            _ => POISON_FREE,
+            i if i == last => end,
+            _ => fill,
         };
+        let wanted = |i: usize| if i == last { end } else { fill };
         let Some((first, end, count)) = differing(bytes, expected) else { return };
         let at = self.slab.base.wrapping_add(start).wrapping_add(first as u64);
-        let wanted = if first == last { POISON_END } else { POISON_FREE };
+        let wanted = wanted(first);
         let found = bytes.get(first..=end).unwrap_or_default();
         let mut finding =
             self.finding(Kind::Poison, at, Some((start, State::Free)), format!("{wanted:#x}"), found, count);
@@ -389,6 +399,12 @@ impl Slot<'_> {
             suspect: None,
         }
     }
+}
+
+/// Whether the kernel was started with `init_on_free=1`, or is built so (CONFIG_INIT_ON_FREE_DEFAULT_ON).
+pub(crate) fn is_zeroed(session: &Session) -> bool {
+    // a struct static_key begins with its count
+    session.kernel_symbol("init_on_free").and_then(|key| session.u32(key).ok()).is_some_and(|count| count as i32 > 0)
 }
 
 /// `CONFIG_NR_CPUS` ends there.

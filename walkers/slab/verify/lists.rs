@@ -1,7 +1,7 @@
 //! Free lists, counters, and lists of slabs: what can be held against each other also where no debugging was on.
 
 use super::{Finding, Kind, verdict};
-use crate::slab::{Cache, FaultKind, Slab, Slabs};
+use crate::slab::{Cache, FaultKind, Slab, Slabs, State};
 use engine::prelude::*;
 
 /// A finding about a whole cache.
@@ -32,49 +32,107 @@ pub(super) fn cache(session: &Session, slabs: &Slabs, number: usize, cache: &Cac
         out.push(about(number, Kind::Cache, cache.addr, "sizes that fit".into(), text));
         return Ok(out);
     }
-    let (mut counted, mut objects, mut known) = (0u64, 0u64, true);
+    // the size, rounded up, and a word of red zone where that left no room for one (calculate_sizes())
+    let rounded = u64::from(cache.inuse).checked_sub(cache.object_size.into());
+    if rounded.is_none_or(|rounded| rounded > 8) && cache.flags & slabs.caches.flags.kasan == 0 {
+        let text = format!(
+            "object_size {:#x} and inuse {:#x} do not go together: the structure was written over",
+            cache.object_size, cache.inuse
+        );
+        out.push(about(number, Kind::Cache, cache.addr, "sizes that fit".into(), text));
+    }
     for node in cache.nodes(session)? {
-        match (node.nr_slabs, node.total_objects) {
-            (Some(slabs), Some(total)) => {
-                (counted, objects) = (counted.wrapping_add(slabs), objects.wrapping_add(total))
+        // those without free objects are on a list only where users are recorded
+        let full = node.full.filter(|_| cache.flags & slabs.caches.flags.store_user != 0);
+        for (head, count) in
+            std::iter::once((node.partial.0, Some(node.nr_partial))).chain(full.map(|full| (full.0, None)))
+        {
+            match list(session, slabs, cache, head)? {
+                Listed::Broken { at, verdict } => {
+                    out.push(about(number, Kind::Node, at, "a link that is answered".into(), verdict));
+                }
+                Listed::Whole(listed) if count.is_some_and(|count| count != listed) => out.push(about(
+                    number,
+                    Kind::Node,
+                    node.addr,
+                    format!("{} slabs", node.nr_partial),
+                    format!("the node counts {} partial slabs, its list has {listed}", node.nr_partial),
+                )),
+                Listed::Whole(_) | Listed::Missing => {}
             }
-            _ => known = false,
-        }
-        match partial(session, node.partial.0)? {
-            Partial::Broken { at, verdict } => {
-                out.push(about(number, Kind::Node, at, "a link that is answered".into(), verdict));
-            }
-            Partial::Whole(listed) if listed != node.nr_partial => out.push(about(
-                number,
-                Kind::Node,
-                node.addr,
-                format!("{} slabs", node.nr_partial),
-                format!("the node counts {} partial slabs, its list has {listed}", node.nr_partial),
-            )),
-            Partial::Whole(_) | Partial::Missing => {}
         }
     }
-    let here = slabs.of_cache(number);
-    let total: u64 = here.iter().map(|slab| u64::from(slab.objects)).sum();
-    // with some of the page map missing, slabs are missing too, and that is no damage
-    if known && slabs.is_complete() && (counted, objects) != (here.len() as u64, total) {
-        out.push(about(
+    out.extend(slabs.damaged_of(number).map(|slab| Finding {
+        slab,
+        ..about(
             number,
-            Kind::Node,
-            cache.addr,
-            format!("{counted} slabs, {objects} objects"),
-            format!(
-                "its nodes count {counted} slabs with {objects} objects, there are {} with {total}: a damaged counter, or \
-                 slabs whose struct page was written over",
-                here.len()
-            ),
-        ));
+            Kind::Count,
+            slab,
+            "numbers of objects that a slab of this cache can have".into(),
+            "the slab's counters are none of this cache's: its struct page was written over".into(),
+        )
+    }));
+    // with some of the page map missing, slabs are missing too, and that is no damage
+    if slabs.is_complete() && !slabs.damaged_of(number).any(|_| true) {
+        out.extend(number_of_slabs(session, slabs, number, cache)?);
     }
     Ok(out)
 }
 
-/// A node's list of slabs that have free objects.
-enum Partial {
+/// What a cache's nodes count: slabs, and objects of them. `None` where they do not.
+fn counted(session: &Session, cache: &Cache) -> Result<Option<(u64, u64)>> {
+    let (mut slabs, mut objects) = (0u64, 0u64);
+    for node in cache.nodes(session)? {
+        let (Some(own), Some(total)) = (node.nr_slabs, node.total_objects) else { return Ok(None) };
+        (slabs, objects) = (slabs.wrapping_add(own), objects.wrapping_add(total));
+    }
+    Ok(Some((slabs, objects)))
+}
+
+/// What there is of a cache's slabs, held against what its nodes count.
+fn number_of_slabs(session: &Session, slabs: &Slabs, number: usize, cache: &Cache) -> Result<Option<Finding>> {
+    let here = slabs.of_cache(number);
+    let total: u64 = here.iter().map(|slab| u64::from(slab.objects)).sum();
+    let Some((counted, objects)) = counted(session, cache)?.filter(|counted| *counted != (here.len() as u64, total))
+    else {
+        return Ok(None);
+    };
+    let there = here.len() as u64;
+    let why = if there == counted {
+        "a damaged counter".into()
+    } else if let Some(other) = other_side(session, slabs, number, cache, there.wrapping_sub(counted))? {
+        let (has, lacks) = if there > counted { (cache.name(), other) } else { (other, cache.name()) };
+        format!("{lacks} lacks what {has} has too many: the owner of a slab was written over in its struct page")
+    } else if there < counted && !slabs.strangers().is_empty() {
+        let first = slabs.strangers().first().copied().unwrap_or_default();
+        format!("slabs that name no cache that is known, such as {first:x}: their owner was written over")
+    } else {
+        "a damaged counter, or slabs whose struct page was written over".into()
+    };
+    let text = format!("its nodes count {counted} slabs with {objects} objects, there are {there} with {total}: {why}");
+    Ok(Some(about(number, Kind::Node, cache.addr, format!("{counted} slabs, {objects} objects"), text)))
+}
+
+/// The name of another cache that has as many slabs too few as this one has too many, or the other way round.
+fn other_side<'a>(
+    session: &Session,
+    slabs: &'a Slabs,
+    number: usize,
+    cache: &Cache,
+    surplus: u64,
+) -> Result<Option<&'a str>> {
+    for (other, view) in slabs.caches.iter().enumerate().filter(|(other, view)| *other != number && view.sound()) {
+        let Some((counted, _)) = counted(session, view)? else { continue };
+        let there = slabs.of_cache(other).len() as u64;
+        if counted.wrapping_sub(there) == surplus && view.size.abs_diff(cache.size) < cache.size {
+            return Ok(Some(view.name()));
+        }
+    }
+    Ok(None)
+}
+
+/// A node's list of slabs.
+enum Listed {
     /// so many slabs, each link answered by one back
     Whole(u64),
     /// the word that does not fit
@@ -88,39 +146,76 @@ const MAX_SLABS: u64 = 1 << 32;
 
 /// Follows the list whose head is at `head`. It needs no memory of where it was: as long as all links are answered no
 /// slab can come twice.
-fn partial(session: &Session, head: u64) -> Result<Partial> {
+fn list(session: &Session, slabs: &Slabs, cache: &Cache, head: u64) -> Result<Listed> {
+    let owner = Owner::of(session)?;
     let (mut at, mut count) = (head, 0);
     while count < MAX_SLABS {
         let next = match session.u64(at) {
             Ok(next) => next,
             Err(e) if e.is_control() => return Err(e),
-            Err(_) => return Ok(Partial::Missing),
+            Err(_) => return Ok(Listed::Missing),
         };
         let back = match session.u64(next.wrapping_add(8)) {
             Ok(back) => back,
             Err(e) if e.is_control() => return Err(e),
-            Err(_) if next >> 63 == 1 && next.is_multiple_of(8) => return Ok(Partial::Missing),
+            Err(_) if next >> 63 == 1 && next.is_multiple_of(8) => return Ok(Listed::Missing),
             Err(_) => return Ok(broken(session, at, next, "the next of a list of slabs is")),
         };
         if back != at {
             let what = format!("the prev of a list of slabs should be {at:x}, it is");
             return Ok(if session.is_live() {
-                Partial::Missing
+                Listed::Missing
             } else {
                 broken(session, next.wrapping_add(8), back, &what)
             });
         }
         if next == head {
-            return Ok(Partial::Whole(count));
+            return Ok(Listed::Whole(count));
+        }
+        if let Some(broken) = owner.stranger(session, slabs, cache, next)? {
+            return Ok(broken);
         }
         (at, count) = (next, count + 1);
     }
-    Ok(Partial::Missing)
+    Ok(Listed::Missing)
 }
 
-fn broken(session: &Session, at: u64, word: u64, what: &str) -> Partial {
+/// Where, in a `struct slab`, its link is and the pointer to its cache.
+struct Owner {
+    link: u64,
+    cache: u64,
+}
+
+impl Owner {
+    fn of(session: &Session) -> Result<Owner> {
+        let slab = if session.has_struct("slab") { "slab" } else { "page" };
+        Ok(Owner { link: crate::slab::link(session)?, cache: session.offset(slab, "slab_cache")? })
+    }
+
+    /// What is wrong with a slab on the list of a cache that says it is another's.
+    fn stranger(&self, session: &Session, slabs: &Slabs, cache: &Cache, link: u64) -> Result<Option<Listed>> {
+        let slab = link.wrapping_sub(self.link);
+        let owner = match session.u64(slab.wrapping_add(self.cache)) {
+            Ok(owner) => owner,
+            Err(e) if e.is_control() => return Err(e),
+            Err(_) => return Ok(None),
+        };
+        if owner == cache.addr || session.is_live() {
+            return Ok(None);
+        }
+        let whose = match slabs.caches.at(owner).and_then(|number| slabs.caches.get(number)) {
+            Some(other) => format!("a slab of {}", other.name()),
+            None => format!("a slab whose cache is {owner:x}, which is none"),
+        };
+        let verdict =
+            format!("{whose}, {slab:x}, is on this cache's list: put on the wrong list, or its owner written over");
+        Ok(Some(Listed::Broken { at: link, verdict }))
+    }
+}
+
+fn broken(session: &Session, at: u64, word: u64, what: &str) -> Listed {
     let is = verdict::describe(session, word).unwrap_or_else(|| format!("{word:#x}"));
-    Partial::Broken { at, verdict: format!("{what} {is}: written over") }
+    Listed::Broken { at, verdict: format!("{what} {is}: written over") }
 }
 
 /// A fault of a free list.
@@ -145,7 +240,7 @@ pub(super) fn fault(
         FaultKind::Homeless(pointer) => (
             Kind::FreeList,
             "an object of the cache",
-            format!("a CPU or sheaf holds {pointer:x}, which is in no slab of the cache"),
+            format!("a CPU or sheaf holds {pointer:x}, {}", inside(slabs, number, *pointer)),
         ),
         FaultKind::Again(pointer) => (
             Kind::FreeList,
@@ -165,6 +260,7 @@ pub(super) fn fault(
     Finding {
         slab: place.map_or(0, |slab| slab.addr),
         object,
+        state: object.map(|_| State::Free).filter(|_| kind == Kind::FreeList),
         suspect: front.map(|front| front.object),
         found: if kind == Kind::FreeList {
             stored.map(u64::to_le_bytes).unwrap_or_default().to_vec()
@@ -172,6 +268,34 @@ pub(super) fn fault(
             Vec::new()
         },
         ..about(number, kind, at, expected.into(), verdict)
+    }
+}
+
+/// The object that an address lies in behind its start, and how far.
+fn interior(slabs: &Slabs, cache: &Cache, slab: &Slab, addr: u64) -> Option<(u64, u64)> {
+    let inside = addr.checked_sub(slab.base)?.checked_sub(cache.left_pad())?;
+    let index = u32::try_from(inside / u64::from(cache.size)).ok().filter(|index| *index < slab.objects)?;
+    let offset = inside % u64::from(cache.size);
+    (offset > 0).then(|| (slabs.object(slab, index), offset))
+}
+
+/// Whether what was freed at an address has a link that leads on, as SLUB has put it there.
+fn goes_on(session: &Session, slabs: &Slabs, cache: &Cache, slab: &Slab, addr: u64) -> bool {
+    let at = addr.wrapping_add(cache.offset.into());
+    let Ok(next) = session.u64(at).map(|stored| cache.next_free(stored, at)) else { return false };
+    next == 0 || (0..slab.objects).any(|i| slabs.object(slab, i) == next)
+}
+
+/// What a pointer that a CPU or a sheaf holds is, if not an object of the cache.
+fn inside(slabs: &Slabs, number: usize, pointer: u64) -> String {
+    let Some((_, slab)) = slabs.at(pointer) else { return "which is in no slab of the cache".into() };
+    let Some(cache) = slabs.caches.get(slab.cache as usize) else { return "which is in no slab of the cache".into() };
+    match interior(slabs, cache, slab, pointer) {
+        Some((object, offset)) if slab.cache as usize == number => {
+            format!("{offset:#x} bytes into the object {object:x}: the address of a member was freed")
+        }
+        _ if slab.cache as usize == number => "which is no object of its slab".into(),
+        _ => format!("which is of {}: it was freed to the wrong cache", cache.name()),
     }
 }
 
@@ -187,6 +311,14 @@ fn wild(
 ) -> String {
     let Some(stored) = stored else { return format!("the list leads to {pointer:x}, which is no object of the slab") };
     let bytes = stored.to_le_bytes();
+    if let Some(slab) = slab
+        && let Some((object, offset)) = interior(slabs, cache, slab, pointer)
+        && goes_on(session, slabs, cache, slab, pointer)
+    {
+        return format!(
+            "the list leads to {pointer:x}, {offset:#x} bytes into the object {object:x}: the address of a member was freed"
+        );
+    }
     if let Some(slab) = slab {
         let is_object =
             |candidate: u64| candidate == 0 || (0..slab.objects).any(|i| slabs.object(slab, i) == candidate);

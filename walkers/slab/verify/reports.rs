@@ -78,12 +78,17 @@ fn wrong_cache(line: &str) -> Option<(&str, &str)> {
 /// What a report says, with what it means.
 fn meaning(what: &str) -> String {
     /// Words of a report, and the sin.
-    const SINS: [(&str, &str); 7] = [
+    const SINS: [(&str, &str); 9] = [
         ("already free", "double free; the kernel did not carry it out"),
         ("Right Redzone", "overflow; the kernel restored the bytes"),
         ("Left Redzone", "underflow, or overflow from the neighbour in front; the kernel restored the bytes"),
         ("kmalloc Redzone", "overflow past what kmalloc() was asked for; the kernel restored the bytes"),
         ("Poison overwritten", "use after free; the kernel restored the bytes"),
+        (
+            "nvalid object pointer",
+            "an address that is no object's was freed, such as a member's; the kernel did not free it",
+        ),
+        ("remaining", "the cache was destroyed while objects of it were in use: they are lost"),
         ("padding", "overflow past the object's records; the kernel restored the bytes"),
         ("Free", "damaged list of free objects"),
     ];

@@ -68,7 +68,7 @@ fn flipped(found: &[u8], count: usize, value: u8) -> Option<String> {
 }
 
 /// ` (text "…")`, ` (a pointer to …)`, or nothing.
-pub(super) fn looks(session: &Session, found: &[u8]) -> String {
+pub(crate) fn looks(session: &Session, found: &[u8]) -> String {
     if let Some(pointer) =
         found.chunks_exact(8).find_map(|word| pointer(session, u64::from_le_bytes(word.try_into().ok()?)))
     {
@@ -132,7 +132,10 @@ pub(crate) fn from_front(session: &Session, at: u64) -> Option<Front> {
     (front.cache == found.cache && is_text(own)).then(|| Front { object: front.object, sure: is_text(before) })
 }
 
-/// What a word of memory looks like: a pattern that the kernel fills memory with, text, or a pointer. `None` if like
+/// `ERR_PTR()`s are above: `MAX_ERRNO` is 4095 (include/linux/err.h).
+const ERRORS: u64 = 0xffff_ffff_ffff_f000;
+
+/// What a word of memory looks like: an error that was taken for a pointer, a pattern that the kernel fills memory with, text, or a pointer. `None` if like
 /// nothing.
 pub(crate) fn describe(session: &Session, word: u64) -> Option<String> {
     /// Bytes that fill memory, and what it is then (include/linux/poison.h).
@@ -142,6 +145,9 @@ pub(crate) fn describe(session: &Session, word: u64) -> Option<String> {
         (0xbb, "the red zone of a free object (0xbb)"),
         (0xcc, "the red zone of an allocated object (0xcc)"),
     ];
+    if word > ERRORS {
+        return Some(format!("an error pointer, {}", word as i64));
+    }
     let bytes = word.to_le_bytes();
     let filled = FILLED.iter().find(|(byte, _)| bytes.iter().filter(|b| *b == byte).count() >= 7);
     filled

@@ -1,0 +1,65 @@
+//! Queues of packets, `struct sk_buff_head`: each counts its packets.
+
+use super::{Finding, Kind, World, is_pointer};
+use crate::slab::{self, State};
+use engine::prelude::*;
+
+/// More packets than any queue has.
+const MAX_PACKETS: u64 = 1 << 20;
+
+/// Queues of a `struct sock`.
+const OF_SOCK: [&str; 3] = ["sk_receive_queue", "sk_write_queue", "sk_error_queue"];
+
+/// The queues of all sockets. Many kinds of `struct sock` have caches that are merged with others, and do not tell their
+/// type: but all have a `struct socket`.
+pub fn of_sockets(world: &World<'_>) -> Result<Vec<Finding>> {
+    let session = world.session;
+    let mut out = Vec::new();
+    let (Some(cache), Ok(member)) =
+        (world.slabs.caches.named("sock_inode_cache").next(), session.offset("socket_alloc", "socket.sk"))
+    else {
+        return Ok(out);
+    };
+    let queues: Vec<u64> = OF_SOCK.iter().filter_map(|queue| session.offset("sock", queue).ok()).collect();
+    world.slabs.each(session, cache, State::Allocated, &mut |socket| {
+        let sock = world.read::<1>(socket.wrapping_add(member))?.map_or(0, |[sock]| sock);
+        if is_pointer(sock) && slab::find(session, sock)?.is_some_and(|found| found.state == State::Allocated) {
+            for queue in &queues {
+                out.extend(self::queue(world, sock.wrapping_add(*queue))?);
+            }
+        }
+        Ok(())
+    })?;
+    Ok(out)
+}
+
+/// What is wrong with the queue at `at`.
+pub fn queue(world: &World<'_>, at: u64) -> Result<Option<Finding>> {
+    let session = world.session;
+    let (Ok(count), Ok(lock)) = (session.offset("sk_buff_head", "qlen"), session.offset("sk_buff_head", "lock")) else {
+        return Ok(None);
+    };
+    let read = |member: u64| session.u32(at.wrapping_add(member));
+    // one that is being changed is locked
+    let (Ok(counted), Ok(0)) = (read(count), read(lock)) else { return Ok(None) };
+    let (mut entry, mut length) = (at, 0);
+    loop {
+        let Some([next, _]) = world.read::<2>(entry)?.filter(|[next, _]| is_pointer(*next)) else { return Ok(None) };
+        let Some([_, back]) = world.read::<2>(next)? else { return Ok(None) };
+        // a link that nobody answers is told of by itself
+        if back != entry || length > MAX_PACKETS {
+            return Ok(None);
+        }
+        if next == at {
+            break;
+        }
+        (entry, length) = (next, length + 1);
+    }
+    let verdict = || format!("the queue counts {counted} packets, it has {length}");
+    Ok((u64::from(counted) != length).then(|| Finding {
+        kind: Kind::Queue,
+        at: at.wrapping_add(count),
+        verdict: verdict(),
+        freed: None,
+    }))
+}
