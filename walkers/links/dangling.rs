@@ -40,7 +40,9 @@ pub fn look(world: &World<'_>) -> Result<Vec<Finding>> {
                 None if next == word && is_left(world, &tasks, at, word)? => {
                     "on the stack of a task: the only entry of a list, which leads back to nobody any more"
                 }
-                None if areas.is_gone(world.session, word) && !own.iter().any(|own| own.contains(&at)) => {
+                None if areas.is_gone(world.session, word, next == word)
+                    && !own.iter().any(|own| own.contains(&at)) =>
+                {
                     "in vmalloc memory that was given back"
                 }
                 None => continue,
@@ -104,11 +106,13 @@ impl Gone {
     }
 
     /// Whether an address is that of a page of vmalloc memory, in no area in use, where nothing is mapped. One that is
-    /// not a page's is more often a number than a pointer into the midst of an area.
-    fn is_gone(&self, session: &Session, addr: u64) -> bool {
+    /// not a page's is more often a number than a pointer into the midst of an area, unless it stands there twice, as
+    /// that of a list's only entry does.
+    fn is_gone(&self, session: &Session, addr: u64, twice: bool) -> bool {
         let page = session.target.page_size();
         let is_in_use = self.areas.as_ref().is_none_or(|areas| areas.at(addr).is_some());
-        if !self.range.contains(&addr) || !addr.is_multiple_of(page) || is_in_use || self.is_near_modules(addr) {
+        let is_one = addr.is_multiple_of(page) || twice && addr.is_multiple_of(8);
+        if !self.range.contains(&addr) || !is_one || is_in_use || self.is_near_modules(addr) {
             return false;
         }
         let mut byte = [0];

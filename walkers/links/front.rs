@@ -12,7 +12,8 @@ pub fn overflow(world: &World<'_>, at: u64, is: u64, should: u64) -> Result<Opti
     let bytes = (64 - (is ^ should).leading_zeros()).div_ceil(8);
     let nul = bytes == 1 && is & 0xff == 0;
     // two entries of one list may differ in as little: but both are aligned
-    if bytes == 0 || bytes > MOST || !(nul || !is.is_multiple_of(8)) || (is ^ should).is_power_of_two() && !nul {
+    let other = is.is_multiple_of(8) || (is ^ should).is_power_of_two();
+    if bytes == 0 || bytes > MOST || (!nul && other) {
         return Ok(None);
     }
     let Some(found) = slab::find(world.session, at)?.filter(|found| found.object == at) else { return Ok(None) };
