@@ -48,6 +48,8 @@ pub(crate) use spec::wrong;
 use std::time::{Duration, Instant};
 use totals::{Entries, Totals};
 
+/// Without a hit for so long, it is said.
+const QUIET: Duration = Duration::from_secs(5);
 /// Longest wait before a look at Ctrl-C and at the time.
 const ROUND: Duration = Duration::from_millis(50);
 const MOST_KEYS: usize = 16384;
@@ -350,7 +352,7 @@ impl Run<'_> {
     fn listen(&mut self, recording: &mut Recording, mut until: Until<'_>, out: &mut Out<'_>) -> Result<()> {
         let start = Instant::now();
         let most = until.hits;
-        let mut hits = Vec::new();
+        let (mut hits, mut waits) = (Vec::new(), true);
         loop {
             self.cx.interrupt.check()?;
             let left = until.duration.map(|d| d.saturating_sub(start.elapsed()));
@@ -368,6 +370,10 @@ impl Run<'_> {
                     return Ok(());
                 }
             }
+            if waits && start.elapsed() >= QUIET {
+                waits = false;
+                self.remark_if_quiet(recording);
+            }
             match next {
                 Some(next) if start.elapsed() >= next => self.interval(recording, next, out)?,
                 Some(_) => {}
@@ -380,6 +386,23 @@ impl Run<'_> {
             self.take(hit, out)?;
         }
         Ok(())
+    }
+
+    /// Says that nothing has been hit, and what may be called in place of what is probed.
+    fn remark_if_quiet(&self, recording: &Recording) {
+        if self.emitted > 0 || recording.counters().is_ok_and(|counters| counters.hits > 0) {
+            return;
+        }
+        let function = self.ready.sources.iter().find_map(|source| match source {
+            Source::Kernel { function, .. } => Some(function),
+            _ => None,
+        });
+        let hint = function.map_or_else(String::new, |function| {
+            let alike =
+                || format!("`::funccount 'k:*{}*' -d 5s` counts what is named alike", function.trim_matches('_'));
+            format!("; {}", recipes::also(self.cx, function).unwrap_or_else(alike))
+        });
+        self.cx.face.remark(&format!("no probe has been hit for {} s{hint}", QUIET.as_secs()));
     }
 
     /// Shows a hit, or counts it in its group.

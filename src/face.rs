@@ -111,6 +111,10 @@ impl Face for Program {
         Ok(guest::run(command)?)
     }
 
+    fn remark(&self, text: &str) {
+        self.say(&format!("note: {}\n", escape::escape(text)));
+    }
+
     fn typed(&self, line: &str) {
         self.log.keep(&format!("> {line}\n"));
     }

@@ -44,6 +44,8 @@ pub trait Face {
     fn shell(&self, command: &str) -> Result<()>;
     /// Tells of an error in a file of commands, in the command that begins in line `number` of it. Those behind go on.
     fn complain(&self, error: &Error, file: &str, number: usize, command: &str);
+    /// Says something while a command runs that goes on.
+    fn remark(&self, _text: &str) {}
     /// A line of commands is about to run.
     fn typed(&self, _line: &str) {}
     /// From now on keeps a copy of what is typed and shown at the end of `file`; with `None`, no longer.
