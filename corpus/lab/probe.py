@@ -32,7 +32,7 @@ for q in /questions/*.ask; do
         beside=$!
     fi
     rm -f /tmp/hits.said
-    timeout 120 /bin/kmdb -S --no-debuginfo -k -o json "$@" > /truth/$name 2> /truth/$name.err
+    timeout 300 /bin/kmdb -S --no-debuginfo -k -o json "$@" > /truth/$name 2> /truth/$name.err
     echo "exit status $?" >> /truth/$name.err
     cp /tmp/hits.said /truth/$name.hits 2> /dev/null
     [ -n "$beside" ] && kill $beside
