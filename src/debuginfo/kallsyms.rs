@@ -16,8 +16,9 @@ mod tables;
 pub mod text;
 
 use std::cmp::Ordering;
+use std::collections::HashMap;
 use std::ops::Range;
-use std::sync::OnceLock;
+use std::sync::{Mutex, OnceLock, PoisonError};
 
 use rayon::slice::ParallelSliceMut;
 
@@ -77,7 +78,12 @@ pub struct Kallsyms {
     first: usize,
     landmarks: OnceLock<Landmarks>,
     lost: OnceLock<usize>,
+    /// Answers to [`SymbolSource::by_addr`]: thousands of stacks lead through a few hundred places.
+    known: Mutex<HashMap<u64, Option<Symbol>>>,
 }
+
+/// Answers that are kept before they are all forgotten.
+const KEPT: usize = 4096;
 
 /// What some symbols say about all.
 struct Landmarks {
@@ -109,6 +115,7 @@ impl Kallsyms {
             first: 0,
             landmarks: OnceLock::new(),
             lost: OnceLock::new(),
+            known: Mutex::default(),
         };
         kallsyms.first = kallsyms.values.partition(0..kallsyms.names.count, |a| a < KERNEL_HALF);
         if kallsyms.names.is_whole() {
@@ -228,6 +235,23 @@ impl Kallsyms {
         }
     }
 
+    fn covering(&self, addr: u64) -> Option<Symbol> {
+        let count = self.names.count;
+        let after = self.values.partition(self.first..count, |value| value <= addr);
+        let start = self.values.get(after.checked_sub(1)?).filter(|_| after > self.first)?;
+        // Nothing lies behind the image or the last symbol, and before a hole in the table the owner may be lost.
+        let next_is_known = after < count && self.values.get(after).is_some();
+        if start < addr && (addr >= self.landmarks().end || !next_is_known) {
+            return None;
+        }
+        // %pS shows the first of the names of an address
+        let mut text = Text::default();
+        let alias = self.values.partition(self.first..after, |value| value < start);
+        // in a damaged table others may stand between them
+        let mut same = (alias..after).filter(|index| self.values.get(*index) == Some(start));
+        same.find_map(|index| self.symbol(index, self.names.expand(index, &mut text)?))
+    }
+
     fn order_len(&self) -> usize {
         match &self.order {
             Order::Table(_) => self.names.count,
@@ -288,20 +312,17 @@ impl SymbolSource for Kallsyms {
     }
 
     fn by_addr(&self, addr: u64) -> Option<Symbol> {
-        let count = self.names.count;
-        let after = self.values.partition(self.first..count, |value| value <= addr);
-        let start = self.values.get(after.checked_sub(1)?).filter(|_| after > self.first)?;
-        // Nothing lies behind the image or the last symbol, and before a hole in the table the owner may be lost.
-        let next_is_known = after < count && self.values.get(after).is_some();
-        if start < addr && (addr >= self.landmarks().end || !next_is_known) {
-            return None;
+        let known = || self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(answer) = known().get(&addr) {
+            return answer.clone();
         }
-        // %pS shows the first of the names of an address
-        let mut text = Text::default();
-        let alias = self.values.partition(self.first..after, |value| value < start);
-        // in a damaged table others may stand between them
-        let mut same = (alias..after).filter(|index| self.values.get(*index) == Some(start));
-        same.find_map(|index| self.symbol(index, self.names.expand(index, &mut text)?))
+        let answer = self.covering(addr);
+        let mut known = known();
+        if known.len() >= KEPT {
+            known.clear();
+        }
+        known.insert(addr, answer.clone());
+        answer
     }
 
     fn each(&self, visit: &mut dyn FnMut(Symbol) -> bool) {
