@@ -57,7 +57,11 @@ impl Percpu {
         let all = || (0..count as u32).collect();
         let possible = mask(session, "__cpu_possible_mask", count)?.unwrap_or_else(all);
         let present = mask(session, "__cpu_present_mask", count)?.unwrap_or_else(|| possible.clone());
-        let online = mask(session, "__cpu_online_mask", count)?.unwrap_or_else(|| present.clone());
+        let mut online = mask(session, "__cpu_online_mask", count)?.unwrap_or_else(|| present.clone());
+        // panic() takes the CPUs that it stops off the mask of those online (stop_this_cpu()), not off this one
+        online.extend(mask(session, "__cpu_active_mask", count)?.unwrap_or_default());
+        online.sort_unstable();
+        online.dedup();
         Ok(Percpu { offsets, possible, present, online })
     }
 
@@ -71,7 +75,7 @@ impl Percpu {
         &self.present
     }
 
-    /// CPUs that the scheduler uses.
+    /// CPUs that the scheduler uses; in a kernel that panicked, those that it used until then.
     pub fn online(&self) -> &[u32] {
         &self.online
     }
