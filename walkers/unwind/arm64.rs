@@ -65,6 +65,16 @@ fn chain(session: &Session, task: u64, mut frames: Vec<Frame>, mut fp: u64) -> R
             break End::Broken(circle);
         }
         before = fp;
+        // what was interrupted may be a call through a NULL pointer, so that 0 is where it was
+        let regs = if next == 0 { None } else { interrupted(session, fp, next, back) };
+        if let Some(regs) = regs {
+            fp = match saved(session, regs, &mut frames) {
+                Ok(fp) => fp,
+                Err(e) if e.is_control() => return Err(e),
+                Err(e) => break End::Broken(e.kind()),
+            };
+            continue;
+        }
         match (next, back) {
             (0, 0) => match meta(session, fp, &mut frames) {
                 Ok(Some(regs)) => fp = regs,
@@ -74,14 +84,6 @@ fn chain(session: &Session, task: u64, mut frames: Vec<Frame>, mut fp: u64) -> R
             },
             (_, 0) => break End::Bottom,
             _ => {
-                if let Some(regs) = interrupted(session, fp, next, back) {
-                    fp = match saved(session, regs, &mut frames) {
-                        Ok(fp) => fp,
-                        Err(e) if e.is_control() => return Err(e),
-                        Err(e) => break End::Broken(e.kind()),
-                    };
-                    continue;
-                }
                 let back = session.target.untagged(back); // of the signature that pointer authentication puts into it
                 let pc = session.target.untagged(trampolines.undo(back, fp.wrapping_add(16)));
                 if session.symbolize(pc).is_none() {
