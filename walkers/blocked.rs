@@ -282,11 +282,25 @@ impl Search<'_> {
             if woken_by.starts_with("percpu_rwsem_wake_function")
                 && let Ok(offset) = self.session.offset("percpu_rw_semaphore", "waiters")
             {
-                return Ok(plain(Kind::PercpuRwsem, queue.wrapping_sub(offset)));
+                // who waits in the queue comes after the writer that waits for the readers
+                let addr = queue.wrapping_sub(offset);
+                let holder = locks::percpu_writer(self.session, addr).unwrap_or(None);
+                return Ok(Some(Object { kind: Kind::PercpuRwsem, addr, holder, sure: false, exclusive: None }));
             }
             return Ok(plain(Kind::WaitQueue, queue));
         }
         Ok(None)
+    }
+
+    /// A lock that counts readers per CPU, and names the writer that waits for the last of them.
+    fn percpu_writer(&self) -> Result<Option<Object>> {
+        let Ok(writer) = self.session.offset("percpu_rw_semaphore", "writer.task") else { return Ok(None) };
+        let names = |word: u64| self.session.u64(word.wrapping_add(writer)).is_ok_and(|task| task == self.task);
+        let kernel = |word: &u64| word >> 63 == 1 && word.is_multiple_of(8);
+        // a word may well point at another that names the task: then the lock's own members must fit
+        let fits = |addr: u64| locks::at(self.session, Kind::PercpuRwsem, addr).is_ok();
+        let found = self.words.each().map(|(_, word)| word).filter(kernel).find(|word| names(*word) && fits(*word));
+        Ok(found.map(|addr| Object { kind: Kind::PercpuRwsem, addr, holder: None, sure: true, exclusive: Some(true) }))
     }
 
     fn futex(&self) -> Result<Option<Object>> {
@@ -338,7 +352,10 @@ impl Search<'_> {
         }
         let found = match sobj {
             Some("mutex") => self.listed(&locks::MUTEX_WAITER, Kind::Mutex, "wait_list")?,
-            Some("rwsem") => self.listed(&locks::RWSEM_WAITER, Kind::Rwsem, "wait_list")?,
+            Some("rwsem") => match self.listed(&locks::RWSEM_WAITER, Kind::Rwsem, "wait_list")? {
+                None => self.percpu_writer()?,
+                found => found,
+            },
             Some("sema") => self.listed(&locks::SEMAPHORE_WAITER, Kind::Semaphore, "wait_list")?,
             Some("completion" | "rcu") => self.listed(&locks::SWAIT, Kind::Completion, "wait.task_list")?,
             Some("futex") => self.futex()?,
@@ -426,7 +443,9 @@ impl Waits {
         chain
     }
 
-    /// Deadlocks: rings of tasks each of which waits for what the next one holds. Each once, from its lowest address on.
+    /// Deadlocks: rings of tasks each of which waits for what the next one holds. Each once, from its lowest address on. A
+    /// lock held by readers names the last that came, in whose place another task may have been born: that one waits for
+    /// itself is believed of sure holders only.
     pub fn cycles(&self) -> Vec<Vec<&Wait>> {
         let mut found = BTreeMap::new();
         let mut over = BTreeSet::new();
@@ -438,7 +457,9 @@ impl Waits {
                     over.extend(ring.iter().copied());
                     let lowest = ring.iter().copied().min().unwrap_or(task);
                     let ring = self.chain(lowest);
-                    found.insert(lowest, ring);
+                    if ring.len() > 1 || ring.iter().all(|wait| wait.on.is_some_and(|on| on.sure)) {
+                        found.insert(lowest, ring);
+                    }
                     break;
                 }
                 path.push(task);
@@ -461,6 +482,16 @@ pub static VIEWS: &[ViewEntry] = &[
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn one_who_may_not_be_the_holder_is_in_no_ring_with_itself() {
+        let mut waits = waits(&[(1, 1)]);
+        assert_eq!(waits.cycles().len(), 1);
+        if let Some(on) = waits.0.get_mut(&1).and_then(|wait| wait.on.as_mut()) {
+            on.sure = false;
+        }
+        assert!(waits.cycles().is_empty());
+    }
 
     fn waits(edges: &[(u64, u64)]) -> Waits {
         let on = |holder| Object { kind: Kind::Mutex, addr: 0, holder: Some(holder), sure: true, exclusive: None };

@@ -10,7 +10,7 @@
 //! ffffffffc0651120 mutex held       ff2ae1f042f2af00   91 crash_ab       1
 //! ```
 
-use crate::{list, rbtree, task_stack::Stacks};
+use crate::{list, percpu::Percpu, rbtree, task_stack::Stacks};
 use engine::{ViewEntry, prelude::*};
 use std::collections::BTreeSet;
 
@@ -179,6 +179,26 @@ struct Completion {
 struct PercpuRwsem {
     block: i32,
     waiters: At,
+    /// readers that a CPU let in less those that it let out, which may have come in by another
+    read_count: u64,
+    /// a writer that waits until the last reader is out
+    #[field("writer.task")]
+    writer: u64,
+}
+
+impl PercpuRwsem {
+    fn readers(&self, session: &Session) -> Result<u64> {
+        let cpus = Percpu::of(session)?;
+        let counts = cpus.copies(self.read_count).map(|(_, at)| session.u32(at));
+        let sum = counts.collect::<Result<Vec<_>>>()?.into_iter().fold(0, u32::wrapping_add);
+        Ok(u64::try_from(sum as i32).unwrap_or(0))
+    }
+}
+
+/// The writer that waits for the readers of a `struct percpu_rw_semaphore`, and lets no more in.
+pub(crate) fn percpu_writer(session: &Session, addr: u64) -> Result<Option<u64>> {
+    let view: PercpuRwsem = session.view(addr)?;
+    Ok(Some(view.writer).filter(|task| *task != 0))
 }
 
 /// What waits in the list of a lock: the struct, where its list entry is, where it names its task.
@@ -343,8 +363,14 @@ pub fn at(session: &Session, kind: Kind, addr: u64) -> Result<Lock> {
         Kind::WaitQueue => Ok(without_holder(Held::Free, wait_queue(session, addr)?)),
         Kind::PercpuRwsem => {
             let view: PercpuRwsem = session.view(addr)?;
-            let held = if view.block != 0 { Held::Exclusive } else { Held::Free };
-            Ok(without_holder(held, wait_queue(session, view.waiters.0)?))
+            let held = match (view.readers(session)?, view.block) {
+                (0, 0) => Held::Free,
+                (0, _) => Held::Exclusive,
+                (readers, _) => Held::Shared(readers),
+            };
+            let mut waiters = wait_queue(session, view.waiters.0)?;
+            waiters.extend(Some(view.writer).filter(|task| *task != 0));
+            Ok(without_holder(held, waiters))
         }
         Kind::Bit | Kind::Page | Kind::Futex => {
             Err(Error::Unavailable(format!("what waits for a {} is in no list of its own", kind.name())))

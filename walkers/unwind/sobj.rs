@@ -17,6 +17,7 @@ const SLEEPERS: &[(&str, &str)] = &[
     ("down_read", "rwsem"),
     ("down_write", "rwsem"),
     ("percpu_rwsem_wait", "rwsem"),
+    ("percpu_down_write", "rwsem"),
     ("__percpu_down_read", "rwsem"),
     ("rt_mutex_slowlock", "rtmutex"),
     ("__rt_mutex_slowlock", "rtmutex"),
