@@ -18,9 +18,11 @@ pub mod class;
 pub mod fault;
 mod living;
 pub mod names;
+mod others;
 mod page;
 pub mod report;
 mod telling;
+mod trap;
 
 use engine::prelude::*;
 use report::Report;

@@ -118,7 +118,19 @@ const REPORTS: &[&str] = &[
     "kernel tried to execute NX-protected page",
     "stack-protector: ",
     "Insufficient stack space to handle exception",
+    "Asynchronous SError Interrupt",
+    "UBSAN: ",
+    "CFI failure at ",
+    "usercopy: ",
 ];
+
+/// Whether a line counts oopses: `Oops: 0002 [#1] SMP`, whatever the exception was.
+fn counts(line: &str) -> bool {
+    line.split(" [#").skip(1).any(|rest| {
+        let digits = rest.trim_start_matches(|c: char| c.is_ascii_digit());
+        digits.len() < rest.len() && digits.starts_with(']')
+    })
+}
 
 /// Of those, what an oops begins with before the line that has its number.
 const SAY_MORE: &[&str] =
@@ -149,9 +161,11 @@ impl Words {
     fn line(&mut self, line: &str) {
         if let Some(message) = line.strip_prefix(PANIC) {
             self.panic = Some(message.to_owned());
-        } else if self.reports.len() < MAX_REPORTS && REPORTS.iter().any(|start| line.starts_with(start)) {
+        } else if self.reports.len() < MAX_REPORTS
+            && (counts(line) || REPORTS.iter().any(|start| line.starts_with(start)))
+        {
             // the line that counts oopses comes last, mostly behind one that says more
-            if line.contains(" [#") && self.oopses.len() < MAX_REPORTS {
+            if counts(line) && self.oopses.len() < MAX_REPORTS {
                 let before =
                     self.reports.last().filter(|before| self.begun && SAY_MORE.iter().any(|s| before.starts_with(s)));
                 self.oopses.push(Oops::new(before.map_or(line, String::as_str).to_owned()));
@@ -462,5 +476,6 @@ mod tests {
         assert_eq!(told[0], (Some(0xdead_0000_0000_0108), "crash_holding kthread".into()));
         assert_eq!(told[1], (Some(0x6b6b_6b6b_6b6b_6b6b), "third".into()));
         assert!(words.oopses[0].what.starts_with("BUG: unable"));
+        assert!(counts("Bad pagetable: 000f [#12] PREEMPT SMP") && !counts("device [#a] and [#1"));
     }
 }

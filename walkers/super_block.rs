@@ -37,6 +37,9 @@ pub struct SuperBlock {
     kind: u64,
     #[field("s_subtype")]
     subtype: Option<u64>,
+    /// how far it is frozen: `SB_UNFROZEN` to `SB_FREEZE_COMPLETE`
+    #[field("s_writers.frozen")]
+    frozen: u32,
 }
 
 /// Major and minor number of a `dev_t`.
@@ -58,6 +61,11 @@ impl SuperBlock {
     /// Whether it is mounted read-only, as a whole.
     pub fn is_read_only(&self) -> bool {
         self.flags & RDONLY != 0
+    }
+
+    /// Whether writers have to wait: fsfreeze, or a snapshot that is taken.
+    pub fn is_frozen(&self) -> bool {
+        self.frozen != 0
     }
 
     /// Its type, as in /proc/mounts: `ext4`, `fuse.sshfs`.
@@ -96,6 +104,18 @@ impl Kinds {
         }
         Ok(kind)
     }
+}
+
+/// The filesystem in whose `struct super_block` an address lies.
+pub fn around(session: &Session, addr: u64) -> Result<Option<SuperBlock>> {
+    let (size, mut found) = (session.size_of("super_block")?, None);
+    each(session, &mut |at| {
+        if addr.wrapping_sub(at) < size {
+            found = Some(at);
+        }
+        Ok(())
+    })?;
+    found.map(|at| session.view(at)).transpose()
 }
 
 /// Visits every filesystem, in the order in which they were mounted.

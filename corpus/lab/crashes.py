@@ -132,8 +132,8 @@ MATRIX = {
     **all_of("k72", ["null", "hung", "soft", "oom", "abba", "rwsem", "sysrq", "init", "frozen", "oomkill", "tty",
                      "bug", "deep", "list_del", "uaf", "divide", "canary", "rcu", "spin", "rt", "completion", "sema", "noroot", "mce", *MORE]),
     **all_of("a612", ["sysrq", "init", "oom", "frozen", "tty", "noroot", "busy", "null", "bug", "deep", "abba", "soft", "uaf", "list_del",
-                      "refcount", "hung", "divide", "nx", "opcode", "jump", "wild", "rwsem", "spin", "null_timer", "canary", "rcu", "warn",
-                      "user_read", "ipi"], cpu="cortex-a72"),
+                      "refcount", "hung", "nx", "opcode", "jump", "wild", "rwsem", "spin", "null_timer", "canary", "rcu", "warn",
+                      "hard"], cpu="cortex-a72"),
     **all_of("a61", ["sysrq", "oom", "frozen"], cpu="cortex-a72"),
     # the same as kdump has them: the crash kernel runs makedumpfile, which leaves out free, user and cache pages
     **{f"crash-{kernel}-{word.replace('_', '-')}-kdump": recipe(kernel, word, "kdump") for kernel, words in (

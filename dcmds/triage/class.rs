@@ -5,16 +5,17 @@ use super::{
     fault::{self, Access, Registers},
     living::{self, hung},
     names,
-    telling::{self, BY_INTERRUPT, CHECKS, MACHINERY, TELLING},
+    telling::{self, ALLOCATES, ASKS_CPUS, BAD_TABLE, BY_INTERRUPT, CHECKS, FREES, MACHINERY, TELLING},
+    trap::{self, Trap},
 };
 use crate::dis;
 use engine::{prelude::*, targets::Arch};
 use walkers::{
-    bug, cpu,
+    bug, cgroup, cpu,
     crash::{self, Crash},
-    module, rq,
+    module,
     task::Task,
-    unwind::{self, Trace},
+    unwind::Trace,
 };
 
 /// What happened.
@@ -49,7 +50,7 @@ impl Verdict {
         self.because(why)
     }
 
-    fn because_of(mut self, why: Option<String>) -> Verdict {
+    pub(super) fn because_of(mut self, why: Option<String>) -> Verdict {
         self.evidence.extend(why);
         self
     }
@@ -62,8 +63,8 @@ impl Verdict {
 
 /// The crash with what is derived from it.
 pub(super) struct Case<'a> {
-    cx: &'a Cx<'a>,
-    crash: &'a Crash,
+    pub(super) cx: &'a Cx<'a>,
+    pub(super) crash: &'a Crash,
     /// names of the functions on the stack of what died
     names: Vec<String>,
     /// of those, how many were called by an exception or interrupt
@@ -92,7 +93,7 @@ impl<'a> Case<'a> {
     }
 
     /// The stack from a frame on.
-    fn from(&self, frame: usize) -> Trace {
+    pub(super) fn from(&self, frame: usize) -> Trace {
         let mut trace = self.crash.trace.clone();
         trace.frames.drain(..frame.min(trace.frames.len()));
         trace
@@ -116,11 +117,15 @@ impl<'a> Case<'a> {
     }
 
     /// The function at the top of a stack and how far in it.
-    fn place(&self, trace: &Trace) -> String {
-        trace.frames.first().map_or_else(|| "unknown code".into(), |frame| self.cx.sym(frame.pc))
+    pub(super) fn place(&self, trace: &Trace) -> String {
+        let Some(frame) = trace.frames.first() else { return "unknown code".into() };
+        // behind the call of a function that does not return there is the next function
+        let start = |pc: u64| self.cx.symbols.by_addr(self.cx, pc).map(|symbol| symbol.addr);
+        let call = frame.pc.wrapping_sub(1);
+        self.cx.sym(if frame.exact || start(frame.pc) == start(call) { frame.pc } else { call })
     }
 
-    fn said(&self, words: &[&str]) -> Option<String> {
+    pub(super) fn said(&self, words: &[&str]) -> Option<String> {
         let reports = &self.crash.words.reports;
         reports
             .iter()
@@ -133,7 +138,10 @@ impl<'a> Case<'a> {
         let task = self.crash.task;
         // watchdogs and others that give their names, before the exceptions that some of them are
         if let Some((functions, class, title)) = TELLING.iter().find(|(functions, ..)| self.has(functions).is_some()) {
-            let at = self.has(functions).unwrap_or(0);
+            // one of them may have called another
+            let first = self.has(functions).unwrap_or(0);
+            let more = self.names.iter().skip(first + 1).take_while(|name| functions.contains(&name.as_str())).count();
+            let at = first + more;
             let function = self.names.get(at).cloned().unwrap_or_default();
             let why = format!("{function} is on the stack of what panicked");
             let guilty = match self.crash.interrupted {
@@ -169,6 +177,9 @@ impl<'a> Case<'a> {
     fn refine(&self, mut found: Verdict) -> Result<Verdict> {
         match found.class {
             "rcu-stall" | "hard-lockup" | "soft-lockup" => {
+                if names::of(self.cx, &found.guilty).iter().take(4).any(|name| ASKS_CPUS.contains(&name.as_str())) {
+                    return self.waits_for_cpu(found);
+                }
                 if names::of(self.cx, &found.guilty).iter().any(|n| n == "cpu_startup_entry" || n == "do_idle")
                     && let Some((task, trace)) = self.other_cpu()?
                 {
@@ -177,11 +188,24 @@ impl<'a> Case<'a> {
                 }
                 found = self.spins(found);
             }
+            "nmi" => return self.asked_by_nmi(found),
             "oom" => {
+                if self.has(&["mem_cgroup_out_of_memory"]).is_some() {
+                    let group = task_group(self.cx, self.crash.task);
+                    found.title =
+                        format!("the control group {group} is out of memory, and the kernel was told to panic then");
+                }
                 let frames = names::of(self.cx, &found.guilty);
-                let asked = frames.iter().find(|name| !name.contains("alloc"));
+                let asked =
+                    frames.iter().find(|name| !["alloc", "charge", "slab"].iter().any(|part| name.contains(part)));
                 found.evidence.extend(asked.map(|name| format!("memory was asked for by {name}")));
                 found.evidence.extend(living::memory(self.cx));
+            }
+            "atomic" => {
+                // who called the function that sleeps is to blame
+                let calls = names::of(self.cx, &found.guilty);
+                let from = calls.iter().position(|name| !names::is_common(name)).unwrap_or(0);
+                found.guilty.frames.drain(..from);
             }
             "sysrq" => found.guilty = self.from(self.has(&["sysrq_handle_crash"]).unwrap_or(0)),
             _ => {}
@@ -198,31 +222,6 @@ impl<'a> Case<'a> {
             found.title = format!("{}, in {}", found.title, self.place(&found.guilty));
         }
         Ok(found)
-    }
-
-    /// Says whether the guilty CPU spins on a lock, and whether others do.
-    pub(super) fn spins(&self, mut found: Verdict) -> Verdict {
-        let spins = |name: &String| name.contains("spin_lock_slowpath") || name.starts_with("queued_write_lock");
-        if names::of(self.cx, &found.guilty).iter().take(3).any(spins) {
-            let all = rq::all(self.cx).unwrap_or_default();
-            let stacks = all.iter().filter_map(|(_, rq)| unwind::of_task(self.cx, rq.current).ok());
-            let spinning = stacks.filter(|trace| names::of(self.cx, trace).iter().any(spins)).count();
-            found.evidence.push(match spinning {
-                0 | 1 => "it spins on a spinlock that does not come free".into(),
-                n => format!("{n} CPUs spin on spinlocks: most likely they wait for each other (AB-BA)"),
-            });
-        }
-        found
-    }
-
-    /// What another CPU runs that is not idle.
-    fn other_cpu(&self) -> Result<Option<(u64, Trace)>> {
-        for (cpu, rq) in rq::all(self.cx)? {
-            if self.crash.cpu != Some(cpu) && rq.current != rq.idle {
-                return Ok(Some((rq.current, without_stop(self.cx, unwind::of_task(self.cx, rq.current)?))));
-            }
-        }
-        Ok(None)
     }
 
     /// khungtaskd panicked: its loop is the function `watchdog`, into which the check was inlined.
@@ -266,7 +265,7 @@ impl<'a> Case<'a> {
         let pc = culprit.frames.first().map_or(0, |frame| frame.pc);
         let entered = self.after().iter().rev().find(|name| name.starts_with("asm_exc_")).cloned();
         let trap = entered.or_else(|| self.crash.entry.clone()).unwrap_or_default();
-        let is_trap = || self.code_is_trap(pc);
+        let is_trap = || trap::of(self.cx, pc).is_some();
         let text = dis::disassemble(self.cx, pc).map_or_else(String::new, |(text, _)| text);
         let found = match trap.as_str() {
             "" if self.ran_over() => self.double_fault(task, culprit),
@@ -279,7 +278,14 @@ impl<'a> Case<'a> {
                 Verdict::new("invalid-opcode", format!("invalid instruction at {place}"), task, culprit)
             }
             "asm_exc_general_protection" | "asm_exc_stack_segment" => self.bad_pointer(task, culprit, pc, regs, true),
+            "asm_exc_page_fault" if self.bad_table() => {
+                Verdict::new("page-table", format!("{BAD_TABLE}, met in {place}"), task, culprit)
+            }
             "asm_exc_page_fault" => self.bad_pointer(task, culprit, pc, regs, false),
+            "asm_exc_control_protection" => {
+                let title = format!("an indirect call or jump to {place}, which is no place for one (CET)");
+                Verdict::new("cfi", title, task, culprit)
+            }
             "" if is_trap()
                 || self.starts(&["brk_handler", "bug_handler", "bug_brk_handler", "do_el1_brk64", "el1_brk64"]) =>
             {
@@ -298,16 +304,31 @@ impl<'a> Case<'a> {
             }
         };
         let found = if trap.is_empty() { found } else { found.because(format!("the exception came in by {trap}")) };
+        let found = self.name_caller(found);
         let oops = self.crash.words.oopses.last().map(|oops| format!("the log: {}", oops.what));
         Ok(found.because_of(oops.or_else(|| self.said(&["BUG: ", "general protection", "list_", "WARNING"]))))
     }
 
-    /// Whether the code there is what BUG() and WARN() leave: UD2, or BRK 0x800.
-    fn code_is_trap(&self, pc: u64) -> bool {
-        match self.cx.target.arch() {
-            Arch::X86_64 => self.cx.u16(pc).is_ok_and(|code| code == 0x0b0f),
-            _ => self.cx.u32(pc).is_ok_and(|code| code == 0xd421_0000),
-        }
+    /// Where a function of the kernel proper fell over what a module gave it, the module's function.
+    fn name_caller(&self, found: Verdict) -> Verdict {
+        /// further out, a module's function is most likely about something else
+        const NEAR: usize = 4;
+        let in_module = |pc: u64| self.cx.symbols.module_at(self.cx, pc).is_some();
+        let mut frames = found.guilty.frames.iter().map(|frame| frame.pc).take(NEAR);
+        let caller = frames.next().filter(|pc| !in_module(*pc)).and_then(|_| frames.find(|pc| in_module(*pc)));
+        let why = caller.map(|pc| format!("it was called by a module: {}", self.cx.sym(pc)));
+        found.because_of(why)
+    }
+
+    /// Whether the processor refused an entry of a page table (x86: PF_RSVD of the page fault's error code, which the
+    /// kernel notes for faults of user addresses only, and else says).
+    fn bad_table(&self) -> bool {
+        const PAGE_FAULT: u64 = 14;
+        let trap = self.crash.task.and_then(|task| self.cx.view::<crash::Trap>(task).ok());
+        let told = self.crash.words.oopses.last().is_some_and(|oops| oops.what.contains("Bad pagetable"));
+        let refused =
+            |trap: crash::Trap| trap.number == Some(PAGE_FAULT) && trap.code.is_some_and(|code| code & 8 != 0);
+        self.cx.target.arch() == Arch::X86_64 && (trap.is_some_and(refused) || told)
     }
 
     /// A BUG() or WARN().
@@ -320,6 +341,14 @@ impl<'a> Case<'a> {
             Err(e) if e.is_control() => return Err(e),
             found => found.unwrap_or(None),
         };
+        match trap::of(self.cx, pc) {
+            Some(Trap::Bug) => {}
+            None if self.cx.target.arch() == Arch::X86_64 => {}
+            other => {
+                let (class, title) = trap::class(other);
+                return Ok(Verdict::new(class, format!("{title}, in {place}"), task, culprit));
+            }
+        }
         let what = if warned { "WARN()" } else { "BUG()" };
         let known = CHECKS.iter().find(|(functions, ..)| top.iter().any(|name| functions.contains(&name.as_str())));
         let found = match known {
@@ -373,30 +402,21 @@ impl<'a> Case<'a> {
         let (addr, verb) = (access.addr, if access.write { "write to" } else { "read of" });
         let why = format!("the instruction at {place} is a {verb} {addr:#x}");
         let (class, what) = match self.address(&access, protection) {
-            (class, _) if !matches!(class, "null-deref" | "read-only") && self.takes_object(&culprit) => (
+            (class, _) if !matches!(class, "null-deref" | "read-only") && self.top_is(&culprit, ALLOCATES) => (
                 "slab-corruption",
                 "a slab's list of free objects leads nowhere: something wrote to a free object".into(),
             ),
+            ("bad-access" | "user-access", _) if self.top_is(&culprit, FREES) => {
+                ("bad-pointer", "something was to be freed that was never allocated".into())
+            }
             found => found,
         };
         Verdict::new(class, format!("{what}: {verb} {addr:#x} in {place}"), task, culprit).because(why)
     }
 
-    /// Whether the fault is where the allocator takes an object off a list of free ones, which it trusts.
-    fn takes_object(&self, culprit: &Trace) -> bool {
-        const ALLOCATES: [&str; 9] = [
-            "kmem_cache_alloc",
-            "__kmalloc",
-            "kmalloc",
-            "___slab_alloc",
-            "__slab_alloc",
-            "slab_alloc",
-            "get_freepointer",
-            "deactivate_slab",
-            "__kmem_cache_alloc",
-        ];
-        let top = names::of(self.cx, culprit);
-        top.first().is_some_and(|name| ALLOCATES.iter().any(|start| name.starts_with(start)))
+    /// Whether the fault is in one of these functions, by how their names begin.
+    fn top_is(&self, culprit: &Trace, functions: &[&str]) -> bool {
+        names::of(self.cx, culprit).first().is_some_and(|name| functions.iter().any(|start| name.starts_with(start)))
     }
 
     fn address(&self, access: &Access, protection: bool) -> (&'static str, String) {
@@ -472,24 +492,16 @@ impl<'a> Case<'a> {
     }
 }
 
+/// The control group of a task, of the hierarchy that has all controllers.
+fn task_group(cx: &Cx<'_>, task: Option<u64>) -> String {
+    let groups = task.and_then(|task| cgroup::of_task(cx, task).ok()).unwrap_or_default();
+    let group = groups.last().and_then(|at| cx.view::<cgroup::Cgroup>(*at).ok()?.path(cx).ok());
+    group.unwrap_or_else(|| "of a task".to_owned())
+}
+
 /// Whether the upper bits of an address are all the same, with 57 bits or less of it used.
 fn canonical(addr: u64) -> bool {
     matches!((addr as i64) >> 56, 0 | -1)
-}
-
-/// The stack of a CPU that was stopped for the dump, without what stopped it.
-fn without_stop(cx: &Cx<'_>, mut trace: Trace) -> Trace {
-    let stopped = |name: &String| {
-        name.starts_with("asm_exc_nmi")
-            || name.contains("reboot")
-            || name.contains("cpu_stop")
-            || name.contains("crash_nmi")
-    };
-    let handlers = trace.frames.iter().position(|frame| frame.regs.is_some()).unwrap_or(0);
-    if names::of(cx, &trace).get(..handlers).unwrap_or_default().iter().any(stopped) {
-        trace.frames.drain(..handlers);
-    }
-    trace
 }
 
 /// What happened.

@@ -12,6 +12,8 @@ use walkers::{
     crash::{self, Crash, Oops},
     meminfo::Meminfo,
     oom, rq,
+    slab::{Aliases, Cache, Caches},
+    super_block,
     task::Task,
     unwind::{self, Trace},
 };
@@ -45,7 +47,29 @@ pub(super) fn hung(cx: &Cx<'_>, seconds: u64) -> Result<Option<Verdict>> {
     for next in waits.chain(wait.task).iter().skip(1) {
         found.evidence.push(blocked::sentence(cx, next));
     }
+    found.evidence.extend(wait.on.and_then(|on| frozen(cx, on.addr)));
     Ok(Some(found))
+}
+
+/// That what is waited for belongs to a filesystem that is frozen.
+fn frozen(cx: &Cx<'_>, addr: u64) -> Option<String> {
+    let sb = super_block::around(cx, addr).ok()??;
+    let kind = sb.kind(cx).unwrap_or_else(|_| "?".into());
+    sb.is_frozen()
+        .then(|| format!("the filesystem on {} ({kind}) is frozen: who writes to it waits until it is thawed", sb.id))
+}
+
+/// Seconds of uninterruptible sleep that are too long: what khungtaskd would complain of, if it looks at all.
+fn too_long(cx: &Cx<'_>) -> u64 {
+    /// the kernel's own default
+    const DEFAULT: u64 = 120;
+    let told = cx.kernel_symbol("sysctl_hung_task_timeout_secs").and_then(|at| cx.u64(at).ok());
+    told.filter(|seconds| (1..DEFAULT).contains(seconds)).unwrap_or(DEFAULT)
+}
+
+/// What the log tells of and is over if neither clocks nor sleeping tasks say so any more.
+fn passes(line: &str) -> bool {
+    matches!(telling::by_message(line), Some("soft-lockup" | "hard-lockup" | "rcu-stall" | "hung-task"))
 }
 
 /// No CPU panicked: what is wrong with the system as it was.
@@ -70,14 +94,16 @@ pub(super) fn state(cx: &Cx<'_>, crash: &Crash) -> Result<Verdict> {
         let guilty = task.map(|task| unwind::of_task(cx, task)).transpose()?.unwrap_or_else(none);
         return Ok(Verdict::new("rcu-stall", format!("RCU waits for its readers for {seconds} s"), task, guilty));
     }
-    if let Some(found) = hung(cx, HUNG)? {
+    if let Some(found) = hung(cx, too_long(cx))? {
         return Ok(found.because("nobody panicked"));
     }
     if let Some(oops) = crash.words.oopses.first() {
         return Ok(oopsed(oops));
     }
+    let told = ["rcu_state", "watchdog_touch_ts"].iter().all(|clock| cx.kernel_symbol(clock).is_some());
     let said = |words: &[&str]| {
-        crash.words.reports.iter().rev().find(|line| words.iter().any(|word| line.contains(word))).cloned()
+        let mut reports = crash.words.reports.iter().rev().filter(|line| !told || !passes(line));
+        reports.find(|line| words.iter().any(|word| line.contains(word))).cloned()
     };
     if let Some(line) = said(&["BUG: ", "Oops", "kernel BUG", "Internal error", "general protection"]) {
         // a report has several first lines, one of which says what it was
@@ -99,12 +125,11 @@ pub(super) fn state(cx: &Cx<'_>, crash: &Crash) -> Result<Verdict> {
         let found = Verdict::new(class, format!("{line}; the kernel lived on"), None, none());
         return Ok(found.by_log(&crash.words.trace, "told by the log alone"));
     }
-    Ok(Verdict::new(
-        "none",
-        "nothing is wrong that was looked for: no panic, no hung task, no deadlock, no stuck CPU",
-        None,
-        none(),
-    ))
+    let title = "nothing is wrong that was looked for: no panic, no hung task, no deadlock, no stuck CPU";
+    let mut found = Verdict::new("none", title, None, none());
+    let past = crash.words.reports.iter().rev().find(|line| passes(line));
+    found.evidence.extend(past.map(|line| format!("the log tells of what is over: {line}")));
+    Ok(found)
 }
 
 /// An oops that the kernel survived: the first, for it may have brought about the others.
@@ -146,9 +171,33 @@ pub(super) fn memory(cx: &Cx<'_>) -> Vec<String> {
     let largest = all.iter().max_by_key(|candidate| kept(candidate)).map(|largest| {
         format!("the process with the most memory is {}: {}", blocked::who(cx, largest.task.addr), size(kept(largest)))
     });
-    let together = format!("all processes together have {} of {}", size(sum), size(total.saturating_mul(page)));
-    largest.into_iter().chain([together]).collect()
+    let ram = total.saturating_mul(page);
+    let together = format!("all processes together have {} of {}", size(sum), size(ram));
+    let cache = largest_cache(cx).filter(|(_, bytes)| *bytes > ram / MUCH);
+    let cache = cache.map(|(name, bytes)| format!("the slab cache {name} has {}", size(bytes)));
+    let vmalloc = Meminfo::of(cx).and_then(|info| info.vmalloc()).unwrap_or(0).saturating_mul(page);
+    let vmalloc = Some(vmalloc).filter(|bytes| *bytes > ram / MUCH).map(|bytes| format!("vmalloc has {}", size(bytes)));
+    largest.into_iter().chain([together]).chain(cache).chain(vmalloc).collect()
 }
 
-/// Seconds of uninterruptible sleep that are too long, where nobody says otherwise: the kernel's own default.
-const HUNG: u64 = 120;
+/// The slab cache that takes the most, and how many bytes: by the allocator's own counters, which are quickly read.
+fn largest_cache(cx: &Cx<'_>) -> Option<(String, u64)> {
+    let caches = Caches::of(cx).ok()?;
+    let bytes = |cache: &Cache| {
+        let nodes = cache.nodes(cx).unwrap_or_default();
+        let objects = nodes.iter().filter_map(|node| node.total_objects).fold(0, u64::saturating_add);
+        objects.saturating_mul(cache.size.into())
+    };
+    let all = caches.iter().enumerate().map(|(number, cache)| (number, cache.name(), bytes(cache)));
+    let (number, name, bytes) = all.max_by_key(|(.., bytes)| *bytes)?;
+    let aliases = Aliases::of(cx).ok();
+    let others: Vec<&str> =
+        aliases.iter().flat_map(|all| all.names(number)).filter(|other| *other != name).take(4).collect();
+    match others.is_empty() {
+        true => Some((name.to_owned(), bytes)),
+        false => Some((format!("{name}, which is also that of {},", others.join(", ")), bytes)),
+    }
+}
+
+/// What is no more than this part of memory is not why it is gone.
+const MUCH: u64 = 4;

@@ -1,5 +1,9 @@
 //! Names of functions and words of the log that say what happened.
 
+/// What it means that the processor refuses an entry of a page table.
+pub(super) const BAD_TABLE: &str =
+    "an entry of a page table has bits set that must not be: the table was written over, or the memory is bad";
+
 /// Functions that say by themselves what they are called for: which, and what it means. Looked for among those that were
 /// called after the exception, if there was one, then all.
 pub(super) const TELLING: &[(&[&str], &str, &str)] = &[
@@ -70,6 +74,30 @@ pub(super) const TELLING: &[(&[&str], &str, &str)] = &[
         "no-root",
         "no root file system could be mounted",
     ),
+    (&["pgtable_bad"], "page-table", BAD_TABLE),
+    (
+        &["report_cfi_failure", "handle_cfi_failure", "__cfi_slowpath", "cfi_handler"],
+        "cfi",
+        "an indirect call went to what is no function of that type (CFI)",
+    ),
+    (
+        &["wq_watchdog_timer_fn", "panic_on_wq_watchdog"],
+        "workqueue-lockup",
+        "workqueue lockup: the workers of a CPU got nothing done",
+    ),
+    (
+        &[
+            "ext4_handle_error",
+            "__ext4_error",
+            "__ext4_std_error",
+            "__btrfs_panic",
+            "__fat_fs_error",
+            "f2fs_handle_critical_error",
+            "ocfs2_handle_error",
+        ],
+        "fs-error",
+        "a file system found damage, and was told to panic then",
+    ),
     (
         &["unknown_nmi_error", "io_check_error", "pci_serr_error", "nmi_panic_self_stop"],
         "nmi",
@@ -77,8 +105,41 @@ pub(super) const TELLING: &[(&[&str], &str, &str)] = &[
     ),
 ];
 /// Of those, what comes by an interrupt or exception: it is about what was interrupted.
-pub(super) const BY_INTERRUPT: &[&str] =
-    &["soft-lockup", "hard-lockup", "rcu-stall", "stack-overflow", "hardware", "nmi"];
+pub(super) const BY_INTERRUPT: &[&str] = &[
+    "soft-lockup",
+    "hard-lockup",
+    "rcu-stall",
+    "stack-overflow",
+    "hardware",
+    "nmi",
+    "page-table",
+    "cfi",
+    "workqueue-lockup",
+];
+/// Functions in which the allocator takes an object off a list of free ones, which it trusts.
+pub(super) const ALLOCATES: &[&str] = &[
+    "kmem_cache_alloc",
+    "__kmalloc",
+    "kmalloc",
+    "___slab_alloc",
+    "__slab_alloc",
+    "slab_alloc",
+    "get_freepointer",
+    "deactivate_slab",
+    "__kmem_cache_alloc",
+];
+/// Functions that look up what they are to free.
+pub(super) const FREES: &[&str] = &["kfree", "kvfree", "kmem_cache_free", "__kmem_cache_free", "kfree_sensitive"];
+/// Functions in which a CPU waits until others have answered an interrupt.
+pub(super) const ASKS_CPUS: &[&str] = &[
+    "smp_call_function_single",
+    "smp_call_function_many_cond",
+    "smp_call_function_many",
+    "generic_exec_single",
+    "csd_lock_wait",
+    "__csd_lock_wait",
+    "multi_cpu_stop",
+];
 /// What a BUG() or WARN() in these functions means.
 pub(super) const CHECKS: &[(&[&str], &str, &str)] = &[
     (
@@ -167,6 +228,23 @@ pub(super) fn by_message(line: &str) -> Option<&'static str> {
         ("invalid opcode", "invalid-opcode"),
         ("kernel BUG at", "bug"),
         ("Machine check", "hardware"),
+        ("Asynchronous SError", "hardware"),
+        ("double fault", "double-fault"),
+        ("workqueue lockup", "workqueue-lockup"),
+        ("table at address", "page-table"),
+        ("Bad pagetable", "page-table"),
+        ("Bad page map", "bad-page"),
+        ("bad pmd", "bad-page"),
+        ("UBSAN", "ubsan"),
+        ("CFI failure", "cfi"),
+        ("panic forced after error", "fs-error"),
+        ("deadlocked on memory", "oom"),
+        ("Kernel memory overwrite attempt", "usercopy"),
+        ("Kernel memory exposure attempt", "usercopy"),
+        ("detected buffer overflow", "overflow"),
+        ("skb_over_panic", "skb"),
+        ("skb_under_panic", "skb"),
+        ("refcount_t: ", "refcount"),
         ("NMI", "nmi"),
         ("KASAN", "kasan"),
         ("KFENCE", "kfence"),
