@@ -42,7 +42,7 @@ pub fn report(
 /// left out.
 pub fn tracks(cx: &Cx<'_>, cache: usize, object: u64, state: State, out: &mut Vec<String>) -> Result<()> {
     if let Some(pool) = Pool::of(cx)?.filter(|pool| pool.range().contains(&object)) {
-        return fenced(cx, &pool, object, out);
+        return fenced(cx, &pool, object, state, out);
     }
     let records: &[(&str, Which)] = match state {
         State::Allocated => &[("allocated", Which::Alloc)],
@@ -63,13 +63,13 @@ pub fn tracks(cx: &Cx<'_>, cache: usize, object: u64, state: State, out: &mut Ve
 }
 
 /// The same of an object that KFENCE holds, of its record.
-fn fenced(cx: &Cx<'_>, pool: &Pool, object: u64, out: &mut Vec<String>) -> Result<()> {
+fn fenced(cx: &Cx<'_>, pool: &Pool, object: u64, state: State, out: &mut Vec<String>) -> Result<()> {
     let Some(index) = pool.index(object) else { return Ok(()) };
     let record = pool.record(cx, index)?;
     let mut tell = |verb: &str, track: Track| {
         report(cx, verb, track.pid.into(), track.cpu.map(i64::from), track.time, Ok(track.stack), out);
     };
-    if let Some(freed) = record.freed_by(cx)? {
+    if let Some(freed) = record.freed_by(cx)?.filter(|_| state != State::Allocated) {
         tell("freed", freed);
     }
     tell("allocated", record.allocated_by(cx)?);

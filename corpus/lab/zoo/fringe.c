@@ -179,16 +179,16 @@ static noinline int ctor_write(void)
 	return 0;
 }
 
-/* a write to a page that was given back */
+/* a write to a page that was given back: far inside of a large block, of which nobody needs a part soon */
 static noinline int page_write(void)
 {
-	unsigned long page = __get_free_pages(GFP_KERNEL, 2);
+	unsigned long page = __get_free_pages(GFP_KERNEL, 8);
 
 	if (!page)
 		return -ENOMEM;
-	free_pages(page, 2);
-	zoo_scribble(page + 5000, "written when it was free", 24);
-	say("page_write object=%lx at=%lx bytes=24\n", page, page + 5000);
+	free_pages(page, 8);
+	zoo_scribble(page + 905000, "written when it was free", 24);
+	say("page_write object=%lx at=%lx bytes=24\n", page, page + 905000);
 	return 0;
 }
 
