@@ -80,6 +80,8 @@ pub struct Kallsyms {
     lost: OnceLock<usize>,
     /// Answers to [`SymbolSource::by_addr`]: thousands of stacks lead through a few hundred places.
     known: Mutex<HashMap<u64, Option<Symbol>>>,
+    /// Those to [`SymbolSource::by_name`]: a few names are asked for with every stack.
+    named: Mutex<HashMap<String, Vec<Symbol>>>,
 }
 
 /// Answers that are kept before they are all forgotten.
@@ -116,6 +118,7 @@ impl Kallsyms {
             landmarks: OnceLock::new(),
             lost: OnceLock::new(),
             known: Mutex::default(),
+            named: Mutex::default(),
         };
         kallsyms.first = kallsyms.values.partition(0..kallsyms.names.count, |a| a < KERNEL_HALF);
         if kallsyms.names.is_whole() {
@@ -235,6 +238,15 @@ impl Kallsyms {
         }
     }
 
+    fn of_name(&self, name: &str) -> Vec<Symbol> {
+        let mut text = Text::default();
+        let found = self.by_name_indices(name);
+        let mut found: Vec<_> =
+            found.filter_map(|index| self.symbol(index, self.names.expand(index, &mut text)?)).collect();
+        found.sort_by_key(|symbol| symbol.addr);
+        found
+    }
+
     fn covering(&self, addr: u64) -> Option<Symbol> {
         let count = self.names.count;
         let after = self.values.partition(self.first..count, |value| value <= addr);
@@ -303,12 +315,17 @@ impl SymbolSource for Kallsyms {
     }
 
     fn by_name(&self, name: &str) -> Vec<Symbol> {
-        let mut text = Text::default();
-        let found = self.by_name_indices(name);
-        let mut found: Vec<_> =
-            found.filter_map(|index| self.symbol(index, self.names.expand(index, &mut text)?)).collect();
-        found.sort_by_key(|symbol| symbol.addr);
-        found
+        let named = || self.named.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(answer) = named().get(name) {
+            return answer.clone();
+        }
+        let answer = self.of_name(name);
+        let mut named = named();
+        if named.len() >= KEPT {
+            named.clear();
+        }
+        named.insert(name.to_owned(), answer.clone());
+        answer
     }
 
     fn by_addr(&self, addr: u64) -> Option<Symbol> {
