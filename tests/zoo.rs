@@ -210,7 +210,10 @@ fn judged(sin: &Sin<'_>, sight: &Sight) -> Judged {
         }
         "slab_stranger" => one("node", None, "a slab of zoo_alien"),
         "ctor_write" => one("constructed", object("object"), "written when it was free"),
-        "page_write" if sight.zeroed => one("free-page", at("at", 0), "written when it was free"),
+        // near the start of a small block the page is soon in use again
+        "page_write" if sight.zeroed && sin.addr("at") - sin.addr("object") > 100_000 => {
+            one("free-page", at("at", 0), "written when it was free")
+        }
         "page_write" => {
             Judged::Unseen("what a free page should hold is known with init_on_free=1 or page_poison=1 only")
         }
@@ -263,8 +266,7 @@ fn judged(sin: &Sin<'_>, sight: &Sight) -> Judged {
         }
         "timer_code" => one("pending", at("at", 0), "which is no code"),
         "wait_below" => one("list-freed", at("head", 0), "its function returned"),
-        // its stack may be another task's since
-        "wait_gone" => one("dangling", at("head", 0), "on"),
+        "wait_gone" => Judged::Unseen("the stack went with its thread, and is another's or nobody's since"),
         "stack_end" => one("stack-end", at("at", 0), "STACK_END_MAGIC"),
         "area_gone" => one("dangling", at("pointer", 0), "vmalloc memory that was given back"),
         "task_text" => one("pointer", at("at", 0), "password"),
