@@ -52,6 +52,9 @@ pub(crate) trait Image: Send + Sync {
         None
     }
 
+    /// Lets go of what was mapped of the files, if that is more than `most` bytes.
+    fn let_go(&self, _most: u64) {}
+
     /// Forgets what was read, if memory may have changed since.
     fn forget(&self) {}
 }
@@ -193,6 +196,10 @@ impl Image for Pieces {
 
     fn trouble(&self) -> Option<String> {
         self.source.trouble()
+    }
+
+    fn let_go(&self, most: u64) {
+        self.source.let_go(most);
     }
 
     fn missing(&self) -> Missing {

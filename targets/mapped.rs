@@ -21,6 +21,9 @@ use bytes::Bytes;
 
 use crate::error::Reason;
 
+/// Bytes from which on a copy by `pread` costs less than to have the pages mapped one by one.
+const BULK: usize = 64 << 10;
+
 /// A file as bytes that are read where they lie.
 pub(crate) struct Mapped {
     file: File,
@@ -66,6 +69,9 @@ impl Mapped {
     /// Fills `buf` from `off`.
     pub fn read(&self, off: u64, buf: &mut [u8]) -> Result<(), Reason> {
         let (start, end) = window(off, buf.len() as u64, self.len())?;
+        if buf.len() >= BULK {
+            return self.pread(off, buf);
+        }
         buf.copy_from_slice(self.bytes.get(start..end).ok_or(Reason::Truncated)?);
         if self.is_broken() { self.pread(off, buf) } else { Ok(()) }
     }
@@ -87,6 +93,22 @@ impl Mapped {
             io::ErrorKind::UnexpectedEof => Reason::Truncated,
             _ => Reason::Io(e.to_string()),
         })
+    }
+
+    /// Lets go of the file's pages if this process has more than `most` bytes of files mapped in: they stay in the
+    /// system's cache, and come back when they are looked at again.
+    pub fn let_go(&self, most: u64) {
+        let statm = std::fs::read_to_string("/proc/self/statm").unwrap_or_default();
+        let shared: u64 = statm.split(' ').nth(2).and_then(|pages| pages.parse().ok()).unwrap_or(0);
+        if shared.saturating_mul(PAGE.load(Ordering::Relaxed) as u64) > most {
+            let start = self.bytes.as_ptr().cast_mut().cast::<libc::c_void>();
+            // SAFETY: the range is a mapping of this module's. A private one that nobody writes to reads the same after
+            // it: from the file, or as zeros where the handler has put zeros.
+            #[allow(unsafe_code)]
+            unsafe {
+                libc::madvise(start, self.bytes.len(), libc::MADV_DONTNEED);
+            }
+        }
     }
 
     /// What happened to the file since it was opened, if something did and was noticed.

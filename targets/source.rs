@@ -142,6 +142,15 @@ impl Source {
         }
     }
 
+    /// Lets go of mapped pages if there are more than `most` bytes of them.
+    pub fn let_go(&self, most: u64) {
+        match self {
+            Source::Whole(_) | Source::Flat(_) => {}
+            Source::File(file) => file.let_go(most),
+            Source::Chain(parts) => parts.iter().for_each(|part| part.let_go(most)),
+        }
+    }
+
     /// What happened to the file since it was opened.
     pub fn trouble(&self) -> Option<String> {
         match self {

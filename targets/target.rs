@@ -20,6 +20,9 @@ use crate::qmp;
 use crate::regs::{self, CpuRegs};
 use crate::vmcoreinfo::VmCoreInfo;
 
+/// Bytes of a dump's files that are left mapped by [`Target::let_go`].
+const MOST_MAPPED: u64 = 768 << 20;
+
 /// The bytes of one kernel. All methods may be called from many threads at once.
 pub struct Target {
     pub(crate) image: Box<dyn Image>,
@@ -310,6 +313,12 @@ impl Target {
     /// what is gone have failed, but windows on the file that were handed out before read as zeros.
     pub fn trouble(&self) -> Option<String> {
         self.image.trouble()
+    }
+
+    /// To be called now and then by what looks at all of a dump: a mapped file's pages count as this process' memory for
+    /// as long as they are mapped, and by this the first of them are given back. Nothing changes in what is read.
+    pub fn let_go(&self) {
+        self.image.let_go(MOST_MAPPED);
     }
 
     /// Where a kernel address leads by what the dump's headers say of it (`p_vaddr` of an ELF core): the last resort

@@ -37,9 +37,9 @@ pub struct Area {
 /// The kernel's half.
 const KERNEL: u64 = 1 << 63;
 /// Bytes of a piece.
-const PIECE: u64 = 1 << 20;
+const PIECE: u64 = 512 << 10;
 /// Pieces that are searched before the first of them is answered, at most.
-const BATCH: usize = 64;
+const BATCH: usize = 128;
 /// So many places in a batch are a reason to take smaller ones.
 const MANY: usize = 1 << 18;
 
@@ -208,7 +208,7 @@ pub fn search(
     while !left.is_empty() {
         let (now, later) = left.split_at(batch.min(left.len()));
         let answers: Vec<Result<(Vec<u64>, Searched)>> =
-            now.par_iter().map(|piece| one(session, area.space, *piece, pattern)).collect();
+            now.par_iter().map_init(Vec::new, |room, piece| one(session, area.space, *piece, pattern, room)).collect();
         let mut places = 0;
         for answer in answers {
             let (found, part) = answer?;
@@ -223,12 +223,20 @@ pub fn search(
     Ok(searched)
 }
 
-fn one(session: &Session, space: Space, piece: Run, pattern: &dyn Pattern) -> Result<(Vec<u64>, Searched)> {
+/// Searches a piece. It is copied to `room`: to look at each page but once, mapping it would cost more.
+fn one(
+    session: &Session,
+    space: Space,
+    piece: Run,
+    pattern: &dyn Pattern,
+    room: &mut Vec<u8>,
+) -> Result<(Vec<u64>, Searched)> {
     session.interrupt.check()?;
     let mut found = Vec::new();
     let target = &session.target;
-    if let Ok(bytes) = target.bytes(Space::Phys, piece.pa, piece.len as usize) {
-        piecewise(session, space, piece.va, &bytes, pattern, &mut found);
+    room.resize(piece.len as usize, 0);
+    if target.read(Space::Phys, piece.pa, room).is_ok() {
+        piecewise(session, space, piece.va, room, pattern, &mut found);
         return Ok((found, Searched { bytes: piece.len, missing: 0 }));
     }
     // some page of it is not there

@@ -87,6 +87,11 @@ EXPLAINED = {
     ("task", "the kernel's image"): "init_task, which drgn calls a task",
     ("task", "slabs"): "behind the last object of a slab: drgn makes one more task of it",
     ("slab", "slabs"): "behind the last object of a slab: drgn makes one more object of it",
+    ("slab", "slab objects freed, in front"): "in the red zone in front of an object: drgn counts it to the object before",
+    ("slab", "slab objects allocated, in front"): "likewise",
+    ("slab (free)", "slab objects freed, in front"): "likewise",
+    ("slab (free)", "slab objects allocated, in front"): "likewise",
+    ("slab (free)", "slabs"): "behind the last object of a slab: drgn makes one more object of it",
     ("slab", "slab objects rcu"): "freed, but a grace period has not ended: drgn does not ask RCU",
     ("vmap", "modules"): "more exact: the module, its section and symbol",
     ("vmap", "per-CPU memory"): "more exact: the CPU",
@@ -150,7 +155,8 @@ def main():
         if same:
             agree[kind] += 1
             continue
-        key = kind + " (free)" * free, " ".join(filter(None, (row["source"], row.get("state"))))
+        front = ", in front" if row["text"].endswith("in front of the object") else ""
+        key = kind + " (free)" * free, " ".join(filter(None, (row["source"], row.get("state")))) + front
         differ[key] += 1
         if len(examples[key]) < 5:
             examples[key].append(f"{addr:x} {kind} {name}: {row['text']}")

@@ -174,12 +174,12 @@ impl Annotate {
         let mut last = None;
         for line in lines {
             let count: u64 = samples.range(line.at..line.at + line.len).map(|(_, count)| count).sum();
+            if self.hits && count == 0 {
+                continue;
+            }
             let source = line.source.clone().filter(|source| last.as_ref() != Some(source));
             if source.is_some() {
                 last = source.clone();
-            }
-            if self.hits && count == 0 {
-                continue;
             }
             let place = if line.at == 0 { function.to_owned() } else { format!("{function}+{:#x}", line.at) };
             let share = percent(count, of);

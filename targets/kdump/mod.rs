@@ -459,6 +459,10 @@ impl Image for Kdump {
     fn trouble(&self) -> Option<String> {
         self.parts.iter().find_map(|part| part.source.trouble())
     }
+
+    fn let_go(&self, most: u64) {
+        self.parts.iter().for_each(|part| part.source.let_go(most));
+    }
 }
 
 impl Kdump {

@@ -15,6 +15,8 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 /// Bytes that are read at once.
 const PIECE: u64 = 1 << 20;
+/// Words after which mapped pages may be too many.
+const BREATH: u64 = 1 << 21;
 
 /// Reads, and counts what was read.
 pub(super) struct Scanner<'a> {
@@ -132,7 +134,10 @@ impl<'a> Scanner<'a> {
     #[inline]
     fn scan(&self, bytes: &[u8], va: u64, hit: &mut impl FnMut(u32, u64)) {
         let (words, _) = bytes.as_chunks::<8>();
-        self.words.fetch_add(words.len() as u64, Relaxed);
+        let before = self.words.fetch_add(words.len() as u64, Relaxed);
+        if before / BREATH != (before + words.len() as u64) / BREATH {
+            self.session.target.let_go();
+        }
         let lowest = self.nodes.lowest();
         for (i, word) in words.iter().enumerate() {
             let word = u64::from_le_bytes(*word);
