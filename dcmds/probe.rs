@@ -82,7 +82,7 @@ pub struct Probe {
     /// end after so long: `10s`, `500ms`, `2m`
     #[arg(short = 'd', value_name = "TIME", value_parser = duration)]
     duration: Option<Duration>,
-    /// end after so many hits came out
+    /// end after so many hits that passed; counts that the kernel keeps may hold a few more
     #[arg(short = 'c', value_name = "COUNT")]
     count: Option<u64>,
     /// show counts every so often, `1s`: what came since the last time
@@ -373,6 +373,10 @@ impl Run<'_> {
             if waits && start.elapsed() >= QUIET {
                 waits = false;
                 self.remark_if_quiet(recording);
+            }
+            // what the kernel counts does not come out one by one
+            if most < u64::MAX && recording.counters().map_err(spec::wrong)?.passed >= most {
+                break;
             }
             match next {
                 Some(next) if start.elapsed() >= next => self.interval(recording, next, out)?,

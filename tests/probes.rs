@@ -8,18 +8,24 @@
 mod workload;
 
 use serde_json::Value;
-use std::process::Command;
+use std::{
+    process::Command,
+    time::{Duration, Instant},
+};
 use workload::{Compiled, kmdb, skipped};
 
 const CALLS: u64 = 20_000;
 
-/// `step` is called with 0 to 1023, over and over, as often as the first argument says.
+/// `step` is called with 0 to 1023, over and over, as often as the first argument says; then it waits for as many seconds
+/// as the second says.
 const STEPS: &str = r#"
 #include <stdlib.h>
+#include <unistd.h>
 __attribute__((noinline)) unsigned long step(unsigned long n) { __asm__ volatile("" ::: "memory"); return n * 3; }
 int main(int count, char **words) {
     unsigned long calls = count > 1 ? strtoul(words[1], 0, 10) : 0, sum = 0;
     for (unsigned long i = 0; i < calls; i++) sum += step(i % 1024);
+    if (count > 2) sleep(atoi(words[2]));
     return sum == 1;
 }
 "#;
@@ -87,6 +93,19 @@ fn events_come_out_in_order_with_their_values() {
     assert_eq!(rows.len(), 1000);
     let values: Vec<u64> = rows.iter().map(|row| row["arg0"].as_i64().unwrap() as u64).collect();
     assert_eq!(values, (0..1000).collect::<Vec<_>>());
+}
+
+#[test]
+fn a_count_ends_when_it_has_enough() {
+    let Some(program) = Compiled::new("cc", "steps.c", STEPS, &["-O1"]) else { return };
+    let file = program.path().display();
+    let begun = Instant::now();
+    let Some((rows, _)) = kmdb(&format!("::probe u:{file}:step -c 1000 -C '{file} {CALLS} 90' | ::count")) else {
+        return;
+    };
+    assert!(begun.elapsed() < Duration::from_secs(60), "it waited for the program");
+    let count = rows[0]["count"].as_u64().unwrap();
+    assert!((1000..=CALLS).contains(&count), "{count}");
 }
 
 #[test]
