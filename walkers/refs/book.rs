@@ -27,7 +27,7 @@ use std::{
 };
 
 /// Caches whose objects are records of other objects, which they do not keep alive.
-const RECORDS: &[&str] = &["kmemleak_object", "debug_objects_cache"];
+const RECORDS: &[&str] = &["kmemleak_object", "kmemleak_scan_area", "debug_objects_cache"];
 
 /// The words of a `struct vm_struct` that matter.
 struct Words {
@@ -151,8 +151,13 @@ impl Book {
     pub fn is_scanned(&self, block: &Block) -> bool {
         match block.kind {
             Kind::Area => !overlaps(&self.others, &(block.base..block.base.saturating_add(block.size))),
-            Kind::Slab(cache) => !self.records.contains(&cache),
-            _ => true,
+            _ => !self.is_record(block),
         }
+    }
+
+    /// Whether its objects are records of others. They hang on each other, and are not looked into: so nothing can be said
+    /// of what reaches them.
+    pub fn is_record(&self, block: &Block) -> bool {
+        matches!(block.kind, Kind::Slab(cache) if self.records.contains(&cache))
     }
 }

@@ -149,7 +149,7 @@ fn unreached(session: &Session, graph: &Graph) -> Result<Vec<Leak>> {
     let mut found = Vec::new();
     for block in graph.nodes.blocks() {
         session.interrupt.check()?;
-        if matches!(block.kind, Kind::Kernel | Kind::Pages(false)) {
+        if matches!(block.kind, Kind::Kernel | Kind::Pages(false)) || graph.book.is_record(block) {
             continue;
         }
         for node in (block.first..block.end()).filter(|node| !graph.done.has(*node)) {
