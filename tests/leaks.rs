@@ -34,6 +34,13 @@ fn truth(folder: &Path, file: &str) -> Option<String> {
     fs::read_to_string(folder.join("truth").join(file)).ok()
 }
 
+/// What kmemleak reported, where a guest's kernel has it.
+fn truth_of_kmemleak(folder: &Path) -> Option<BTreeSet<String>> {
+    let report = truth(folder, "kmemleak.txt")?;
+    let addr = |line: &str| Some(line.strip_prefix("unreferenced object 0x")?.split(' ').next()?.to_owned());
+    Some(report.lines().filter_map(addr).collect())
+}
+
 fn corpus(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("corpus").join(name)
 }
@@ -89,6 +96,15 @@ fn the_labs_guests_agree() {
             assert!(missed.is_empty(), "{name}: not found: {missed:?}");
             let kept: Vec<String> = told(&truth, "interior", &["kept"]).intersection(&found).cloned().collect();
             assert!(kept.is_empty(), "{name}: kept by an interior pointer: {kept:?}");
+            // the kernel's own verdict, and what it does not see: a lost area, whose memory leads to an object
+            if let Some(verdict) = truth_of_kmemleak(&folder) {
+                assert!(!verdict.is_empty(), "{name}: kmemleak saw nothing");
+                assert!(verdict.is_subset(&found), "{name}: kmemleak alone: {:?}", verdict.difference(&found));
+                let mut own = told(&truth, "leak_area_holds", &["objects"]);
+                own.extend(told(&truth, "leak_percpu", &["percpu"]));
+                let alone: Vec<&String> = found.difference(&verdict).filter(|at| !own.contains(*at)).collect();
+                assert!(alone.is_empty(), "{name}: not seen by kmemleak: {alone:?}");
+            }
         } else if let Some(truth) = truth(&folder, "labmod.txt") {
             assert_eq!(found, told(&truth, "leak", &["node", "label"]), "{name}");
         }

@@ -65,6 +65,7 @@ kernel() {
     local line name suite_name pattern more image release dir tmp debug=1 debs found=
     line=$(grep -P "^$1\t" "$here/kernels.tsv") || { echo "fetch: no kernel $1 in kernels.tsv" >&2; exit 2; }
     IFS=$'\t' read -r name suite_name pattern more <<< "$line"
+    case $more in own) "$here/own.sh" "$name" "$pattern"; return ;; esac
     case $more in *nodebug*) debug= more=${more//nodebug/} ;; esac
     dir=$lab/kern/$name
     # looked for today already

@@ -24,6 +24,11 @@ def commit(sins):
 
 COMMIT = commit(SINS)
 
+# kmemleak counts what is older than five seconds and was not reached by two scans
+LEAKS = [sin for sin in SINS if sin.startswith("leak_")] + ["interior", "file_leak"]
+SCAN = ("sleep 7\nfor i in 1 2 3; do echo scan > /sys/kernel/debug/kmemleak; done\n"
+        "cat /sys/kernel/debug/kmemleak > /truth/kmemleak.txt\ncat /proc/allocinfo > /truth/allocinfo.txt\n")
+
 
 def recipes(debug, plain, four_levels, arm64):
     """The zoo's part of the matrix; drgn's loops do not survive it. Tracing is on, so that it is known who freed what also without slub_debug."""
@@ -38,4 +43,7 @@ def recipes(debug, plain, four_levels, arm64):
     for kernel, cpu in (("k612", {}), ("a612", dict(cpu=arm64))):
         made[f"zoo-{kernel}-kfence"] = dict(kernel=kernel, module="zoo", script=fenced, append=f"{plain} kfence.sample_interval=1",
                                             mem=256, oracle=False, **cpu)
+    # what the kernel itself knows of leaks, pages and allocations: a kernel that Debian does not have
+    made["zoo-own612-leaks"] = dict(kernel="own612", module="zoo", append=f"{plain} page_owner=on kmemleak=on", mem=256, oracle=False,
+                                    script="step mods\nmods\nstep zoo\n" + commit(LEAKS) + SCAN + "step truth\nminitruth\n")
     return made
