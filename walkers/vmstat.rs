@@ -292,7 +292,7 @@ fn system(session: &Session, counters: &Counters) -> Vec<Option<i64>> {
     let read = |v: &EnumValue| match &*v.name {
         "NR_DIRTY_THRESHOLD" => Some(dirty_limits(session, counters)?.1),
         "NR_DIRTY_BG_THRESHOLD" => Some(dirty_limits(session, counters)?.0),
-        name => Some(session.u64(session.kernel_symbol(&name.to_lowercase())?).ok()? as i64),
+        name => Some(variable(session, &name.to_lowercase(), |at| session.u64(at))? as i64),
     };
     system_items(session).iter().map(read).collect()
 }
@@ -304,12 +304,19 @@ fn system_items(session: &Session) -> Vec<EnumValue> {
     values.into_iter().filter(|v| !is_count(v)).collect()
 }
 
+/// What a variable of the kernel holds. That it cannot be read is noted.
+fn variable<T>(session: &Session, name: &str, read: impl Fn(u64) -> Result<T>) -> Option<T> {
+    let at = session.kernel_symbol(name)?;
+    let value = read(at);
+    value.inspect_err(|e| session.notes.add(at, format!("`{name}`: {}", e.kind()))).ok()
+}
+
 /// Pages that may be dirty before writing begins in the background, and before writers wait (`global_dirty_limits()`),
 /// from what is set and from the pages that could become dirty (`global_dirtyable_memory()`).
 fn dirty_limits(session: &Session, counters: &Counters) -> Option<(i64, i64)> {
     let page = session.target.page_size().max(1);
-    let int = |name| Some(u64::from(session.u32(session.kernel_symbol(name)?).ok()?));
-    let long = |name| session.u64(session.kernel_symbol(name)?).ok();
+    let int = |name| variable(session, name, |at| session.u32(at)).map(u64::from);
+    let long = |name| variable(session, name, |at| session.u64(at));
     let count = |name| counters.get(session, name);
     let free = count("NR_FREE_PAGES")?.saturating_sub(long("totalreserve_pages")?);
     let files = count("NR_INACTIVE_FILE")?.saturating_add(count("NR_ACTIVE_FILE")?);
