@@ -169,14 +169,39 @@ struct Chunk {
 }
 
 impl Chunk {
-    /// Both maps, of so many bits. That of bounds has one more (`pcpu_alloc_chunk()`); behind the other there may be nothing.
-    fn maps(&self, session: &Session, bits: u64) -> Result<(Bytes, Bytes)> {
-        let bytes = bits.div_ceil(64) as usize * 8;
-        Ok((
-            session.bytes(self.alloc_map, bytes)?,
-            session.bytes(self.bound_map, (bits + 1).div_ceil(64) as usize * 8)?,
-        ))
+    /// Bits of its maps that stand for memory.
+    fn bits(&self, session: &Session) -> u64 {
+        let pages = u64::try_from(self.nr_pages).unwrap_or(0).min(MAX_PAGES);
+        pages * session.target.page_size() / UNIT
     }
+
+    /// Both maps. That of bounds has one bit more (`pcpu_alloc_chunk()`); behind the other there may be nothing.
+    fn maps(&self, session: &Session) -> Result<Maps> {
+        let read = |map, bits: u64| session.bytes(map, bits.div_ceil(64) as usize * 8);
+        let bits = self.bits(session);
+        Ok(Maps { used: read(self.alloc_map, bits)?, bounds: read(self.bound_map, bits + 1)? })
+    }
+}
+
+/// What of a chunk's memory is in use, and where each piece of it begins, by [`UNIT`]s.
+struct Maps {
+    used: Bytes,
+    bounds: Bytes,
+}
+
+impl Maps {
+    fn is_used(&self, bit: u64) -> bool {
+        is_set(&self.used, bit)
+    }
+
+    /// Whether a stretch that is in use, or is not, has its limit here: a free one ends where something in use begins, too.
+    fn is_limit(&self, bit: u64, used: bool) -> bool {
+        is_set(&self.bounds, bit) || self.is_used(bit) != used
+    }
+}
+
+fn is_set(map: &[u8], bit: u64) -> bool {
+    map.get((bit / 8) as usize).is_some_and(|byte| byte >> (bit % 8) & 1 == 1)
 }
 
 /// All memory that is per CPU.
@@ -248,19 +273,16 @@ impl Allocations {
             return Ok(None);
         }
         let found = session.view::<Chunk>(area.chunk).and_then(|chunk| {
-            let pages = u64::try_from(chunk.nr_pages).unwrap_or(0).min(MAX_PAGES);
-            let bits = pages * session.target.page_size() / UNIT;
+            let bits = chunk.bits(session);
             let start = addr.wrapping_sub(area.range.start) / UNIT;
             if start >= bits {
                 return Ok(None);
             }
-            let (used, bounds) = chunk.maps(session, bits)?;
-            let set = |map: &[u8], bit: u64| map.get((bit / 8) as usize).is_some_and(|b| b >> (bit % 8) & 1 == 1);
-            // a free stretch ends where something in use begins, too
-            let state = set(&used, start);
-            let limit = |bit: &u64| set(&bounds, *bit) || set(&used, *bit) != state;
+            let maps = chunk.maps(session)?;
+            let state = maps.is_used(start);
+            let limit = |bit: &u64| maps.is_limit(*bit, state);
             let first =
-                (1..=start).rev().find(limit).map_or(0, |bit| if set(&used, bit) == state { bit } else { bit + 1 });
+                (1..=start).rev().find(limit).map_or(0, |bit| if maps.is_used(bit) == state { bit } else { bit + 1 });
             let end = (start + 1..bits).find(limit).unwrap_or(bits);
             Ok(Some((area.range.start.wrapping_add(first * UNIT), (end - first) * UNIT, state)))
         });
@@ -293,15 +315,12 @@ impl Allocations {
         for area in areas.0.iter().filter(|area| area.cpu == *cpu && area.chunk != 0) {
             session.interrupt.check()?;
             let chunk: Chunk = session.view(area.chunk)?;
-            let pages = u64::try_from(chunk.nr_pages).unwrap_or(0).min(MAX_PAGES);
-            let bits = pages * session.target.page_size() / UNIT;
-            let (used, bounds) = chunk.maps(session, bits)?;
-            let set = |map: &[u8], bit: u64| map.get((bit / 8) as usize).is_some_and(|b| b >> (bit % 8) & 1 == 1);
+            let (bits, maps) = (chunk.bits(session), chunk.maps(session)?);
             let mut start = 0;
             for bit in 1..=bits {
-                let ends = bit == bits || set(&bounds, bit) || set(&used, bit) != set(&used, start);
+                let ends = bit == bits || maps.is_limit(bit, maps.is_used(start));
                 let is_end = first == Some(area.chunk) && (start == 0 || bit == bits);
-                if ends && set(&used, start) && !is_end {
+                if ends && maps.is_used(start) && !is_end {
                     let addr = area.range.start.wrapping_add(start * UNIT);
                     let pointer = percpu.variable(addr, *cpu).unwrap_or(addr);
                     out.push(Allocation { pointer, addr, bytes: (bit - start) * UNIT });

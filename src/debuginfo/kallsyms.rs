@@ -15,8 +15,10 @@ mod scan;
 mod tables;
 pub mod text;
 
+use std::borrow::Borrow;
 use std::cmp::Ordering;
 use std::collections::HashMap;
+use std::hash::Hash;
 use std::ops::Range;
 use std::sync::{Mutex, OnceLock, PoisonError};
 
@@ -79,13 +81,35 @@ pub struct Kallsyms {
     landmarks: OnceLock<Landmarks>,
     lost: OnceLock<usize>,
     /// Answers to [`SymbolSource::by_addr`]: thousands of stacks lead through a few hundred places.
-    known: Mutex<HashMap<u64, Option<Symbol>>>,
+    known: Kept<u64, Option<Symbol>>,
     /// Those to [`SymbolSource::by_name`]: a few names are asked for with every stack.
-    named: Mutex<HashMap<String, Vec<Symbol>>>,
+    named: Kept<String, Vec<Symbol>>,
 }
 
-/// Answers that are kept before they are all forgotten.
-const KEPT: usize = 4096;
+/// Answers by what was asked.
+struct Kept<K, V>(Mutex<HashMap<K, V>>);
+
+impl<K: Eq + Hash, V: Clone> Kept<K, V> {
+    /// The answer that was given before, or the one that is found now. If too many are kept, all are forgotten.
+    fn get<Q>(&self, key: &Q, find: impl FnOnce() -> V) -> V
+    where
+        K: Borrow<Q>,
+        Q: Eq + Hash + ToOwned<Owned = K> + ?Sized,
+    {
+        const MOST: usize = 4096;
+        let kept = || self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(answer) = kept().get(key) {
+            return answer.clone();
+        }
+        let answer = find();
+        let mut kept = kept();
+        if kept.len() >= MOST {
+            kept.clear();
+        }
+        kept.insert(key.to_owned(), answer.clone());
+        answer
+    }
+}
 
 /// What some symbols say about all.
 struct Landmarks {
@@ -117,8 +141,8 @@ impl Kallsyms {
             first: 0,
             landmarks: OnceLock::new(),
             lost: OnceLock::new(),
-            known: Mutex::default(),
-            named: Mutex::default(),
+            known: Kept(Mutex::default()),
+            named: Kept(Mutex::default()),
         };
         kallsyms.first = kallsyms.values.partition(0..kallsyms.names.count, |a| a < KERNEL_HALF);
         if kallsyms.names.is_whole() {
@@ -315,31 +339,11 @@ impl SymbolSource for Kallsyms {
     }
 
     fn by_name(&self, name: &str) -> Vec<Symbol> {
-        let named = || self.named.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(answer) = named().get(name) {
-            return answer.clone();
-        }
-        let answer = self.of_name(name);
-        let mut named = named();
-        if named.len() >= KEPT {
-            named.clear();
-        }
-        named.insert(name.to_owned(), answer.clone());
-        answer
+        self.named.get(name, || self.of_name(name))
     }
 
     fn by_addr(&self, addr: u64) -> Option<Symbol> {
-        let known = || self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(answer) = known().get(&addr) {
-            return answer.clone();
-        }
-        let answer = self.covering(addr);
-        let mut known = known();
-        if known.len() >= KEPT {
-            known.clear();
-        }
-        known.insert(addr, answer.clone());
-        answer
+        self.known.get(&addr, || self.covering(addr))
     }
 
     fn each(&self, visit: &mut dyn FnMut(Symbol) -> bool) {
