@@ -146,23 +146,45 @@ impl Words {
         next.checked_sub(1).and_then(|i| self.wanted.get(i)).is_some_and(|(_, high)| word <= *high)
     }
 
+    /// The bits that all wanted values have in common, and what they are.
+    fn common(&self) -> (u64, u64) {
+        let first = self.wanted.first().map_or(0, |range| range.0);
+        let differ = self.wanted.iter().fold(0, |all, (low, high)| all | (low ^ first) | (high ^ first));
+        // a range has all values between its ends: all bits below the highest that differs
+        let common = self.mask & !(u64::MAX.checked_shr(differ.leading_zeros()).unwrap_or(0));
+        (common, first & common)
+    }
+
     fn scan<const N: usize>(&self, bytes: &[u8], decode: impl Fn([u8; N]) -> u64, found: &mut Vec<usize>) {
-        let (low, high) = (self.wanted.first().map_or(1, |w| w.0), self.wanted.iter().map(|w| w.1).max().unwrap_or(0));
+        if self.wanted.is_empty() {
+            return;
+        }
         let (words, _) = bytes.as_chunks::<N>();
-        // a block at a time: most have nothing in the range of all values, which is quickly seen
-        const BLOCK: usize = 64;
-        for (i, block) in words.chunks(BLOCK).enumerate() {
-            let near = |word: &[u8; N]| (decode(*word) & self.mask).wrapping_sub(low) <= high.wrapping_sub(low);
-            if !block.iter().fold(false, |any, word| any | near(word)) {
-                continue;
-            }
+        near(words, &decode, self.common(), &mut |start, block| {
             let passes = |word: u64| self.sieve.as_ref().is_none_or(|sieve| sieve.passes(word & self.mask));
-            for (j, word) in block.iter().enumerate() {
+            for (i, word) in block.iter().enumerate() {
                 let word = decode(*word);
                 if passes(word) && self.is(word) {
-                    found.push((i * BLOCK + j) * N);
+                    found.push((start + i) * N);
                 }
             }
+        });
+    }
+}
+
+/// Shows `visit` the blocks in which a word agrees with the wanted in the bits that these have in common: most blocks
+/// have none, which is quickly seen, and twice as quickly by a CPU that compares four words at once.
+#[multiversion::multiversion(targets("x86_64+avx2"))]
+fn near<const N: usize>(
+    words: &[[u8; N]],
+    decode: &impl Fn([u8; N]) -> u64,
+    (mask, want): (u64, u64),
+    visit: &mut impl FnMut(usize, &[[u8; N]]),
+) {
+    const BLOCK: usize = 64;
+    for (i, block) in words.chunks(BLOCK).enumerate() {
+        if block.iter().fold(false, |any, word| any | (decode(*word) & mask == want)) {
+            visit(i * BLOCK, block);
         }
     }
 }

@@ -30,13 +30,15 @@ pub(crate) struct Emit {
     saved: usize,
     /// bytes of the stack that are taken
     used: i16,
+    /// where on it the bytes of the last stack of frames are told
+    depth: i16,
     /// where to go when something cannot be read; whether anybody does
     fault: Option<(Label, bool)>,
 }
 
 impl Emit {
     pub(crate) fn new(scratch: &Table, compared: usize) -> Emit {
-        Emit { asm: Asm::default(), scratch: scratch.fd(), compared, saved: 0, used: 16, fault: None }
+        Emit { asm: Asm::default(), scratch: scratch.fd(), compared, saved: 0, used: 16, depth: -16, fault: None }
     }
 
     pub(crate) fn finish(self) -> Result<Vec<Insn>> {
@@ -152,9 +154,17 @@ impl Emit {
         self.asm.mov(Reg::R1, Reg::R6).map(Reg::R2, rings);
         self.asm.wide(Reg::R3, u64::from(u32::MAX)); // BPF_F_CURRENT_CPU
         self.asm.mov(Reg::R4, Reg::R7).alu(Op::Add, Reg::R4, i32::from(base));
-        self.asm.mov(Reg::R5, (HEADER + len) as i32).call(Helper::PerfEventOutput);
-        let fine = self.asm.label();
-        self.asm.jump_if(Cond::Eq, Reg::R0, 0, fine);
+        let (fine, lost) = (self.asm.label(), self.asm.label());
+        match values.last() {
+            // what it does not fill of its room stays behind
+            Some(stack @ (Value::KernelStack(_) | Value::UserStack(1..))) => {
+                self.asm.load(Size::Double, Reg::R5, Reg::Fp, self.depth);
+                self.asm.jump_if(Cond::Gt, Reg::R5, stack.room() as i32, lost);
+                self.asm.alu(Op::Add, Reg::R5, (HEADER + len - stack.room()) as i32)
+            }
+            _ => self.asm.mov(Reg::R5, (HEADER + len) as i32),
+        };
+        self.asm.call(Helper::PerfEventOutput).jump_if(Cond::Eq, Reg::R0, 0, fine).place(lost);
         self.count(counter::LOST);
         self.asm.place(fine);
         Ok(())
@@ -263,7 +273,7 @@ impl Emit {
         self.asm.jump_if(Cond::SignedGe, Reg::R0, 0, fine);
         self.zero(at, len);
         self.mark(bit);
-        self.asm.place(fine);
+        self.asm.mov(Reg::R0, 0).place(fine).store(Size::Double, Reg::Fp, self.depth, Reg::R0);
     }
 
     /// Remembers that a value could not be read.

@@ -300,6 +300,11 @@ pub enum Value {
 }
 
 impl Value {
+    /// Whether it is addresses of frames, with zeros behind them.
+    pub fn is_stack(&self) -> bool {
+        matches!(self, Value::KernelStack(_) | Value::UserStack(_) | Value::SavedStack { .. })
+    }
+
     /// Room it takes in a record, in bytes: a multiple of eight.
     pub fn room(&self) -> usize {
         match self {

@@ -26,7 +26,8 @@ pub struct Limits {
     pub pid: Option<i32>,
     /// whether some of several probes may be missing: those of a pattern, of which the kernel refuses one or other
     pub some: bool,
-    /// bytes of a key that a table of the kernel's is tried with; of longer ones it keeps digests
+    /// bytes of a key that a table of the kernel's is tried with; of longer ones it keeps digests, which are made faster
+    /// than the kernel hashes hundreds of bytes
     pub longest_key: usize,
     /// whether BPF may be used; if not, or where it is refused, perf's samples are looked at here
     pub bpf: bool,
@@ -34,7 +35,7 @@ pub struct Limits {
 
 impl Default for Limits {
     fn default() -> Limits {
-        Limits { ring: 4 << 20, keys: 16384, pid: None, some: false, longest_key: usize::MAX, bpf: true }
+        Limits { ring: 4 << 20, keys: 16384, pid: None, some: false, longest_key: 256, bpf: true }
     }
 }
 
@@ -341,7 +342,8 @@ fn hit(cpu: u32, body: &[u8]) -> Option<Hit> {
         pid: (who >> 32) as u32,
         tid: who as u32,
         unreadable: word(3)?,
-        values: record.get(HEADER..)?.to_vec(),
+        // behind them there is padding, which holds anything
+        values: record.get(HEADER..)?.as_chunks::<8>().0.as_flattened().to_vec(),
         user: UserState::parse(rest),
     })
 }

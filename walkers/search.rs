@@ -10,7 +10,10 @@ use engine::prelude::*;
 use rayon::prelude::*;
 use std::{
     ops::{ControlFlow, Range, RangeInclusive},
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering::Relaxed},
+    },
 };
 
 /// A run of mapped memory.
@@ -36,11 +39,14 @@ pub struct Area {
 
 /// The kernel's half.
 const KERNEL: u64 = 1 << 63;
-/// Bytes of a piece.
-const PIECE: u64 = 512 << 10;
-/// Pieces that are searched before the first of them is answered, at most.
-const BATCH: usize = 128;
-/// So many places in a batch are a reason to take smaller ones.
+/// Bytes of a piece: it is copied and then looked at, which a CPU's second cache should hold.
+const PIECE: u64 = 256 << 10;
+/// Pieces that are searched before the first of them is answered, at most: the CPUs wait for each other at the end of
+/// each batch.
+const BATCH: usize = 4096;
+/// Pieces that one CPU takes at a time, at least: it has one room for them.
+const RUN: usize = 8;
+/// A batch ends early at so many places.
 const MANY: usize = 1 << 18;
 
 impl Area {
@@ -206,19 +212,25 @@ pub fn search(
     // what is everywhere fills memory with its places: no more of them at a time than need be
     let (mut left, mut batch) = (pieces.as_slice(), 1);
     while !left.is_empty() {
-        let (now, later) = left.split_at(batch.min(left.len()));
-        let answers: Vec<Result<(Vec<u64>, Searched)>> =
-            now.par_iter().map_init(Vec::new, |room, piece| one(session, area.space, *piece, pattern, room)).collect();
-        let mut places = 0;
-        for answer in answers {
-            let (found, part) = answer?;
+        let places = AtomicUsize::new(0);
+        let look = |room: &mut Vec<u8>, piece: &Run| {
+            let answer = (places.load(Relaxed) < MANY).then(|| one(session, area.space, *piece, pattern, room));
+            let found = answer.as_ref().and_then(|answer| answer.as_ref().ok()).map_or(0, |(found, _)| found.len());
+            places.fetch_add(found, Relaxed);
+            answer
+        };
+        let now = left.get(..batch).unwrap_or(left);
+        let answers: Vec<Option<_>> = now.par_iter().with_min_len(RUN).map_init(Vec::new, look).collect();
+        let mut done = 0;
+        for answer in answers.into_iter().map_while(|answer| answer) {
+            let (found, part): (Vec<u64>, Searched) = answer?;
             searched.bytes += part.bytes;
             searched.missing += part.missing;
-            places += found.len();
             found.into_iter().try_for_each(&mut *visit)?;
+            done += 1;
         }
-        left = later;
-        batch = if places > MANY { 1 } else { (batch * 2).min(BATCH) };
+        batch = if done < now.len() { 1 } else { (batch * 2).min(BATCH) };
+        left = left.get(done..).unwrap_or_default();
     }
     Ok(searched)
 }

@@ -26,8 +26,8 @@ use probes::{
     source::Source,
 };
 
-/// Frames of a stack that is a key or part of an event.
-const FRAMES: u16 = 48;
+/// Frames of a stack that is a key or part of an event: as many as the kernel gives (`kernel.perf_event_max_stack`).
+pub(super) const FRAMES: u16 = 127;
 
 /// What happens to hits that pass.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -2,6 +2,7 @@
 
 use super::{
     compile::Looks,
+    plan::FRAMES,
     users::{Seen, Users, When},
 };
 use engine::prelude::*;
@@ -91,6 +92,15 @@ impl<'a> Shower<'a> {
         cells
     }
 
+    /// The addresses of a stack's frames. One that fills its room may be deeper.
+    fn addresses(&self, bytes: &[u8]) -> impl Iterator<Item = u64> {
+        let words = bytes.as_chunks::<8>().0;
+        if words.len() == FRAMES.into() && words.last().is_some_and(|pc| *pc != [0; 8]) {
+            self.cx.notes.once(0, format!("stacks are shown up to {FRAMES} frames, and some are that deep"));
+        }
+        words.iter().map(|word| u64::from_ne_bytes(*word)).take_while(|pc| *pc != 0)
+    }
+
     fn cell(&self, part: &Part, bytes: &[u8], who: Who<'_>) -> Cell {
         let word = bytes.first_chunk().map_or(0, |word| u64::from_ne_bytes(*word));
         match part.looks {
@@ -102,7 +112,7 @@ impl<'a> Shower<'a> {
             Looks::Syscall => Cell::Str(super::syscalls::name(self.cx, word)),
             Looks::KernelStack => {
                 let frame = |(i, pc)| engine::frame::name(self.cx, pc, i > 0);
-                let frames: Vec<_> = addresses(bytes).enumerate().map(frame).collect();
+                let frames: Vec<_> = self.addresses(bytes).enumerate().map(frame).collect();
                 let ours = own_frames(frames.iter().map(String::as_str));
                 Cell::List(frames.into_iter().skip(ours).map(Cell::Str).collect())
             }
@@ -110,7 +120,7 @@ impl<'a> Shower<'a> {
                 let frames = match (who.frames, who.user) {
                     (Some(frames), _) => frames.to_vec(),
                     (None, Some(user)) => self.unwind(who.when, user),
-                    (None, None) => addresses(bytes).collect(),
+                    (None, None) => self.addresses(bytes).collect(),
                 };
                 let mut users = self.users.borrow_mut();
                 let names = frames.into_iter().enumerate().flat_map(|(i, pc)| users.names(who.when, pc, i > 0));
@@ -149,10 +159,6 @@ pub fn own_frames<N: AsRef<str>>(names: impl Iterator<Item = N>) -> usize {
     const CALLERS: [&str; 3] = ["bpf_trace_run", "__bpf_trace_", "__traceiter_"];
     let is_caller = |name: &N| CALLERS.iter().any(|caller| name.as_ref().starts_with(caller));
     names.take(8).enumerate().filter(|(_, name)| is_caller(name)).last().map_or(0, |(at, _)| at + 1)
-}
-
-fn addresses(bytes: &[u8]) -> impl Iterator<Item = u64> {
-    bytes.as_chunks::<8>().0.iter().map(|word| u64::from_ne_bytes(*word)).take_while(|pc| *pc != 0)
 }
 
 /// A text up to its NUL; one that was cut says so.

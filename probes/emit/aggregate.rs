@@ -38,7 +38,7 @@ impl Emit {
         }
         let place = match keys {
             None => (Reg::R7, at as i32),
-            Some(_) => self.digest(at, len),
+            Some(_) => self.digest(key, at),
         };
         let (new, full, done) = (self.asm.label(), self.asm.label(), self.asm.label());
         self.found(table, place).call(Helper::MapLookup).jump_if(Cond::Eq, Reg::R0, 0, new);
@@ -83,18 +83,26 @@ impl Emit {
         self.asm.map(Reg::R1, table).mov(Reg::R2, base).alu(Op::Add, Reg::R2, offset)
     }
 
-    /// Digests so many bytes: each word goes into two numbers, which are multiplied by odd numbers (the golden ratio's, and
-    /// that of the Mersenne twister's 64-bit kind) and folded.
-    fn digest(&mut self, at: usize, len: usize) -> Place {
+    /// Digests a key: each word goes into two numbers, which are multiplied by odd numbers (the golden ratio's, and that of
+    /// the Mersenne twister's 64-bit kind) and folded. Of a stack's room only the frames are, and the zero behind them.
+    fn digest(&mut self, key: &[Value], mut at: usize) -> Place {
         const FACTORS: [u64; 2] = [0x9e37_79b9_7f4a_7c15, 6_364_136_223_846_793_005];
         let slot = self.slot(DIGEST as i16);
         self.asm.mov(Reg::R0, 0).mov(Reg::R1, 1).wide(Reg::R3, FACTORS[0]).wide(Reg::R4, FACTORS[1]);
-        for word in (at..at + len).step_by(8) {
-            self.asm.load(Size::Double, Reg::R2, Reg::R7, word as i16);
-            for (sum, with, factor, shift) in [(Reg::R0, Op::Xor, Reg::R3, 32), (Reg::R1, Op::Add, Reg::R4, 29)] {
-                self.asm.alu(with, sum, Reg::R2).alu(Op::Mul, sum, factor);
-                self.asm.mov(Reg::R5, sum).alu(Op::Shr, Reg::R5, shift).alu(Op::Xor, sum, Reg::R5);
+        for value in key {
+            let end = self.asm.label();
+            for word in (at..at + value.room()).step_by(8) {
+                self.asm.load(Size::Double, Reg::R2, Reg::R7, word as i16);
+                for (sum, with, factor, shift) in [(Reg::R0, Op::Xor, Reg::R3, 32), (Reg::R1, Op::Add, Reg::R4, 29)] {
+                    self.asm.alu(with, sum, Reg::R2).alu(Op::Mul, sum, factor);
+                    self.asm.mov(Reg::R5, sum).alu(Op::Shr, Reg::R5, shift).alu(Op::Xor, sum, Reg::R5);
+                }
+                if value.is_stack() {
+                    self.asm.jump_if(Cond::Eq, Reg::R2, 0, end);
+                }
             }
+            self.asm.place(end);
+            at += value.room();
         }
         self.asm.store(Size::Double, Reg::Fp, slot, Reg::R0).store(Size::Double, Reg::Fp, slot + 8, Reg::R1);
         (Reg::Fp, slot.into())
