@@ -257,10 +257,7 @@ impl Dcmd for KmemVerify {
                 findings.iter().try_for_each(|finding| self.show(cx, &slabs, finding, out))?;
             }
         }
-        if missing > 0 {
-            cx.notes
-                .once(0, format!("{missing} slabs are not in the dump, or not whole: their memory was not checked"));
-        }
+        verify::note_missing(cx, missing);
         Ok(())
     }
 }

@@ -145,6 +145,7 @@ static REGISTRY: Registry = Registry {
     crash_cpu: |_| 0,
     anchors: |_| Vec::new(),
     thread: |_| None,
+    is_ram: |_, _| true,
     examples: "",
     disassemble: crate::dis::disassemble,
 };

@@ -54,6 +54,10 @@ fn run_alone(cx: &Cx<'_>, program: &Program, line: &str, place: Option<(&str, us
 
 /// Shows what a command left: its notes, and its error if it failed.
 fn show(cx: &Cx<'_>, program: &Program, result: engine::Result<()>, line: &str, place: Option<(&str, usize)>) -> End {
+    if result.is_err() {
+        // the error says what is missing
+        cx.notes.hush();
+    }
     for note in cx.notes.take() {
         program.say(&format!("note: {}\n", escape::escape(&note)));
     }

@@ -12,6 +12,7 @@ pub static REGISTRY: Registry = Registry {
     crash_cpu: walkers::cpu::crashed,
     anchors: walkers::anchors::find,
     thread: walkers::cpu::thread,
+    is_ram: walkers::resource::is_ram,
     examples: include_str!("../docs/examples.md"),
     disassemble: dcmds::dis::disassemble,
 };

@@ -67,6 +67,14 @@ pub enum Reason {
     Io(String),
 }
 
+impl Reason {
+    /// Whether there was something that the dump lacks: not so of an address where nothing ever was.
+    pub fn is_loss(&self) -> bool {
+        use Reason::{Decompress, Excluded, Io, NotInDump, OtherPart, PageTable, Truncated};
+        matches!(self, NotInDump | Excluded | OtherPart | Truncated | PageTable(_) | Decompress(_) | Io(_))
+    }
+}
+
 /// A failed read: where, in which space, and why.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("cannot read {}address {addr:#x}: {reason}", match space { Space::Phys => "physical ", Space::Kernel => "", Space::User(_) => "user " })]

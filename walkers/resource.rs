@@ -48,6 +48,37 @@ pub fn each(session: &Session, root: u64, visit: &mut dyn FnMut(Resource, u32) -
     below(session, root, first, 0, visit)
 }
 
+/// Where the kernel says that there is RAM, by address. Empty if that cannot be told.
+struct Ram(Vec<(u64, u64)>);
+
+impl Ram {
+    fn of(session: &Session) -> Result<Ram> {
+        let mut ram = Vec::new();
+        let root = session.kernel_symbol("iomem_resource");
+        let walked = root.map_or(Ok(()), |root| {
+            each(session, root, &mut |resource, _| {
+                if resource.name(session).is_ok_and(|name| name == "System RAM") {
+                    ram.push((resource.start, resource.end));
+                }
+                Ok(())
+            })
+        });
+        match walked {
+            Err(e) if e.is_control() => Err(e),
+            // half of it says nothing
+            Err(_) => Ok(Ram(Vec::new())),
+            Ok(()) => Ok(Ram(ram)),
+        }
+    }
+}
+
+/// Whether there is RAM at a physical address, and not a device or nothing at all; true if that cannot be told.
+pub fn is_ram(session: &Session, pa: u64) -> bool {
+    session
+        .once(|| Ram::of(session))
+        .map_or(true, |ram| ram.0.is_empty() || ram.0.iter().any(|(start, end)| (*start..=*end).contains(&pa)))
+}
+
 fn below(
     session: &Session,
     parent: u64,

@@ -228,15 +228,17 @@ fn look_at_slabs(cx: &Cx<'_>) -> Result<(Vec<String>, u64)> {
     let slabs = Slabs::of(cx)?;
     slabs.free_all(cx)?;
     let fences = Fences::of(cx)?;
-    let (mut lines, mut objects) = (Vec::new(), 0);
+    let (mut lines, mut objects, mut missing) = (Vec::new(), 0, 0);
     for number in 0..slabs.caches.len() {
         let (findings, seen) = verify::verify(cx, &slabs, &fences, number)?;
         objects += seen.objects;
+        missing += seen.missing;
         for finding in findings {
             let cache = slabs.caches.get(finding.cache).map_or("?", |cache| cache.name());
             lines.push(format!("{:x} {cache}: {}: {}", finding.at, finding.kind.name(), finding.verdict));
         }
     }
+    verify::note_missing(cx, missing);
     Ok((lines, objects))
 }
 

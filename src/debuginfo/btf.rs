@@ -31,7 +31,7 @@ const MAGIC: u16 = 0xeb9f;
 const NAME_LEN: usize = 512;
 
 /// What stands for a name that lies in a hole or outside the strings.
-const LOST: &str = "?";
+pub(crate) const LOST: &str = "?";
 
 /// Where a module's BTF continues its base's numbering: `start_id` and `start_str_off` of its `struct btf`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -56,6 +56,7 @@ pub struct Btf {
     index: OnceLock<Index>,
     names: OnceLock<NameIndex>,
     enumerators: OnceLock<(Vec<(u32, u32)>, NameIndex)>,
+    holed: OnceLock<bool>,
 }
 
 impl Btf {
@@ -101,8 +102,8 @@ impl Btf {
         };
         let (types, strings) = (section(8)?, section(16)?);
         let layout = if header >= 32 { section(24)? } else { 0..0 };
-        let (index, names, enumerators) = Default::default();
-        Ok(Btf { source, bytes, holes, types, strings, layout, base, start, index, names, enumerators })
+        let (index, names, enumerators, holed) = Default::default();
+        Ok(Btf { source, bytes, holes, types, strings, layout, base, start, index, names, enumerators, holed })
     }
 
     /// Number of types of its own, with those that are [`lost`](Btf::lost) in holes between others.
@@ -266,6 +267,20 @@ impl Btf {
 impl TypeSource for Btf {
     fn as_btf(self: Arc<Self>) -> Option<Arc<Btf>> {
         Some(self)
+    }
+
+    fn is_holed(&self) -> bool {
+        *self.holed.get_or_init(|| self.damage().is_some())
+    }
+
+    /// What had the name still has it among the strings, unless those have a hole too.
+    fn may_lack(&self, name: &str) -> bool {
+        let holed = || !self.holes.slice(self.strings.clone()).is_empty();
+        let spelled = [b"\0", name.as_bytes(), b"\0"].concat();
+        let strings = || self.bytes.get(self.strings.clone()).unwrap_or_default();
+        self.is_holed()
+            && !self.named(name).any(|(_, record)| record.is_complete())
+            && (holed() || memchr::memmem::find(strings(), &spelled).is_some())
     }
 
     fn get(&self, local: u32) -> Option<Type> {

@@ -10,6 +10,7 @@
 //! or a struct inside itself, so every walk over it is bounded.
 
 mod base;
+mod misses;
 mod parse;
 mod spell;
 
@@ -18,6 +19,9 @@ use std::sync::{
     Arc, Mutex, OnceLock, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard,
     atomic::{AtomicBool, Ordering},
 };
+
+pub use misses::Missed;
+use misses::Misses;
 
 use crate::synthetic::Synthetic;
 use crate::types::{SourceId, Tag, Type, TypeId, TypeSource};
@@ -58,6 +62,7 @@ pub struct Types {
     /// what the user made, and whether its names go before those of the target
     synthetic: OnceLock<Arc<Synthetic>>,
     preferred: AtomicBool,
+    missed: Misses,
 }
 
 /// Types that belong to no source, each kept once, so that equal types have equal ids.
@@ -154,8 +159,12 @@ impl Types {
         if let Some(node) = read(shard).get(&id) {
             return Some(node.clone());
         }
-        let node = Arc::new(self.source(id.source)?.get(id.local)?);
-        Some(write(shard).entry(id).or_insert(node).clone())
+        let source = self.source(id.source)?;
+        let Some(node) = source.get(id.local) else {
+            self.missed.node(&*source);
+            return None;
+        };
+        Some(write(shard).entry(id).or_insert(Arc::new(node)).clone())
     }
 
     /// Every type of that name in the first source that has a complete one, else the declarations that there are.
@@ -187,6 +196,9 @@ impl Types {
                 break;
             }
         }
+        if found.iter().all(declared) {
+            self.missed.name(sources, name);
+        }
         found.sort_by_key(declared);
         found
     }
@@ -202,17 +214,30 @@ impl Types {
 
     /// The value of an enumerator.
     pub fn enumerator(&self, name: &str) -> Option<i64> {
-        self.sources().iter().find_map(|s| s.enumerator(name))
+        self.enumerator_in(&self.sources(), name)
+    }
+
+    fn enumerator_in(&self, sources: &[Arc<dyn TypeSource>], name: &str) -> Option<i64> {
+        let found = sources.iter().find_map(|s| s.enumerator(name));
+        if found.is_none() {
+            self.missed.name(sources, name);
+        }
+        found
     }
 
     /// The value of an enumerator, asked as in [`Types::find_own`].
     pub fn enumerator_own(&self, name: &str) -> Option<i64> {
-        self.own_sources().iter().find_map(|s| s.enumerator(name))
+        self.enumerator_in(&self.own_sources(), name)
     }
 
     /// Declared type of a global variable.
     pub fn variable(&self, name: &str) -> Option<TypeId> {
         self.sources().iter().find_map(|s| s.variable(name))
+    }
+
+    /// A variable of which a type should be known has none.
+    pub fn miss_variable(&self, name: &str) {
+        self.missed.name(&self.sources(), name);
     }
 
     /// Prototype of a function.
@@ -222,8 +247,13 @@ impl Types {
 
     /// Visits the name of every named type until `visit` returns false. A name in two sources comes twice.
     pub fn each_name(&self, visit: &mut dyn FnMut(Tag, &str) -> bool) {
+        self.each_name_in(&self.sources(), visit);
+    }
+
+    fn each_name_in(&self, sources: &[Arc<dyn TypeSource>], visit: &mut dyn FnMut(Tag, &str) -> bool) {
         let mut more = true;
-        for source in self.sources() {
+        self.missed.list(sources);
+        for source in sources {
             source.each_name(&mut |tag, name| {
                 more = visit(tag, name);
                 more
@@ -236,16 +266,12 @@ impl Types {
 
     /// [`Types::each_name`], of the sources that [`Types::find_own`] asks.
     pub fn each_own_name(&self, visit: &mut dyn FnMut(Tag, &str) -> bool) {
-        let mut more = true;
-        for source in self.own_sources() {
-            source.each_name(&mut |tag, name| {
-                more = visit(tag, name);
-                more
-            });
-            if !more {
-                return;
-            }
-        }
+        self.each_name_in(&self.own_sources(), visit);
+    }
+
+    /// Lets `told` know of everything that is asked for from now on, is not found, and may be lost.
+    pub fn tell_misses(&self, told: impl Fn(Missed<'_>) + Send + Sync + 'static) {
+        self.missed.tell(Box::new(told));
     }
 
     /// Every complete type of that name in any of the sources that [`Types::find_own`] asks: the kernel and each module
@@ -358,7 +384,11 @@ impl Types {
                     Place { ty: *elem, bit_offset: place.bit_offset.checked_add(bits)?, bit_size: None }
                 }
                 (Step::Name(name), Type::Struct { .. }) => {
-                    let inner = self.find_member(&node, name, &mut HashSet::new(), MAX_DEPTH)?;
+                    let inner = self.find_member(&node, name, &mut HashSet::new(), MAX_DEPTH);
+                    let inner = inner.or_else(|| {
+                        self.missed.member(&node, name);
+                        None
+                    })?;
                     Place { bit_offset: place.bit_offset.checked_add(inner.bit_offset)?, ..inner }
                 }
                 _ => return None,

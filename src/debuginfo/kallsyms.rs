@@ -194,6 +194,23 @@ impl Kallsyms {
         (lost > 0).then(|| format!("{lost} of the kernel's {} symbols are not in the dump", self.names.count))
     }
 
+    /// Whether a name that is not found may be among the lost ones: of those whose addresses alone are lost the names
+    /// are known.
+    pub fn may_lack(&self, name: &str) -> bool {
+        match self.names.is_whole() {
+            true => !self.values.is_whole() && self.by_name_indices(name).next().is_some(),
+            false => self.lost() > 0,
+        }
+    }
+
+    /// Whether an address that no symbol covers lies among symbols: that which covers it is lost.
+    pub fn spans(&self, addr: u64) -> bool {
+        let known = |index: &usize| self.values.get(*index);
+        let first = (self.first..self.names.count).find_map(|index| known(&index));
+        let last = (self.first..self.names.count).rev().find_map(|index| known(&index));
+        first.is_some_and(|first| first <= addr) && last.is_some_and(|last| addr < last.min(self.landmarks().end))
+    }
+
     /// Where per-CPU variables lie, in terms of [`Symbol::addr`]: offsets from 0 on x86 up to 6.14, link addresses
     /// since (9d7de2aa8b41) and elsewhere. `addr + __per_cpu_offset[cpu]` is right for both.
     pub fn per_cpu(&self) -> Range<u64> {

@@ -27,7 +27,7 @@ pub mod synthetic;
 pub mod types;
 
 pub use btf::Btf;
-pub use catalog::{Place, Types};
+pub use catalog::{Missed, Place, Types};
 pub use holes::{Holes, Patchy};
 pub use kallsyms::Kallsyms;
 pub use modsyms::{ModuleSymbols, ModuleTables};

@@ -182,6 +182,10 @@ impl Synthetic {
 }
 
 impl TypeSource for Synthetic {
+    fn is_of_target(&self) -> bool {
+        false
+    }
+
     fn get(&self, local: u32) -> Option<Type> {
         self.read().nodes.get(local as usize).cloned()
     }

@@ -165,6 +165,18 @@ pub trait TypeSource: Send + Sync {
     fn function(&self, name: &str) -> Option<TypeId>;
     /// Visits the name of every named type until `visit` returns false.
     fn each_name(&self, visit: &mut dyn FnMut(Tag, &str) -> bool);
+    /// Whether something of that name may be among what this source has lost. Said only of what it does not find.
+    fn may_lack(&self, _name: &str) -> bool {
+        false
+    }
+    /// Whether part of the source is lost, so that a list of its names is not one of all, and nodes are missing.
+    fn is_holed(&self) -> bool {
+        false
+    }
+    /// Whether it is part of the target: what a user made is not.
+    fn is_of_target(&self) -> bool {
+        true
+    }
     /// The source as BTF, if it is that: what the BTF of modules continues.
     fn as_btf(self: Arc<Self>) -> Option<Arc<crate::btf::Btf>> {
         None

@@ -17,6 +17,7 @@ pub mod interrupt;
 pub mod item;
 pub mod kernelfile;
 pub mod lang;
+pub(crate) mod lost;
 pub mod macros;
 pub mod modfiles;
 pub mod names;

@@ -3,15 +3,25 @@
 //! A walker that finds a missing page or a looping list says so here and goes on. The face prints each kind of note
 //! once, with its first places and a count, when the command is over.
 
-use std::{collections::BTreeMap, fmt::Write as _, sync::Mutex};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt::Write as _,
+    sync::{Arc, Mutex},
+};
 
 /// How many places a note remembers.
 const PLACES: usize = 3;
+/// How many names a note remembers, and how many it shows.
+const NAMES: (usize, usize) = (64, 8);
 
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 struct Kind {
     count: u64,
     places: Vec<u64>,
+    /// what it is so of
+    names: BTreeSet<String>,
+    /// told only if there is nothing else to tell
+    quiet: bool,
 }
 
 /// Notes as they were.
@@ -22,9 +32,9 @@ pub(crate) struct Snapshot(BTreeMap<String, Kind>);
 #[derive(Clone, Default)]
 pub(crate) struct Noted(BTreeMap<String, Kind>);
 
-/// The notes of the command that is running.
-#[derive(Default)]
-pub struct Notes(Mutex<BTreeMap<String, Kind>>);
+/// The notes of the command that is running. Clones are the same notes.
+#[derive(Clone, Default)]
+pub struct Notes(Arc<Mutex<BTreeMap<String, Kind>>>);
 
 impl Notes {
     /// Notes that `what` is so at `addr` (0 if it has no one place). Equal texts are counted together.
@@ -32,11 +42,25 @@ impl Notes {
         let mut map = self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         // A crafted dump could make every text different: keep memory bounded.
         let what = if map.len() < 256 { what.into() } else { "more notes of other kinds".to_owned() };
-        let kind = map.entry(what).or_default();
-        kind.count += 1;
-        if kind.places.len() < PLACES && addr != 0 {
-            kind.places.push(addr);
+        map.entry(what).or_default().at(addr);
+    }
+
+    /// Notes what need not be told if the command has anything else to tell: it fails, or has other notes, which say
+    /// better what is missing.
+    pub fn quietly(&self, addr: u64, what: &str) {
+        let mut map = self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        if let Some(kind) = map.get_mut(what) {
+            kind.at(addr);
+        } else {
+            let kind = map.entry(what.to_owned()).or_default();
+            kind.quiet = true;
+            kind.at(addr);
         }
+    }
+
+    /// Forgets what was noted [quietly](Notes::quietly).
+    pub fn hush(&self) {
+        self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner).retain(|_, kind| !kind.quiet);
     }
 
     /// Notes a fact that the command may meet many times and that is to be told once: `12 struct pages are not in the
@@ -46,6 +70,16 @@ impl Notes {
         let known = self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner).contains_key(&what);
         if !known {
             self.add(addr, what);
+        }
+    }
+
+    /// Notes that `what` is so of something that has a name: one line tells of all names.
+    pub fn name(&self, what: &str, name: &str) {
+        let mut map = self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        if let Some(kind) = map.get_mut(what) {
+            kind.also(name);
+        } else {
+            map.entry(what.to_owned()).or_default().also(name);
         }
     }
 
@@ -66,7 +100,9 @@ impl Notes {
             let Some(old) = before.0.get(what) else { return Some((what.clone(), kind.clone())) };
             let places = kind.places.get(old.places.len()..).unwrap_or_default().to_vec();
             let count = kind.count.saturating_sub(old.count);
-            (count > 0).then(|| (what.clone(), Kind { count, places }))
+            // what was met again may have been met before
+            let names = kind.names.clone();
+            (count > 0).then(|| (what.clone(), Kind { count, places, names, quiet: kind.quiet }))
         });
         Noted(added.collect())
     }
@@ -78,8 +114,9 @@ impl Notes {
         }
         let mut map = self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         for (what, kind) in &noted.0 {
-            if !map.contains_key(what) {
-                map.insert(what.clone(), kind.clone());
+            match map.get_mut(what) {
+                Some(known) => kind.names.iter().for_each(|name| known.also(name)),
+                None => _ = map.insert(what.clone(), kind.clone()),
             }
         }
     }
@@ -92,11 +129,35 @@ impl Notes {
     /// Takes all notes as lines: `slab page not in the dump: 24 times, at ffff…, ffff…, …`.
     pub fn take(&self) -> Vec<String> {
         let map = std::mem::take(&mut *self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner));
-        map.into_iter().map(|(what, kind)| line(what, &kind)).collect()
+        let is_loud = map.values().any(|kind| !kind.quiet);
+        map.into_iter().filter(|(_, kind)| !(kind.quiet && is_loud)).map(|(what, kind)| line(what, &kind)).collect()
+    }
+}
+
+impl Kind {
+    /// It is so there, too.
+    fn at(&mut self, addr: u64) {
+        self.count += 1;
+        if self.places.len() < PLACES && addr != 0 {
+            self.places.push(addr);
+        }
+    }
+
+    /// It is so of that name, too.
+    fn also(&mut self, name: &str) {
+        self.count += 1;
+        if self.names.len() < NAMES.0 && !self.names.contains(name) {
+            self.names.insert(name.to_owned());
+        }
     }
 }
 
 fn line(mut text: String, kind: &Kind) -> String {
+    if !kind.names.is_empty() {
+        let shown: Vec<String> = kind.names.iter().take(NAMES.1).map(|name| format!("`{name}`")).collect();
+        let more = if kind.names.len() > shown.len() { ", …" } else { "" };
+        return format!("{text}: {}{more}", shown.join(", "));
+    }
     // writing to a String cannot fail
     if kind.count > 1 {
         let _ = write!(text, ": {} times", kind.count);
@@ -113,6 +174,34 @@ fn line(mut text: String, kind: &Kind) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn names_are_told_in_one_line() {
+        let notes = Notes::default();
+        ["b", "a", "b"].iter().for_each(|name| notes.name("lost", name));
+        let before = notes.snapshot();
+        notes.name("lost", "c");
+        let noted = notes.since(&before);
+        assert_eq!(notes.take(), ["lost: `a`, `b`, `c`"]);
+        notes.name("lost", "d");
+        notes.again(&noted);
+        assert_eq!(notes.take(), ["lost: `a`, `b`, `c`, `d`"]);
+        (0..100).for_each(|n| notes.name("lost", &format!("n{n:02}")));
+        assert_eq!(notes.take(), ["lost: `n00`, `n01`, `n02`, `n03`, `n04`, `n05`, `n06`, `n07`, …"]);
+    }
+
+    #[test]
+    fn what_is_quiet_is_told_last() {
+        let notes = Notes::default();
+        (1..3).for_each(|addr| notes.quietly(addr, "unseen"));
+        assert_eq!(notes.take(), ["unseen: 2 times, at 1, 2"]);
+        notes.quietly(1, "unseen");
+        notes.add(1, "loud");
+        assert_eq!(notes.take(), ["loud, at 1"]);
+        notes.quietly(1, "unseen");
+        notes.hush();
+        assert!(notes.is_empty());
+    }
 
     #[test]
     fn what_was_noted_in_the_making_is_noted_again() {

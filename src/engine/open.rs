@@ -6,7 +6,9 @@
 
 use crate::{
     kernelfile::{self, KernelFiles},
+    lost::{self, Holed},
     modfiles::ModuleFiles,
+    notes::Notes,
     registry::Registry,
     session::Session,
     symbols::Symbols,
@@ -86,7 +88,8 @@ fn join(
     warnings: &mut Vec<String>,
 ) -> Session {
     let memory = Memory(Arc::clone(&target));
-    let kernel = symbols(&target, &memory, &mut files, warnings);
+    let notes = Notes::default();
+    let kernel = symbols(&target, &memory, &mut files, &notes, warnings);
     let types = Types::new();
     add_btf(&target, &memory, kernel.as_deref(), &mut files, &types, warnings);
     let dwarf = files.dwarf.clone().and_then(|file| match add_dwarf(&file, &types) {
@@ -103,7 +106,14 @@ fn join(
     if let Some(base) = base.and_then(|at| target.u64(Space::Kernel, at).ok()) {
         target.set_direct_map(base);
     }
+    // what a whole vmlinux does not know is not there
+    if dwarf.is_none() {
+        lost::watch_types(&types, &notes);
+    }
+    // opening asks for what many a kernel has not
+    notes.take();
     let mut session = Session::new(target, types, Symbols::new(kernel), registry);
+    session.notes = notes;
     session.dwarf = dwarf;
     session.files = files.used();
     session.module_files = ModuleFiles::new(sources);
@@ -163,6 +173,7 @@ fn symbols(
     target: &Target,
     memory: &Memory,
     files: &mut KernelFiles,
+    notes: &Notes,
     warnings: &mut Vec<String>,
 ) -> Option<Arc<dyn SymbolSource>> {
     let (own, why) = match kallsyms(target, memory) {
@@ -185,7 +196,7 @@ fn symbols(
         return table;
     }
     warnings.push(why);
-    own.map(|table| Arc::new(table) as Arc<dyn SymbolSource>)
+    own.map(|table| Holed::new(table, notes.clone()))
 }
 
 /// What a running kernel also says of itself, should its memory not be understood.

@@ -345,6 +345,8 @@ pub struct Registry {
     pub anchors: fn(&Session) -> Vec<debuginfo::Symbol>,
     /// the task that ran on that CPU, which the registers are of
     pub thread: fn(&Session) -> Option<u64>,
+    /// whether there is RAM at a physical address, and no device, as far as the kernel says
+    pub is_ram: fn(&Session, u64) -> bool,
     /// real sessions for the pages of help: Markdown, a section with a block of code for each dcmd
     pub examples: &'static str,
     /// disassembles one instruction: its text and its length in bytes

@@ -7,6 +7,7 @@ use crate::{
     interrupt::Interrupt,
     item::Object,
     kernelfile::Used,
+    lost,
     modfiles::ModuleFiles,
     notes::{Noted, Notes},
     registry::Registry,
@@ -14,13 +15,13 @@ use crate::{
     view::{Field, FieldReader, Layout, View, any_struct},
 };
 use bytes::Bytes;
-use debuginfo::{EnumValue, Tag, Type, TypeId, Types, dwarf::Dwarf};
+use debuginfo::{EnumValue, SymbolKind, Tag, Type, TypeId, Types, dwarf::Dwarf};
 use std::{
     any::{Any, TypeId as RustType},
     collections::HashMap,
     sync::{Arc, Mutex, PoisonError},
 };
-use targets::{CpuRegs, Space, Target};
+use targets::{CpuRegs, ReadError, Space, Target};
 
 /// A target with its meaning.
 pub struct Session {
@@ -68,19 +69,28 @@ impl Session {
     #[inline]
     pub fn read(&self, addr: u64, buf: &mut [u8]) -> Result<()> {
         self.interrupt.check()?;
-        Ok(self.target.read(Space::Kernel, addr, buf)?)
+        self.heed(self.target.read(Space::Kernel, addr, buf))
     }
 
     /// Fills `buf` from any space.
     pub fn read_in(&self, space: Space, addr: u64, buf: &mut [u8]) -> Result<()> {
         self.interrupt.check()?;
-        Ok(self.target.read(space, addr, buf)?)
+        self.heed(self.target.read(space, addr, buf))
     }
 
     /// The bytes at `addr`, without a copy where the dump allows it.
     pub fn bytes(&self, addr: u64, len: usize) -> Result<Bytes> {
         self.interrupt.check()?;
-        Ok(self.target.bytes(Space::Kernel, addr, len)?)
+        self.heed(self.target.bytes(Space::Kernel, addr, len))
+    }
+
+    /// Notes what the dump lacks, for answers that say nothing of it themselves.
+    #[inline]
+    fn heed<T>(&self, read: Result<T, ReadError>) -> Result<T> {
+        read.map_err(|e| {
+            lost::heed(self, &e);
+            Error::Read(e)
+        })
     }
 
     /// A little-endian integer of 1 to 8 bytes.
@@ -149,6 +159,9 @@ impl Session {
 
     /// The address of a symbol of the kernel proper, if there is one. Never loads modules.
     pub fn kernel_symbol(&self, name: &str) -> Option<u64> {
+        if self.symbols.kernel().is_none() {
+            lost::no_symbols(&self.notes, name);
+        }
         self.symbols.kernel_address(name)
     }
 
@@ -262,6 +275,10 @@ impl Session {
     pub fn type_of_global(&self, name: &str) -> Option<TypeId> {
         self.types.variable(name).or_else(|| crate::globals::known_type(self, name)).or_else(|| {
             let symbol = self.symbols.by_name(self, name).into_iter().next()?;
+            // BTF has no other variables
+            if symbol.kind == SymbolKind::PerCpu {
+                self.types.miss_variable(name);
+            }
             self.type_in_module(&symbol.module?, name)
         })
     }
@@ -276,8 +293,10 @@ impl Session {
         if let Some(found) = self.cached::<LayoutOf<V>>() {
             return Ok(found.0.clone());
         }
+        let before = self.notes.snapshot();
         let layout = Arc::new(Layout::resolve(&self.types, V::CTYPES, V::FIELDS)?);
-        Ok(self.keep(LayoutOf::<V>(layout, std::marker::PhantomData), Noted::default()).0.clone())
+        let noted = self.notes.since(&before);
+        Ok(self.keep(LayoutOf::<V>(layout, std::marker::PhantomData), noted).0.clone())
     }
 
     /// Reads a view.

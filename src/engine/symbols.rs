@@ -1,6 +1,6 @@
 //! All symbols of a session: the kernel's own table, then every module's, loaded when first needed.
 
-use crate::{notes::Noted, session::Session};
+use crate::{lost, notes::Noted, session::Session};
 use debuginfo::{Symbol, SymbolKind, SymbolSource, dwarf::Dwarf};
 use std::{
     cell::Cell,
@@ -148,6 +148,9 @@ impl Symbols {
             return vec![own.clone()];
         }
         let mut found = self.kernel.as_ref().map(|k| k.by_name(name)).unwrap_or_default();
+        if self.kernel.is_none() {
+            lost::no_symbols(&session.notes, name);
+        }
         if found.is_empty() {
             for table in self.modules(session).iter().filter_map(|m| m.symbols.as_ref()) {
                 found.extend(table.by_name(name));

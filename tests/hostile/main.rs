@@ -130,8 +130,13 @@ fn wrong(made: &Variant, path: &Path, questions: &[String], clean: &run::Answers
     wrong.extend(obeyed.map(|(question, line)| format!("`{question}` writes what a terminal obeys: {line:?}")));
     if made.only_missing {
         let differ = got.answers.iter().zip(&clean.answers).filter(|(got, clean)| got.hash != clean.hash);
-        // ::status says how much is in the dump, ::kernels names its evidence: another where VMCOREINFO is missing
-        let tells = |question: &str| ["::status", "::kernels"].iter().any(|name| question.contains(name));
+        // ::status says how much is in the dump, ::kernels names its evidence: another where VMCOREINFO is missing; ::dump
+        // and ::vars show the dot, which is what an earlier question came to
+        let told = ["::status", "::kernels"];
+        let at_dot = ["::dump", "::vars"];
+        let tells = |question: &str| {
+            told.iter().any(|name| question.contains(name)) || at_dot.iter().any(|name| question.starts_with(name))
+        };
         let silent = differ.filter(|(got, clean)| got.said.is_subset(&clean.said) && !tells(&got.question));
         wrong.extend(silent.map(|(got, clean)| {
             format!(
@@ -197,4 +202,61 @@ fn hostile_memory_is_survived() {
         }
     }
     assert!(failed.is_empty(), "{}", failed.join("\n"));
+}
+
+/// What the loss of types or symbols could answer with silence: counts of what a walker finds, lists, columns.
+const QUESTIONS: &[&str] = &[
+    "::walk printk | ::count",
+    "::walk sysctl | ::count",
+    "::walk dentry | ::count",
+    "::walk inode | ::count",
+    "::walk module | ::count",
+    "::walk vmem | ::count",
+    "::walk irq_desc | ::count",
+    "::walk workqueue | ::count",
+    "::walk net | ::walk netdev | ::count",
+    "::ps",
+    "::walk task | ::ps -y",
+    "::timers",
+    "::hrtimers",
+    "::notifiers panic",
+    "::mounts",
+    "::vmstat",
+    "::meminfo",
+    "::irqs",
+    "::nm ! wc -l",
+    "::typelist ! wc -l",
+    "::sizeof struct dentry",
+    "::walk task | ::print pid comm",
+    "::verify",
+    "::kmem_verify",
+    "::triage",
+];
+
+#[test]
+fn losses_of_types_and_symbols_are_said() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("vmcore");
+    let packed = Path::new(env!("CARGO_MANIFEST_DIR")).join("corpus/k612-uaf/vmcore.zst");
+    zstd::stream::copy_decode(File::open(packed).unwrap(), File::create(&path).unwrap()).unwrap();
+    let questions: Vec<String> = QUESTIONS.iter().map(|&question| question.to_owned()).collect();
+    let clean = run::ask(&kmdb(), &path, &questions, run::SOME);
+    let dump = Dump::new(fs::read(&path).unwrap());
+    // the tables of symbols, then the types with their names
+    let edges = ["kallsyms_num_syms", "__start_BTF", "__stop_BTF"].map(|name| format!("{name}::map ."));
+    let edges: Vec<usize> = physical(&path, &edges).iter().map(|at| dump.offset(at[0].1).unwrap()).collect();
+    let mut silent = Vec::new();
+    for (from, to, part) in [(edges[1], edges[2], 4), (edges[1], edges[2], 40), (edges[0], edges[1], 30)] {
+        let mut chance = damage::Chance::new(part);
+        let pages = (from / damage::PAGE..to / damage::PAGE).map(|page| page * damage::PAGE);
+        let lost: Vec<usize> = pages.filter(|_| chance.below(part as usize) == 0).collect();
+        let made = Variant {
+            bytes: dump.without(&lost),
+            what: format!("{} pages of types and symbols are missing", lost.len()),
+            only_missing: true,
+        };
+        fs::write(&path, &made.bytes).unwrap();
+        silent.extend(wrong(&made, &path, &questions, &clean).into_iter().map(|what| format!("{}: {what}", made.what)));
+    }
+    assert!(silent.is_empty(), "{}", silent.join("\n"));
 }

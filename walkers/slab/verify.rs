@@ -117,6 +117,14 @@ pub struct Seen {
     pub missing: u64,
 }
 
+/// Notes how many slabs could not be looked into.
+pub fn note_missing(session: &Session, missing: u64) {
+    if missing > 0 {
+        let what = format!("{missing} slabs are not in the dump, or not whole: their memory was not checked");
+        session.notes.once(0, what);
+    }
+}
+
 /// Everything that is wrong with cache number `number`.
 pub fn verify(session: &Session, slabs: &Slabs, fences: &Fences, number: usize) -> Result<(Vec<Finding>, Seen)> {
     let Some(cache) = slabs.caches.get(number) else { return Ok(Default::default()) };

@@ -329,7 +329,10 @@ impl Values {
         }
         // Any filling looks like relative addresses of symbols that are four bytes long; real ones have hundreds.
         let too_dense = highest.saturating_sub(lowest) < 16 * count as u64;
-        if in_image * 2 < all || too_dense { 0 } else { (good * 1000).checked_div(all).unwrap_or(0) }
+        // The tables lie behind the text and before the data. Offsets from a base that is lost, taken for such from
+        // the entries, would have all of it behind the tables.
+        let is_around = lowest < image && image < highest;
+        if in_image * 2 < all || too_dense || !is_around { 0 } else { (good * 1000).checked_div(all).unwrap_or(0) }
     }
 
     /// Whether no page is missing.

@@ -30,6 +30,7 @@ static REGISTRY: Registry = Registry {
     crash_cpu: walkers::cpu::crashed,
     anchors: |_| Vec::new(),
     thread: walkers::cpu::thread,
+    is_ram: walkers::resource::is_ram,
     examples: "",
     disassemble: |_, _| None,
 };
