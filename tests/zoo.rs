@@ -266,7 +266,7 @@ fn judged(sin: &Sin<'_>, sight: &Sight) -> Judged {
         }
         "timer_code" => one("pending", at("at", 0), "which is no code"),
         "wait_below" => one("list-freed", at("head", 0), "its function returned"),
-        "wait_gone" => Judged::Unseen("the stack went with its thread, and is another's or nobody's since"),
+        "wait_gone" => one("dangling", at("head", 0), ""),
         "stack_end" => one("stack-end", at("at", 0), "STACK_END_MAGIC"),
         "area_gone" => one("dangling", at("pointer", 0), "vmalloc memory that was given back"),
         "task_text" => one("pointer", at("at", 0), "password"),

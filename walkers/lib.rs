@@ -243,6 +243,7 @@ pub static VIEWS: &[&[ViewEntry]] = &[
     signal::VIEWS,
     rhashtable::VIEWS,
     rq::VIEWS,
+    links::VIEWS,
     refs::VIEWS,
     slab::alias::VIEWS,
     slab::cache::VIEWS,

@@ -1,10 +1,11 @@
-//! Dentries whose count is higher than anybody can have: references that were taken and never put.
+//! Dentries whose count is higher than anybody can have: references that were taken and never put. And inodes whose count is
+//! lower than the dentries that have them: put too often.
 //!
 //! Whoever has a reference has the dentry's address: each child in `d_parent`, each open file, mount, working directory.
 //! So all words in use that hold the very address are counted, and there may be more of them than references, as of those
 //! who only look, but not fewer. Nobody has the one that file systems in memory take to keep a file.
 
-use super::{Finding, Kind, World};
+use super::{Finding, Kind, World, is_pointer};
 use crate::{refs::Graph, slab::State};
 use engine::prelude::*;
 use std::collections::{BTreeMap, HashMap};
@@ -22,6 +23,17 @@ struct Shape {
     count: u64,
     parent: u64,
     super_block: u64,
+    inode: u64,
+}
+
+/// The dentries in use, and what they have.
+#[derive(Default)]
+struct Dentries {
+    all: Vec<One>,
+    /// how many children each has
+    children: HashMap<u64, i64>,
+    /// how many dentries have each inode
+    inodes: HashMap<u64, i64>,
 }
 
 /// Dentries of more than that are not looked at: more say nothing new.
@@ -32,23 +44,64 @@ pub fn look(world: &World<'_>) -> Result<Vec<Finding>> {
     let session = world.session;
     let Some(cache) = world.slabs.caches.named("dentry").next() else { return Ok(Vec::new()) };
     let at = |member: &str| session.offset("dentry", member);
-    let (Ok(count), Ok(parent), Ok(super_block)) = (at("d_lockref.count"), at("d_parent"), at("d_sb")) else {
+    let (Ok(count), Ok(parent), Ok(super_block), Ok(inode)) =
+        (at("d_lockref.count"), at("d_parent"), at("d_sb"), at("d_inode"))
+    else {
         return Ok(Vec::new());
     };
-    let shape = Shape { count, parent, super_block };
-    let (dentries, children) = read(world, cache, &shape)?;
-    let own = |one: &&One| one.count > children.get(&one.addr).copied().unwrap_or(0);
-    let suspects: Vec<One> = dentries.iter().filter(own).copied().collect();
+    let shape = Shape { count, parent, super_block, inode };
+    let dentries = read(world, cache, &shape)?;
+    let mut out = inodes(world, &dentries.inodes)?;
+    out.extend(taken(world, &shape, &dentries)?);
+    Ok(out)
+}
+
+/// The inodes that have fewer references than dentries, each of which has one.
+fn inodes(world: &World<'_>, inodes: &HashMap<u64, i64>) -> Result<Vec<Finding>> {
+    let Ok(member) = world.session.offset("inode", "i_count") else { return Ok(Vec::new()) };
+    let mut out = Vec::new();
+    for (inode, dentries) in inodes {
+        let at = inode.wrapping_add(member);
+        let Some([count]) = world.read::<1>(at)? else { continue };
+        let count = i64::from(count as u32 as i32);
+        if count < *dentries && world.freed(*inode)?.is_none() {
+            let verdict = format!("the count of this inode is {count}, and {dentries} dentries have it: put too often");
+            out.push(Finding { kind: Kind::Refcount, at, verdict, freed: None });
+        }
+    }
+    Ok(out)
+}
+
+/// The dentries with references that nobody has.
+fn taken(world: &World<'_>, shape: &Shape, dentries: &Dentries) -> Result<Vec<Finding>> {
+    let session = world.session;
+    let own = |one: &&One| one.count > dentries.children.get(&one.addr).copied().unwrap_or(0);
+    let suspects: Vec<One> = dentries.all.iter().filter(own).copied().collect();
     if suspects.is_empty() || session.is_live() {
         return Ok(Vec::new());
     }
-    let holders = holders(session, &suspects)?;
+    // What slabs and variables hold accounts for most. Only for the rest all of memory is looked at, which takes its time.
+    if surplus(world, shape, &suspects, &known_holders(world, &suspects)?, |_| 1)?.is_empty() {
+        return Ok(Vec::new());
+    }
+    surplus(world, shape, &suspects, &holders(session, &suspects)?, usual)
+}
+
+/// What is wrong if that many words hold the address of each, and `usual` references to those of a file system in memory
+/// are nobody's.
+fn surplus(
+    world: &World<'_>,
+    shape: &Shape,
+    suspects: &[One],
+    holders: &HashMap<u64, i64>,
+    usual: fn(&[(One, i64)]) -> i64,
+) -> Result<Vec<Finding>> {
     let mut surplus: BTreeMap<u64, Vec<(One, i64)>> = BTreeMap::new();
-    for one in &suspects {
+    for one in suspects {
         let more = one.count - holders.get(&one.addr).copied().unwrap_or(0);
         surplus.entry(one.super_block).or_default().push((*one, more));
     }
-    let backed = session.offset("super_block", "s_bdev").ok();
+    let backed = world.session.offset("super_block", "s_bdev").ok();
     let mut out = Vec::new();
     for (super_block, suspects) in surplus {
         let is_on_disk = match backed {
@@ -69,31 +122,48 @@ pub fn look(world: &World<'_>) -> Result<Vec<Finding>> {
     Ok(out)
 }
 
-/// The dentries in use, and how many children each has.
-fn read(world: &World<'_>, cache: usize, shape: &Shape) -> Result<(Vec<One>, HashMap<u64, i64>)> {
-    let (mut dentries, mut children) = (Vec::new(), HashMap::new());
+/// The dentries in use.
+fn read(world: &World<'_>, cache: usize, shape: &Shape) -> Result<Dentries> {
+    let mut found = Dentries::default();
     let ended = world.slabs.each(world.session, cache, State::Allocated, &mut |addr| {
-        if dentries.len() == MAX {
+        if found.all.len() == MAX {
             return Err(Error::Stop);
         }
-        let len = shape.count.max(shape.parent).max(shape.super_block) + 8;
+        let len = shape.count.max(shape.parent).max(shape.super_block).max(shape.inode) + 8;
         let Some(bytes) = world.memory(addr, len)? else { return Ok(()) };
         let word = |offset: u64| crate::page::word(&bytes, offset as usize);
         // below zero it is dying, and holds nobody any more
         let count = i64::from(word(shape.count) as u32 as i32);
         if count >= 0 {
-            dentries.push(One { addr, count, super_block: word(shape.super_block) });
-            *children.entry(word(shape.parent)).or_insert(0) += i64::from(word(shape.parent) != addr);
+            found.all.push(One { addr, count, super_block: word(shape.super_block) });
+            *found.children.entry(word(shape.parent)).or_insert(0) += i64::from(word(shape.parent) != addr);
+            let inode = word(shape.inode);
+            if is_pointer(inode) {
+                *found.inodes.entry(inode).or_insert(0) += 1;
+            }
         }
         Ok(())
     });
     match ended {
-        Ok(()) | Err(Error::Stop) => Ok((dentries, children)),
+        Ok(()) | Err(Error::Stop) => Ok(found),
         Err(e) => Err(e),
     }
 }
 
-/// How many words hold the address of each, but its own.
+/// How many words of slabs and variables hold the address of each, but its own.
+fn known_holders(world: &World<'_>, suspects: &[One]) -> Result<HashMap<u64, i64>> {
+    let size = world.session.size_of("dentry")?;
+    let addrs = suspects.iter().map(|one| one.addr).collect();
+    let mut found: HashMap<u64, i64> = HashMap::new();
+    for (at, addr) in world.places_of(&addrs)? {
+        if at.wrapping_sub(addr) >= size {
+            *found.entry(addr).or_default() += 1;
+        }
+    }
+    Ok(found)
+}
+
+/// How many words of all that is in use do.
 fn holders(session: &Session, suspects: &[One]) -> Result<HashMap<u64, i64>> {
     let graph = Graph::of(session)?;
     let nodes: HashMap<u32, u64> =

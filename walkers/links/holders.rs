@@ -1,6 +1,7 @@
-//! Counts of what living tasks have: credentials, memory, files, signals. Each is at least one as long as the task has it.
+//! What living tasks have: credentials, memory, files, signals. As long as a task has it its count is at least one, and it
+//! is not freed.
 
-use super::{Finding, Kind, World};
+use super::{Finding, Kind, World, is_pointer};
 use crate::{
     file,
     slab::{self, State},
@@ -30,7 +31,7 @@ struct Counted {
     size: usize,
 }
 
-/// Counts that are not above zero, and whose they are.
+/// Counts that are not above zero, and what is freed, and whose they are.
 pub fn look(world: &World<'_>) -> Result<Vec<Finding>> {
     let session = world.session;
     let held = HELD.iter().filter_map(|(pointer, name, count)| {
@@ -46,7 +47,12 @@ pub fn look(world: &World<'_>) -> Result<Vec<Finding>> {
                 continue;
             };
             if seen.insert((at, counted.count)) {
-                out.extend(one(world, task, at, counted)?);
+                let name = counted.name;
+                match gone(world, task.wrapping_add(counted.pointer), at, || format!("task {task:x} has this {name}"))?
+                {
+                    Some(finding) => out.push(finding),
+                    None => out.extend(one(world, task, at, counted)?),
+                }
             }
         }
         Ok(())
@@ -55,6 +61,17 @@ pub fn look(world: &World<'_>) -> Result<Vec<Finding>> {
     walked.or_else(|e| if e.is_control() { Err(e) } else { Ok(()) })?;
     files(world, &mut out)?;
     Ok(out)
+}
+
+/// A pointer, at `place`, to something that is freed though whoever has it has a reference.
+fn gone(world: &World<'_>, place: u64, to: u64, who: impl Fn() -> String) -> Result<Option<Finding>> {
+    let freed = world.freed(to)?;
+    Ok(freed.map(|freed| Finding {
+        kind: Kind::Dangling,
+        at: place,
+        verdict: format!("{}, at {to:x}, which was freed: put too often", who()),
+        freed: Some(freed),
+    }))
 }
 
 fn one(world: &World<'_>, task: u64, at: u64, counted: &Counted) -> Result<Option<Finding>> {
@@ -91,9 +108,26 @@ fn files(world: &World<'_>, out: &mut Vec<Finding>) -> Result<()> {
         Err(e) if e.is_control() => return Err(e),
         Err(_) => return Ok(()),
     };
+    let has: Vec<(&str, u64)> = [("dentry", "f_path.dentry"), ("inode", "f_inode")]
+        .into_iter()
+        .filter_map(|(what, member)| Some((what, session.offset("file", member).ok()?)))
+        .collect();
     for at in holders.files() {
+        let Some((task, fd)) = holders.get(at).first().copied() else { continue };
+        if let Some(finding) = gone(world, at, at, || format!("task {task:x} has this file as descriptor {fd}"))? {
+            out.push(finding);
+            continue;
+        }
+        for (what, member) in &has {
+            let place = at.wrapping_add(*member);
+            let Some([to]) = world.read::<1>(place)?.filter(|[to]| is_pointer(*to)) else { continue };
+            let who = || format!("this file, descriptor {fd} of task {task:x}, has its {what}");
+            out.extend(gone(world, place, to, who)?);
+        }
         let Some([count]) = world.read::<1>(at.wrapping_add(place.bit_offset / 8))? else { continue };
-        let Some((task, fd)) = holders.get(at).first().filter(|_| (count as i64) < least) else { continue };
+        if count as i64 >= least {
+            continue;
+        }
         let verdict = format!(
             "task {task:x} has this file as descriptor {fd}, whose count is {}: put too often, or written over",
             count as i64

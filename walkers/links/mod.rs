@@ -12,6 +12,7 @@ mod arrays;
 mod counts;
 mod dangling;
 mod dentries;
+mod deserted;
 mod front;
 mod gaps;
 mod gone;
@@ -26,12 +27,15 @@ mod told;
 mod trees;
 mod zeroed;
 
+pub use queues::VIEWS;
+
 use crate::{
-    module,
+    module, refs,
     slab::{self, Slab, Slabs, State, names},
     task_stack::Stacks,
 };
 use bytes::Bytes;
+use deserted::Deserted;
 use engine::prelude::*;
 use places::Places;
 use rayon::prelude::*;
@@ -134,7 +138,7 @@ const MAX_TREES: usize = 1 << 20;
 pub fn verify(session: &Session, wanted: Option<&dyn Fn(usize) -> bool>) -> Result<(Vec<Finding>, Seen)> {
     let slabs = Slabs::of(session)?;
     slabs.free_all(session)?;
-    let world = World { session, slabs: &slabs, left: left(session)? };
+    let world = World { session, slabs: &slabs, left: left(session)?, deserted: Deserted::of(session)? };
     let mut found = Found::default();
     let mut scalars = HashMap::new();
     for (number, cache) in slabs.caches.iter().enumerate() {
@@ -180,20 +184,22 @@ pub fn verify(session: &Session, wanted: Option<&dyn Fn(usize) -> bool>) -> Resu
     Ok((findings, seen))
 }
 
-/// The parts of tasks' stacks that are not in use now, by address, and whose they are: of tasks that do not run.
+/// The parts of stacks that are not in use now, by address, and whose they are: of tasks that do not run, and 0 of all
+/// that no task has any more.
 fn left(session: &Session) -> Result<Vec<(Range<u64>, u64)>> {
+    let mut left = Vec::new();
     match Stacks::of(session) {
-        Ok(stacks) => {
-            let idle = stacks.iter().filter_map(|stack| {
-                let sp = stack.sp.filter(|sp| stack.range.contains(sp))?;
-                Some((stack.range.start..sp, stack.task))
-            });
-            Ok(idle.collect())
-        }
-        Err(e) if e.is_control() => Err(e),
+        Ok(stacks) => left.extend(stacks.iter().filter_map(|stack| {
+            let sp = stack.sp.filter(|sp| stack.range.contains(sp))?;
+            Some((stack.range.start..sp, stack.task))
+        })),
+        Err(e) if e.is_control() => return Err(e),
         // noted where stacks are asked for
-        Err(_) => Ok(Vec::new()),
+        Err(_) => {}
     }
+    left.extend(refs::unused_stacks(session)?.into_iter().map(|range| (range, 0)));
+    left.sort_unstable_by_key(|(range, _)| range.start);
+    Ok(left)
 }
 
 /// What a part of memory had.
@@ -219,14 +225,19 @@ impl Found {
     }
 }
 
-/// The kernel's and the modules' variables.
-fn variables(session: &Session) -> Result<Vec<Range<u64>>> {
+/// The kernel's own variables.
+fn kernel_data(session: &Session) -> Vec<Range<u64>> {
     let ends = [("_sdata", "_edata"), ("__bss_start", "__bss_stop")];
     let own = ends.iter().filter_map(|(start, end)| {
         let (start, end) = (session.kernel_symbol(start)?, session.kernel_symbol(end)?);
         (start < end && end - start <= MAX_VARIABLES).then_some(start.next_multiple_of(8)..end)
     });
-    let mut ranges: Vec<_> = own.collect();
+    own.collect()
+}
+
+/// The kernel's and the modules' variables.
+fn variables(session: &Session) -> Result<Vec<Range<u64>>> {
+    let mut ranges = kernel_data(session);
     ranges.extend(module_data(session)?.into_iter().map(|(_, range)| range));
     Ok(ranges)
 }
@@ -263,15 +274,43 @@ const MAX_VARIABLES: u64 = 1 << 28;
 /// Variables are looked at by so many bytes at once.
 const PIECE: u64 = 1 << 16;
 
+/// Lets some of the kernel's pointers pass, and nearly no other words: those need not be looked up.
+struct Sieve(Vec<u64>);
+
+impl Sieve {
+    fn of(values: &HashSet<u64>) -> Sieve {
+        // some thirty bits for each
+        let bits = (values.len().max(2) * 32).next_power_of_two();
+        let mut sieve = Sieve(vec![0; bits / 64]);
+        for value in values {
+            let (word, bit) = sieve.place(*value);
+            sieve.0.get_mut(word).into_iter().for_each(|word| *word |= bit);
+        }
+        sieve
+    }
+
+    /// Pointers differ in the middle: these bits are spread over all.
+    fn place(&self, value: u64) -> (usize, u64) {
+        let spread = value.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32;
+        (spread as usize / 64 & (self.0.len() - 1), 1 << (spread % 64))
+    }
+
+    fn passes(&self, value: u64) -> bool {
+        let (word, bit) = self.place(value);
+        value >> 63 == 1 && self.0.get(word).is_some_and(|word| word & bit != 0)
+    }
+}
+
 /// Memory, and what becomes of the objects in it.
 struct World<'a> {
     session: &'a Session,
     slabs: &'a Slabs,
     left: Vec<(Range<u64>, u64)>,
+    deserted: Deserted,
 }
 
 impl World<'_> {
-    /// The task on whose stack an address lies, in a part that is not in use.
+    /// The task on whose stack an address lies, in a part that is not in use; 0 if it is no task's any more.
     fn left(&self, addr: u64) -> Option<u64> {
         let next = self.left.partition_point(|(range, _)| range.start <= addr);
         self.left.get(next.checked_sub(1)?).filter(|(range, _)| range.contains(&addr)).map(|(_, task)| *task)
@@ -299,7 +338,7 @@ impl World<'_> {
 
     /// What is typed in an object.
     fn members(&self, cache: usize, (start, object): (u64, &[u8]), places: &Places, found: &mut Found) -> Result<()> {
-        found.seen.members += (places.nodes.len() + places.counts.len()) as u64;
+        found.seen.members += (places.nodes.len() + places.counts.len() + places.waits.len()) as u64;
         for offset in &places.nodes {
             let at = start.wrapping_add(*offset);
             trees::node(self, at, &mut found.trees)?;
@@ -313,6 +352,10 @@ impl World<'_> {
         }
         for offset in &places.queues {
             found.findings.extend(queues::queue(self, start.wrapping_add(*offset))?);
+        }
+        for offset in &places.waits {
+            let words = [0, 8].map(|word| crate::page::word(object, (offset + word) as usize));
+            found.findings.extend(deserted::queue(self, start.wrapping_add(*offset), words)?);
         }
         if let Some(shape) = &places.array {
             arrays::node(self, start, object, shape, &mut found.findings)?;
@@ -342,9 +385,10 @@ impl World<'_> {
 
     /// Where, in allocated objects and variables, words are that are one of `values`, and which.
     fn places_of(&self, values: &HashSet<u64>) -> Result<Vec<(u64, u64)>> {
+        let sieve = Sieve::of(values);
         let pick = |start: u64, memory: &[u8]| -> Vec<(u64, u64)> {
             let words = memory.chunks_exact(8).map(|bytes| bytes.try_into().map_or(0, u64::from_le_bytes));
-            (start..).step_by(8).zip(words).filter(|(_, word)| values.contains(word)).collect()
+            (start..).step_by(8).zip(words).filter(|(_, word)| sieve.passes(*word) && values.contains(word)).collect()
         };
         let in_slabs = self.slabs.all().par_iter().map(|slab| {
             self.session.interrupt.check()?;

@@ -1,4 +1,4 @@
-//! Where, in a struct, its tree nodes, reference counts, queues, pointers and plain numbers are: asked of the types, through members of
+//! Where, in a struct, its tree nodes, reference counts, queues, wait queues, pointers and plain numbers are: asked of the types, through members of
 //! members.
 //!
 //! What is in a union is left out: nothing says which of its members is alive.
@@ -47,6 +47,8 @@ pub struct Places {
     pub counts: Vec<u64>,
     /// of each `struct sk_buff_head`
     pub queues: Vec<u64>,
+    /// of the list in each `wait_queue_head_t`
+    pub waits: Vec<u64>,
     /// of each pointer, with its name
     pub pointers: Vec<(u64, String)>,
     /// it is a node of an xarray
@@ -85,6 +87,10 @@ impl Places {
                 // their links are told of by themselves
                 Some("list_head" | "hlist_head" | "hlist_node" | "hlist_nulls_node" | "llist_node") => {}
                 Some("sk_buff_head") => self.queues.push(base),
+                Some("wait_queue_head") if self.waits.len() < MAX_PLACES => {
+                    let head = session.offset("wait_queue_head", "head").ok();
+                    self.waits.extend(head.map(|head| base.saturating_add(head)));
+                }
                 _ if depth > 0 && self.nodes.len() + self.counts.len() < MAX_PLACES => {
                     for member in members.iter().filter(|member| member.bit_size.is_none()) {
                         let name = &*member.name;

@@ -1,8 +1,8 @@
-//! Queues of packets, `struct sk_buff_head`: each counts its packets.
+//! Queues of packets, `struct sk_buff_head`: each counts its packets, and each packet's data lie in its buffer.
 
 use super::{Finding, Kind, World, is_pointer};
 use crate::slab::{self, State};
-use engine::prelude::*;
+use engine::{ViewEntry, prelude::*};
 
 /// More packets than any queue has.
 const MAX_PACKETS: u64 = 1 << 20;
@@ -53,6 +53,9 @@ pub fn queue(world: &World<'_>, at: u64) -> Result<Option<Finding>> {
         if next == at {
             break;
         }
+        if let Some(finding) = packet(session, next)? {
+            return Ok(Some(finding));
+        }
         (entry, length) = (next, length + 1);
     }
     let verdict = || format!("the queue counts {counted} packets, it has {length}");
@@ -63,3 +66,36 @@ pub fn queue(world: &World<'_>, at: u64) -> Result<Option<Finding>> {
         freed: None,
     }))
 }
+
+/// What of a `struct sk_buff` says where its data are. Its `tail` and `end` count from `head` on 64-bit machines
+/// (NET_SKBUFF_DATA_USES_OFFSET).
+#[derive(View)]
+#[ctype("sk_buff")]
+struct Packet {
+    #[addr]
+    addr: u64,
+    head: u64,
+    data: u64,
+    tail: u32,
+    end: u32,
+}
+
+/// A packet whose data lie outside its buffer.
+fn packet(session: &Session, at: u64) -> Result<Option<Finding>> {
+    let packet: Packet = match session.view(at) {
+        Ok(packet) => packet,
+        Err(e) if e.is_control() => return Err(e),
+        Err(_) => return Ok(None),
+    };
+    let data = packet.data.wrapping_sub(packet.head);
+    let (member, what) = match (u64::from(packet.tail), u64::from(packet.end)) {
+        (tail, end) if tail > end => ("tail", format!("the data end at {tail:#x} of a buffer of {end:#x} bytes")),
+        (_, end) if data > end => ("data", format!("the data begin at {:x}, outside the buffer", packet.data)),
+        _ => return Ok(None),
+    };
+    let at = packet.addr.wrapping_add(session.offset("sk_buff", member)?);
+    Ok(Some(Finding { kind: Kind::Queue, at, verdict: format!("a packet in a queue: {what}"), freed: None }))
+}
+
+/// The views of this file, for the test that holds them against kernels.
+pub static VIEWS: &[ViewEntry] = &[ViewEntry::of::<Packet>()];

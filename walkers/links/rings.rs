@@ -203,9 +203,12 @@ fn dead(world: &World<'_>, at: u64, to: u64) -> Result<Option<Finding>> {
         return Ok(None);
     }
     if let Some(task) = world.left(to) {
-        let verdict = format!(
-            "leads to {to:x}, on the stack of task {task:x}, in a part that is not in use: its function returned"
-        );
+        let verdict = match task {
+            0 => format!("leads to {to:x}, on the stack of a task that has ended"),
+            _ => format!(
+                "leads to {to:x}, on the stack of task {task:x}, in a part that is not in use: its function returned"
+            ),
+        };
         return Ok(Some(Finding { kind: Kind::Freed, at, verdict, freed: None }));
     }
     if let Some(freed) = world.freed(to)? {
