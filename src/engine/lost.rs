@@ -69,7 +69,7 @@ pub struct Holed {
 
 impl Holed {
     /// Watches over `table`.
-    pub fn new(table: Kallsyms, notes: Notes) -> Arc<dyn SymbolSource> {
+    pub fn watch(table: Kallsyms, notes: Notes) -> Arc<dyn SymbolSource> {
         Arc::new(Holed { table, notes })
     }
 

@@ -196,7 +196,7 @@ fn symbols(
         return table;
     }
     warnings.push(why);
-    own.map(|table| Holed::new(table, notes.clone()))
+    own.map(|table| Holed::watch(table, notes.clone()))
 }
 
 /// What a running kernel also says of itself, should its memory not be understood.

@@ -292,7 +292,7 @@ impl Sieve {
     /// Pointers differ in the middle: these bits are spread over all.
     fn place(&self, value: u64) -> (usize, u64) {
         let spread = value.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32;
-        (spread as usize / 64 & (self.0.len() - 1), 1 << (spread % 64))
+        ((spread as usize / 64) & (self.0.len() - 1), 1 << (spread % 64))
     }
 
     fn passes(&self, value: u64) -> bool {
