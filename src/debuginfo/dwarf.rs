@@ -18,6 +18,7 @@ mod bounds;
 mod decode;
 mod index;
 mod lines;
+mod places;
 mod units;
 mod variables;
 
@@ -32,6 +33,7 @@ use index::{Index, Kind};
 use units::{Sections, Units};
 
 pub use lines::Frame;
+pub use places::{Inlined, Parameter, Place};
 pub use variables::Variable;
 
 /// The debug information of one file. `TypeId`s are offsets into `.debug_info` (then `.debug_types`, behind it).
@@ -40,6 +42,7 @@ pub struct Dwarf {
     source: SourceId,
     data: OnceLock<Result<Data, Error>>,
     inner: Mutex<InnerArrays>,
+    lists: places::Lists,
 }
 
 /// What is read out of the sections, beside the sections it points into.
@@ -80,7 +83,7 @@ impl Dwarf {
             let hint = "the file was stripped, or built without CONFIG_DEBUG_INFO";
             return Err(Error::Missing { path: file.path().to_owned(), section: ".debug_info", hint });
         }
-        Ok(Dwarf { file, source, data: OnceLock::new(), inner: Mutex::default() })
+        Ok(Dwarf { file, source, data: OnceLock::new(), inner: Mutex::default(), lists: places::Lists::default() })
     }
 
     /// The file it is in.

@@ -4,7 +4,7 @@ use std::sync::{Mutex, PoisonError};
 
 use super::bounds::Bounds;
 use super::units::{Slice, Units};
-use super::{Dwarf, decode};
+use super::{Dwarf, Parsed, decode};
 use crate::elf::Error;
 use crate::types::TypeId;
 
@@ -58,6 +58,20 @@ impl Dwarf {
     /// The prototype of the function that covers `addr`, not counting inlined ones.
     pub fn function_at(&self, addr: u64) -> Option<TypeId> {
         self.frames(addr).ok()?.last()?.ty
+    }
+
+    /// The entry of the function, not an inlined one, that an address before relocation belongs to.
+    pub(super) fn subprogram_at(&self, parsed: &Parsed<'_>, linked: u64) -> Option<u32> {
+        let lines = parsed.lines.get_or_init(|| Lines::new(&parsed.units)).as_ref().ok()?;
+        lines.bounds.allow(&parsed.units, linked).ok()?;
+        let context = lines.context.lock().unwrap_or_else(PoisonError::into_inner);
+        let start = context.find_dwarf_and_unit(linked).skip_all_loads()?.header.debug_info_offset()?.0;
+        let mut frames = context.find_frames(linked).skip_all_loads().ok()?;
+        let mut last = None;
+        while let Some(frame) = frames.next().ok()? {
+            last = frame.dw_die_offset;
+        }
+        u32::try_from(start + last?.0).ok()
     }
 
     fn look_up<'a>(&self, units: &Units<'a>, context: &Context<'a>, addr: u64) -> Result<Vec<Frame>, String> {

@@ -270,6 +270,23 @@ impl<'a> Unit<'a> {
         self.parsed.get_or_init(parse).as_deref()
     }
 
+    /// Visits all entries, with those inside others behind them.
+    pub(super) fn each(&self, units: &Units<'a>, mut visit: impl FnMut(&Entry<'a>)) {
+        let Some(mut raw) = self.parsed(units).and_then(|parsed| parsed.entries_raw(None).ok()) else { return };
+        let mut entry = Entry::default();
+        while !raw.is_empty() {
+            let local = self.start.checked_add(raw.next_offset().0 as u32);
+            let Ok(abbrev) = raw.read_abbreviation() else { return };
+            let (Some(local), Some(abbrev)) = (local, abbrev) else { continue };
+            let few = abbrev.attributes().len() <= MAX_ATTRIBUTES;
+            if !few || raw.read_attributes(abbrev.attributes(), &mut entry.attrs).is_err() {
+                return;
+            }
+            (entry.local, entry.tag, entry.children) = (local, abbrev.tag(), abbrev.has_children());
+            visit(&entry);
+        }
+    }
+
     fn walk<'u>(&'u self, units: &Units<'a>, local: u32) -> Option<Walk<'u, 'a>> {
         let parsed = self.parsed(units)?;
         let at = UnitOffset(local.checked_sub(self.start)? as usize);

@@ -1,0 +1,330 @@
+//! Where a function's parameters are at an instruction of it, and where functions were inlined.
+//!
+//! A parameter's location (DWARF 5, 2.6) is an expression, or a list of them by ranges of code. Of expressions those are
+//! understood that compilers write for parameters: registers, memory beside one, parts, numbers. What is computed in more
+//! steps is [`Place::Unknown`].
+
+use std::collections::HashMap;
+use std::ops::ControlFlow;
+use std::sync::OnceLock;
+
+use bytes::Bytes;
+use gimli::{
+    AttributeValue, DebugLoc, DebugLocLists, EndianSlice, Expression, LocationLists, LocationListsOffset, Operation,
+};
+
+use super::units::{Entry, Slice, Unit, Units, Value};
+use super::{Dwarf, decode};
+use crate::demangle::demangle;
+use crate::fan;
+use crate::types::TypeId;
+
+/// Parts that one value is in, at most.
+const MAX_PIECES: usize = 16;
+/// More inlined copies of one function are damage, or too many to look at.
+const MAX_COPIES: usize = 1 << 16;
+
+/// Where a value is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Place {
+    /// in a register, by the number that DWARF has for it
+    Register(u16),
+    /// it is a register's value plus that
+    Sum(u16, i64),
+    /// in memory, so many bytes behind where a register points
+    Memory(u16, i64),
+    /// in memory, so many bytes behind where the stack stood in front of the call (`DW_OP_call_frame_cfa`)
+    Frame(i64),
+    /// that number
+    Constant(u64),
+    /// parts, one behind the other, each with its bytes
+    Pieces(Vec<(u64, Place)>),
+    /// nowhere: the compiler did not keep it
+    Gone,
+    /// somewhere that is not understood here
+    Unknown,
+}
+
+/// A parameter at an instruction.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Parameter {
+    /// its name
+    pub name: String,
+    /// its type
+    pub ty: TypeId,
+    /// where it is
+    pub place: Place,
+}
+
+/// A copy of a function that stands in another one's code.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Inlined {
+    /// address of its first instruction, where it has code of its own at all
+    pub at: Option<u64>,
+    /// the function that it stands in, as its source has it
+    pub within: String,
+    /// its parameters there
+    pub parameters: Vec<Parameter>,
+}
+
+/// Sections that nobody else reads.
+#[derive(Default)]
+pub(super) struct Lists(OnceLock<Vec<Bytes>>);
+
+type Locations<'a> = LocationLists<Slice<'a>>;
+
+impl Dwarf {
+    /// The parameters, at that instruction, of the function that it belongs to, not counting inlined ones. None where no
+    /// function is known.
+    pub fn parameters_at(&self, addr: u64) -> Option<Vec<Parameter>> {
+        let linked = addr.wrapping_sub(self.file().slide());
+        self.with(|parsed| {
+            let local = self.subprogram_at(parsed, linked)?;
+            let lists = self.locations(&parsed.units);
+            Some(self.parameters(&parsed.units, &lists, local, linked))
+        })
+        .ok()?
+    }
+
+    /// Whether the code at an address was written in Rust, which hands arguments over by rules of its own.
+    pub fn is_rust(&self, addr: u64) -> bool {
+        let linked = addr.wrapping_sub(self.file().slide());
+        let language = self.with(|parsed| {
+            let unit = parsed.units.unit_of(self.subprogram_at(parsed, linked)?)?;
+            let mut entries = unit.parsed(&parsed.units)?.entries();
+            match entries.next_dfs().ok()??.attr_value(gimli::DW_AT_language)? {
+                AttributeValue::Language(language) => Some(language),
+                _ => None,
+            }
+        });
+        language.is_ok_and(|language| language == Some(gimli::DW_LANG_Rust))
+    }
+
+    /// Where the function of that name was inlined, by the order of addresses. In C++ and Rust the last part of its path
+    /// is its name; with a path in front it must end so.
+    pub fn inlined(&self, name: &str) -> Vec<Inlined> {
+        let found = self.with(|parsed| {
+            let (units, lists) = (&parsed.units, self.locations(&parsed.units));
+            let copies = fan::out(units.all.len(), Vec::new, |found: &mut Vec<_>, number| {
+                if let Some(unit) = units.all.get(number)
+                    && found.len() < MAX_COPIES
+                {
+                    copies(units, unit, name, found);
+                }
+            });
+            let copies = copies.into_iter().flatten();
+            copies.map(|(local, at, within)| self.copy(units, &lists, local, at, within)).collect::<Vec<_>>()
+        });
+        let mut found = found.unwrap_or_default();
+        found.sort_by_key(|copy| copy.at);
+        found.dedup_by(|a, b| a.at.is_some() && a.at == b.at);
+        found
+    }
+
+    fn copy(&self, units: &Units<'_>, lists: &Locations<'_>, local: u32, at: Option<u64>, within: u32) -> Inlined {
+        let within = units.entry(within).and_then(|(unit, entry)| {
+            let linkage = units.inherited(unit, &entry, gimli::DW_AT_linkage_name);
+            let linkage = linkage.and_then(|(unit, value)| units.text(unit, value));
+            linkage.or_else(|| units.name(unit, &entry)).map(decode::text)
+        });
+        Inlined {
+            at: at.map(|at| self.file().loaded(at)),
+            within: within.map_or_else(|| "?".to_owned(), |name| demangle(&name).into_owned()),
+            parameters: at.map(|at| self.parameters(units, lists, local, at)).unwrap_or_default(),
+        }
+    }
+
+    fn locations<'s, 'a: 's>(&'s self, _: &Units<'a>) -> Locations<'s> {
+        let sections =
+            self.lists.0.get_or_init(|| self.file().load(&[".debug_loc", ".debug_loclists"]).unwrap_or_default());
+        let endian = if self.file().little_endian() { gimli::RunTimeEndian::Little } else { gimli::RunTimeEndian::Big };
+        let section = |at: usize| EndianSlice::new(sections.get(at).map_or(&[][..], |bytes| bytes), endian);
+        LocationLists::new(DebugLoc::from(section(0)), DebugLocLists::from(section(1)))
+    }
+
+    /// The children of an instance that are its parameters.
+    fn parameters(&self, units: &Units<'_>, lists: &Locations<'_>, local: u32, at: u64) -> Vec<Parameter> {
+        let mut found = Vec::new();
+        let Some((unit, entry)) = units.entry(local) else { return found };
+        let frame = frame_base(unit, &entry);
+        units.children(local, |child| {
+            match child.tag {
+                gimli::DW_TAG_formal_parameter => found.push(Parameter {
+                    name: units.name(unit, child).map(|name| decode::text(name).to_string()).unwrap_or_default(),
+                    ty: self.type_of(units, unit, child),
+                    place: place(units, lists, (unit, frame), child, at).unwrap_or(Place::Unknown),
+                }),
+                gimli::DW_TAG_variable | gimli::DW_TAG_lexical_block | gimli::DW_TAG_inlined_subroutine => {
+                    return ControlFlow::Break(());
+                }
+                _ => {}
+            }
+            ControlFlow::Continue(())
+        });
+        found
+    }
+}
+
+/// The inlined copies in a unit: each entry, its first instruction, and the function that it is in.
+fn copies<'a>(units: &Units<'a>, unit: &Unit<'a>, name: &str, found: &mut Vec<(u32, Option<u64>, u32)>) {
+    let mut is_it: HashMap<u32, bool> = HashMap::new();
+    let mut within = 0;
+    unit.each(units, |entry| match entry.tag {
+        gimli::DW_TAG_subprogram => within = entry.local,
+        gimli::DW_TAG_inlined_subroutine => {
+            let Some(origin) = entry.get(gimli::DW_AT_abstract_origin).and_then(|value| units.target(unit, value))
+            else {
+                return;
+            };
+            if *is_it.entry(origin).or_insert_with(|| is_called(units, origin, name)) && found.len() < MAX_COPIES {
+                found.push((entry.local, first(units, unit, entry), within));
+            }
+        }
+        _ => {}
+    });
+}
+
+fn is_called(units: &Units<'_>, local: u32, name: &str) -> bool {
+    let Some((unit, entry)) = units.entry(local) else { return false };
+    let last = name.rsplit("::").next().unwrap_or(name);
+    let is_last = units.name(unit, &entry).is_some_and(|found| {
+        // what fills a template is part of its name
+        found == last.as_bytes() || found.strip_prefix(last.as_bytes()).is_some_and(|rest| rest.starts_with(b"<"))
+    });
+    if !is_last || last == name {
+        return is_last;
+    }
+    let linkage = units.inherited(unit, &entry, gimli::DW_AT_linkage_name);
+    let linkage = linkage.and_then(|(unit, value)| units.text(unit, value)).map(decode::text);
+    linkage.is_none_or(|linkage| demangle(&linkage).contains(name))
+}
+
+/// The first instruction of an instance.
+fn first<'a>(units: &Units<'a>, unit: &Unit<'a>, entry: &Entry<'a>) -> Option<u64> {
+    let (parsed, dwarf) = (unit.parsed(units)?, units.dwarf_of(unit));
+    let address = |name| dwarf.attr_address(parsed, entry.get(name)?).ok().flatten();
+    let low = address(gimli::DW_AT_low_pc).or_else(|| {
+        let mut ranges = dwarf.attr_ranges(parsed, entry.get(gimli::DW_AT_ranges)?).ok()??;
+        ranges.next().ok()?.map(|range| range.begin)
+    });
+    match entry.get(gimli::DW_AT_entry_pc).map(|value| (value, value.udata_value())) {
+        None => low,
+        Some((_, Some(distance))) => low?.checked_add(distance),
+        Some(_) => address(gimli::DW_AT_entry_pc),
+    }
+    .filter(|at| *at != 0)
+}
+
+/// Where a parameter is when the instruction at `at` comes next.
+fn place<'s, 'a: 's>(
+    units: &Units<'a>,
+    lists: &Locations<'s>,
+    (unit, frame): (&Unit<'a>, Option<i64>),
+    entry: &Entry<'a>,
+    at: u64,
+) -> Option<Place> {
+    if let Some(value) = entry.get(gimli::DW_AT_const_value) {
+        return Some(constant(value));
+    }
+    let parsed = unit.parsed(units)?;
+    let offset = match entry.get(gimli::DW_AT_location) {
+        None => return Some(Place::Gone),
+        Some(AttributeValue::Exprloc(expression)) => return Some(evaluated(unit, frame, expression)),
+        Some(AttributeValue::LocationListsRef(offset)) => offset,
+        Some(AttributeValue::DebugLocListsIndex(index)) => {
+            lists.get_offset(parsed.encoding(), parsed.loclists_base, index).ok()?
+        }
+        Some(AttributeValue::SecOffset(offset)) => LocationListsOffset(offset),
+        Some(_) => return Some(Place::Unknown),
+    };
+    let addresses: gimli::DebugAddr<Slice<'s>> = units.dwarf_of(unit).debug_addr;
+    let mut entries = lists.locations(offset, parsed.encoding(), parsed.low_pc, &addresses, parsed.addr_base).ok()?;
+    while let Some(one) = entries.next().ok()? {
+        if (one.range.begin..one.range.end).contains(&at) {
+            return Some(evaluated(unit, frame, one.data));
+        }
+    }
+    Some(Place::Gone)
+}
+
+/// How far from where the stack stood in front of the call a function's own places count.
+fn frame_base<'a>(unit: &Unit<'a>, entry: &Entry<'a>) -> Option<i64> {
+    const RBP: u16 = 6;
+    let Some(AttributeValue::Exprloc(expression)) = entry.get(gimli::DW_AT_frame_base) else { return None };
+    match expression.operations(unit.header.encoding()).next().ok()?? {
+        Operation::CallFrameCFA => Some(0),
+        // return address and the caller's frame pointer lie between, on x86-64
+        Operation::Register { register: gimli::Register(RBP) } => Some(-16),
+        _ => None,
+    }
+}
+
+fn constant(value: Value<'_>) -> Place {
+    let number = value.sdata_value().map(|n| n as u64).or_else(|| value.udata_value());
+    match (number, value) {
+        (Some(number), _) => Place::Constant(number),
+        (None, AttributeValue::Block(bytes)) => whole(bytes.slice()).map_or(Place::Unknown, Place::Constant),
+        _ => Place::Unknown,
+    }
+}
+
+fn whole(bytes: &[u8]) -> Option<u64> {
+    let mut word = [0; 8];
+    word.get_mut(..bytes.len())?.copy_from_slice(bytes);
+    Some(u64::from_le_bytes(word))
+}
+
+/// What an expression leads to.
+fn evaluated<'s>(unit: &Unit<'_>, frame: Option<i64>, expression: Expression<Slice<'s>>) -> Place {
+    let mut operations = expression.operations(unit.header.encoding());
+    let (mut here, mut pieces) = (Place::Gone, Vec::new());
+    // a number that has been pushed, until something says that it is the value and no address
+    let mut pushed = None;
+    while let Ok(Some(operation)) = operations.next() {
+        here = match (operation, here) {
+            (Operation::Nop, before) => before,
+            (Operation::Register { register }, Place::Gone) => Place::Register(register.0),
+            (Operation::RegisterOffset { register, offset, .. }, Place::Gone) => Place::Memory(register.0, offset),
+            (Operation::FrameOffset { offset }, Place::Gone) => match frame {
+                Some(base) => Place::Frame(offset.wrapping_add(base)),
+                None => return Place::Unknown,
+            },
+            (Operation::CallFrameCFA, Place::Gone) => Place::Frame(0),
+            (Operation::PlusConstant { value }, Place::Memory(register, offset)) => {
+                Place::Memory(register, offset.wrapping_add(value as i64))
+            }
+            (Operation::PlusConstant { value }, Place::Frame(offset)) => {
+                Place::Frame(offset.wrapping_add(value as i64))
+            }
+            (Operation::StackValue, Place::Memory(register, offset)) => Place::Sum(register, offset),
+            (Operation::UnsignedConstant { value }, Place::Gone) => {
+                pushed = Some(value);
+                Place::Unknown
+            }
+            (Operation::SignedConstant { value }, Place::Gone) => {
+                pushed = Some(value as u64);
+                Place::Unknown
+            }
+            (Operation::StackValue, Place::Unknown) if pushed.is_some() => {
+                pushed.take().map_or(Place::Unknown, Place::Constant)
+            }
+            (Operation::ImplicitValue { data }, Place::Gone) => {
+                whole(data.slice()).map_or(Place::Unknown, Place::Constant)
+            }
+            (Operation::ImplicitPointer { .. }, Place::Gone) => Place::Gone,
+            (Operation::Piece { size_in_bits, bit_offset: None | Some(0) }, before) if size_in_bits % 8 == 0 => {
+                pieces.push((size_in_bits / 8, before));
+                if pieces.len() > MAX_PIECES {
+                    return Place::Unknown;
+                }
+                Place::Gone
+            }
+            _ => return Place::Unknown,
+        };
+    }
+    match pieces.is_empty() {
+        true => here,
+        false if pieces.iter().all(|(_, place)| *place == Place::Gone) => Place::Gone,
+        false => Place::Pieces(pieces),
+    }
+}
