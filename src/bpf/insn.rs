@@ -124,6 +124,8 @@ pub enum Helper {
     ProbeReadUserStr = 114,
     /// the same of kernel memory
     ProbeReadKernelStr = 115,
+    /// `(ctx) -> u64`: the number that was given where the program was attached; since Linux 5.15
+    GetAttachCookie = 174,
 }
 
 /// Register, or number as the second operand.

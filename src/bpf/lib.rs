@@ -6,12 +6,14 @@
 //! **Invariant:** a program or map lives as long as the value that stands for it, and no longer: nothing is pinned.
 
 pub mod insn;
+pub mod link;
 pub mod map;
 pub mod prog;
 mod sys;
 pub mod table;
 
 pub use insn::{Asm, Helper, Reg, Size};
+pub use link::Link;
 pub use map::{Array, Window};
 pub use prog::{Kind, LoadError, Program};
 pub use table::{Shape, Table};

@@ -22,6 +22,18 @@ pub enum Kind {
     RawTracepoint = 17,
 }
 
+/// The one way in which a program is to be attached, where the kernel must know it before (`enum bpf_attach_type`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u32)]
+pub enum Use {
+    /// any that its kind has
+    Any = 0,
+    /// functions of the kernel, many at once; since Linux 5.18
+    Functions = 42,
+    /// places of a program, many at once; since Linux 6.6
+    Places = 48,
+}
+
 /// The kernel did not take a program.
 #[derive(Debug)]
 pub struct LoadError {
@@ -47,6 +59,8 @@ impl std::error::Error for LoadError {}
 const LICENSE: &CStr = c"Dual MIT/GPL";
 /// The fields of `union bpf_attr` up to `prog_name`'s end.
 const LOAD: usize = 64;
+/// Where its `expected_attach_type` is.
+const EXPECTED: usize = 68;
 /// The fields of its `test` part up to `ctx_out`.
 const RUN: usize = 64;
 /// The fields of its `raw_tracepoint` part up to `prog_fd`.
@@ -62,12 +76,17 @@ pub struct Program(OwnedFd);
 impl Program {
     /// Loads a program. `name` is what `bpftool prog` shows: up to 15 letters, digits, underscores.
     pub fn load(kind: Kind, name: &str, insns: &[Insn]) -> Result<Program, LoadError> {
+        Program::load_as(Use::Any, kind, name, insns)
+    }
+
+    /// Loads a program that is to be attached in one way only.
+    pub fn load_as(way: Use, kind: Kind, name: &str, insns: &[Insn]) -> Result<Program, LoadError> {
         // once without a log, which costs nothing when all is well
-        match load(kind, name, insns, &mut []) {
+        match load((way, kind), name, insns, &mut []) {
             Ok(fd) => Ok(Program(fd)),
             Err(error) => {
                 let mut log = vec![0; LOG];
-                let error = match load(kind, name, insns, &mut log) {
+                let error = match load((way, kind), name, insns, &mut log) {
                     Ok(fd) => return Ok(Program(fd)),
                     // a log that did not fit hides the reason
                     Err(with_log) if with_log.raw_os_error() == Some(libc::ENOSPC) => error,
@@ -140,7 +159,7 @@ pub fn count_time() -> io::Result<OwnedFd> {
     Ok(sys::owned(fd))
 }
 
-fn load(kind: Kind, name: &str, insns: &[Insn], log: &mut [u8]) -> io::Result<OwnedFd> {
+fn load((way, kind): (Use, Kind), name: &str, insns: &[Insn], log: &mut [u8]) -> io::Result<OwnedFd> {
     let code: Vec<[u8; Insn::SIZE]> = insns.iter().map(|insn| insn.bytes()).collect();
     let mut attr = Attr::new()
         .u32(0, kind as u32)
@@ -154,8 +173,13 @@ fn load(kind: Kind, name: &str, insns: &[Insn], log: &mut [u8]) -> io::Result<Ow
     for (i, byte) in name.bytes().take(15).enumerate() {
         attr = attr.u8(48 + i, byte);
     }
+    // kernels that do not know the field want no more than is there of it
+    let mut size = LOAD;
+    if way != Use::Any {
+        (attr, size) = (attr.u32(EXPECTED, way as u32), EXPECTED + 4);
+    }
     // SAFETY: the code has so many instructions, the licence ends with a NUL, the log has so many writable bytes.
     #[allow(unsafe_code)]
-    let fd = unsafe { sys::call(Command::ProgLoad, &mut attr, LOAD)? };
+    let fd = unsafe { sys::call(Command::ProgLoad, &mut attr, size)? };
     Ok(sys::owned(fd))
 }

@@ -16,6 +16,7 @@ pub enum Command {
     ProgTestRun = 10,
     GetInfo = 15,
     RawTracepointOpen = 17,
+    LinkCreate = 28,
     EnableStats = 32,
 }
 
