@@ -20,6 +20,7 @@ mod names;
 pub(crate) mod once;
 mod path;
 mod plan;
+mod programs;
 mod recipes;
 pub(crate) mod running;
 mod show;
@@ -37,6 +38,7 @@ use gathered::Gathered;
 use plan::{COLUMNS, Plan, Then};
 use probes::{
     Recording,
+    attach::Loaded,
     program::{Counters, Spec},
     recording::{Hit, Limits},
     source::Source,
@@ -76,7 +78,7 @@ const MOST_KEYS: usize = 16384;
 /// the last counts again, and those of a `::probe -b`, which goes on while other commands are typed.
 #[derive(Args)]
 pub struct Probe {
-    /// only hits of this process
+    /// only hits of this process, or of this thread
     #[arg(short = 'p', value_name = "PID")]
     pid: Option<ExprArg>,
     /// end after so long: `10s`, `500ms`, `2m`
@@ -100,7 +102,7 @@ pub struct Probe {
     /// say at the end what it cost: hits a second, and the time that the programs took
     #[arg(short = 'v')]
     verbose: bool,
-    /// run this command, probe it alone, and end with it
+    /// run this command, probe it and what it starts, and end with it
     #[arg(short = 'C', value_name = "COMMAND", conflicts_with = "pid")]
     command: Option<String>,
     /// bytes that texts are cut to
@@ -179,7 +181,7 @@ pub(crate) fn duration(text: &str) -> std::result::Result<Duration, String> {
 pub(crate) struct Ready {
     sources: Vec<Source>,
     plan: Plan,
-    pid: Option<i32>,
+    only: Option<join::Only>,
     started: Option<Started>,
 }
 
@@ -200,7 +202,8 @@ impl Origin for Probe {
         must_be_live(cx)?;
         let pid = process(cx, self.pid.as_ref())?;
         let started = self.command.as_deref().filter(|_| !self.dry).map(Started::new).transpose()?;
-        let pid = pid.or(started.as_ref().map(Started::pid));
+        let only = join::Only::of(cx, pid, started.as_ref())?;
+        let pid = only.map(|only| only.pid);
         let mut sources = Vec::new();
         for word in &self.probes {
             for source in alternatives(cx, word, pid, behind, self.text)? {
@@ -221,7 +224,7 @@ impl Origin for Probe {
             taken = behind.len();
             self.behind = behind.get(plan.taken..).unwrap_or_default().to_vec();
         }
-        self.ready = Some(Ready { sources, plan, pid, started });
+        self.ready = Some(Ready { sources, plan, only, started });
         Ok(taken)
     }
 
@@ -299,14 +302,21 @@ impl Ready {
     fn limits(&self) -> Limits {
         // each probe has a table of its own, which takes its memory at once
         let keys = (MOST_KEYS / self.sources.len().max(1)).max(256);
-        Limits { pid: self.pid, keys, some: self.plan.loose, ..Limits::default() }
+        Limits {
+            pid: self.only.map(|only| only.pid),
+            family: self.only.and_then(|only| only.family),
+            keys,
+            maps: self.plan.asked.iter().any(|asked| asked.text == "caller"),
+            some: self.plan.loose,
+            ..Limits::default()
+        }
     }
 
     /// What is done at each source, and how its values are laid out.
     fn specs(&self, cx: &Cx<'_>) -> Result<(Vec<Spec>, Vec<Vec<Part>>)> {
         let (mut specs, mut parts) = (Vec::new(), Vec::new());
         for (id, source) in self.sources.iter().enumerate() {
-            let (spec, looks) = self.plan.spec(cx, source, id as u64, self.pid)?;
+            let (spec, looks) = self.plan.spec(cx, source, id as u64, self.only)?;
             let values = match &spec.action {
                 probes::program::Action::Emit(values) => values,
                 probes::program::Action::Aggregate { key, .. } => key,
@@ -524,10 +534,10 @@ impl Run<'_> {
     /// What the run cost, by what the kernel measured of the programs, if it did.
     fn cost(&self, recording: &Recording, time: Duration, measured: bool) {
         let seconds = time.as_secs_f64().max(1e-9);
-        for (source, program) in self.ready.sources.iter().zip(recording.programs()) {
+        for Loaded { program, members, .. } in recording.programs() {
             let Ok(counters) = program.counters() else { continue };
-            let mut text =
-                format!("{}: {} hits, {:.0}/s", source.name(), counters.hits, counters.hits as f64 / seconds);
+            let name = explain::name(&self.ready.sources, members);
+            let mut text = format!("{name}: {} hits, {:.0}/s", counters.hits, counters.hits as f64 / seconds);
             if let Some((time, runs)) = measured.then(|| program.program.cost().ok()).flatten().filter(|(_, n)| *n > 0)
             {
                 let share = time as f64 / 1e9 / seconds * 100.0;

@@ -8,6 +8,7 @@ use memmap2::Mmap;
 use object::{Object, ObjectSection, ObjectSegment, ObjectSymbol, SymbolKind};
 use std::{
     fs::File,
+    os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
 };
 
@@ -32,6 +33,8 @@ pub struct Site {
     pub args: Vec<UsdtArg>,
     /// whether the instruction there must be stepped over one at a time, which makes a hit some ten times as dear
     pub slow: bool,
+    /// a copy of a function that stands in another one's code
+    pub inlined: bool,
 }
 
 /// An argument of a USDT probe, as the assembler wrote it: `-4@%edi`, `8@-24(%rbp)`, `4@$12`.
@@ -108,17 +111,41 @@ impl Binary {
         let file = self.parsed()?;
         let symbols = file.symbols().chain(file.dynamic_symbols());
         let mut sites: Vec<Site> = symbols
-            .filter(|s| s.is_definition() && s.kind() == SymbolKind::Text)
             .filter_map(|s| {
+                let chosen = is_chosen_at_start(&s);
                 // symbols of libraries carry a version: malloc@@GLIBC_2.2.5
                 let name = s.name().ok()?.split('@').next()?;
-                let offset = wanted(name).then(|| offset_of(&file, s.address())).flatten()?;
+                if !(chosen || s.is_definition() && s.kind() == SymbolKind::Text) || !wanted(name) {
+                    return None;
+                }
+                let offset = if chosen { self.chosen(name)? } else { offset_of(&file, s.address())? };
                 Some(self.function(name, offset))
             })
             .collect();
         sites.sort_by(|a, b| (a.offset, a.name.len(), &a.name).cmp(&(b.offset, b.name.len(), &b.name)));
         sites.dedup_by_key(|site| site.offset);
         Ok(sites)
+    }
+
+    /// Whether which code has that name is chosen by the processor when a program starts (`STT_GNU_IFUNC`), and what was
+    /// chosen is not known here: only of a library that this process has mapped as well is it.
+    pub fn is_unknown_choice(&self, name: &str) -> Result<bool> {
+        let file = self.parsed()?;
+        let mut symbols = file.symbols().chain(file.dynamic_symbols());
+        let named = |s: &object::Symbol<'_, '_>| s.name().is_ok_and(|n| n.split('@').next() == Some(name));
+        Ok(symbols.any(|s| is_chosen_at_start(&s) && named(&s)) && self.chosen(name).is_none())
+    }
+
+    /// Where in the file the code is that was chosen for a name, if this process has mapped the same file.
+    fn chosen(&self, name: &str) -> Option<u64> {
+        let text = std::ffi::CString::new(name).ok()?;
+        // SAFETY: the name ends with a NUL and outlives the call, which looks for it in what is loaded.
+        #[allow(unsafe_code)]
+        let at = unsafe { libc::dlsym(libc::RTLD_DEFAULT, text.as_ptr()) }.addr() as u64;
+        let here = mapped(std::process::id() as i32).ok()?.into_iter().find(|m| m.range.contains(&at))?;
+        let same = |a: std::fs::Metadata, b: std::fs::Metadata| (a.dev(), a.ino()) == (b.dev(), b.ino());
+        let is_ours = same(std::fs::metadata(&here.file).ok()?, std::fs::metadata(&self.path).ok()?);
+        is_ours.then(|| at - here.range.start + here.offset)
     }
 
     /// Every function, by where it begins in the file; of several names the shortest.
@@ -146,6 +173,11 @@ impl Binary {
         Ok(self.at(format!("{address:#x}"), offset))
     }
 
+    /// A copy of a function that stands in another one's code, by the address that the file has for it.
+    pub fn inlined(&self, name: String, address: u64) -> Result<Site> {
+        Ok(Site { name, inlined: true, ..self.address(address)? })
+    }
+
     /// A function's first instruction that is worth a probe: behind `endbr64`, for stepping over that one is dear, and
     /// arguments and stack are still as the caller left them.
     fn function(&self, name: &str, offset: u64) -> Site {
@@ -155,7 +187,15 @@ impl Binary {
     }
 
     fn at(&self, name: String, offset: u64) -> Site {
-        Site { name, offset, semaphore: None, usdt: false, args: Vec::new(), slow: is_stepped(self.code(offset)) }
+        Site {
+            name,
+            offset,
+            semaphore: None,
+            usdt: false,
+            args: Vec::new(),
+            slow: is_stepped(self.code(offset)),
+            inlined: false,
+        }
     }
 
     fn code(&self, offset: u64) -> &[u8] {
@@ -188,6 +228,11 @@ impl Binary {
         }
         Ok(found)
     }
+}
+
+/// Whether a symbol is that of a function which chooses the code that has its name.
+fn is_chosen_at_start(symbol: &object::Symbol<'_, '_>) -> bool {
+    matches!(symbol.flags(), object::SymbolFlags::Elf { st_info, .. } if st_info.st_type() == object::elf::STT_GNU_IFUNC)
 }
 
 /// Where in the file an address is.
@@ -356,7 +401,9 @@ pub fn find(name: &str, pid: Option<i32>) -> Result<PathBuf> {
         }
         let mapped = mapped(pid)?;
         if let Some(found) = mapped.iter().find(|m| is_it(&m.file)) {
-            return Ok(inside(&found.file));
+            // seen from a root that lies in ours, the file is told by the path that we have for it
+            let (seen, ours) = (inside(&found.file), found.file.clone());
+            return Ok(if seen.is_file() || !ours.is_file() { seen } else { ours });
         }
     }
     if name.contains('/') {

@@ -20,10 +20,22 @@ use bpf::{
     insn::{Cond, Insn, Label, Op},
 };
 
+/// Descriptors of tables that programs share; -1 where there is none.
+#[derive(Clone, Copy)]
+pub(crate) struct Tables {
+    /// where events go
+    pub(crate) rings: i32,
+    /// what is between hits
+    pub(crate) left: i32,
+    /// the processes of a command
+    pub(crate) family: i32,
+}
+
 /// A program in the making.
 pub(crate) struct Emit {
     asm: Asm,
     scratch: i32,
+    tables: Tables,
     /// where texts that are compared are put, behind the record
     compared: usize,
     /// where a copy is of what an earlier hit left
@@ -37,8 +49,9 @@ pub(crate) struct Emit {
 }
 
 impl Emit {
-    pub(crate) fn new(scratch: &Table, compared: usize) -> Emit {
-        Emit { asm: Asm::default(), scratch: scratch.fd(), compared, saved: 0, used: 16, depth: -16, fault: None }
+    pub(crate) fn new(scratch: &Table, compared: usize, tables: Tables) -> Emit {
+        let (asm, scratch) = (Asm::default(), scratch.fd());
+        Emit { asm, scratch, tables, compared, saved: 0, used: 16, depth: -16, fault: None }
     }
 
     pub(crate) fn finish(self) -> Result<Vec<Insn>> {
@@ -47,14 +60,8 @@ impl Emit {
             .ok_or_else(|| Error::Wrong("the program has jumps that are too long: ask for less at once".into()))
     }
 
-    /// The program of a spec. `rings` is where events go, `counted` where hits are counted, `left` what is between hits.
-    pub(crate) fn program(
-        &mut self,
-        spec: &Spec,
-        rings: Option<i32>,
-        counted: Option<&Counted>,
-        left: Option<i32>,
-    ) -> Result<()> {
+    /// The program of a spec, for one probe or for several. `counted` is where hits are counted.
+    pub(crate) fn program(&mut self, spec: &Spec, shared: bool, counted: Option<&Counted>) -> Result<()> {
         let out = self.asm.label();
         self.asm.mov(Reg::R6, Reg::R1).store_imm(Size::Word, Reg::Fp, -4, 0);
         self.asm.map(Reg::R1, self.scratch).mov(Reg::R2, Reg::Fp).alu(Op::Add, Reg::R2, -4);
@@ -62,7 +69,7 @@ impl Emit {
         self.asm.mov(Reg::R7, Reg::R0).mov(Reg::R8, 0);
         self.count(counter::HITS);
         if let Some(join) = &spec.join {
-            self.join(join, left.unwrap_or(-1), out)?;
+            self.join(join, out)?;
         }
         if let Some(test) = &spec.test {
             self.tested(test, out)?;
@@ -71,9 +78,10 @@ impl Emit {
         match &spec.action {
             Action::Emit(values) => {
                 let who = spec.join.as_ref().and_then(|join| join.who);
-                self.emit(spec.id, values, who, rings.unwrap_or(-1))?;
+                let id = if shared { Int::Current(Current::Probe) } else { Int::Const(spec.id as i64) };
+                self.emit(&id, values, who)?;
             }
-            Action::Leave { key, what } => self.leave(key, what, left.unwrap_or(-1))?,
+            Action::Leave { key, what } => self.leave(key, what)?,
             Action::Aggregate { key, of } => {
                 self.aggregate(key, of.as_ref(), counted.map_or((-1, None), Counted::fds))?;
             }
@@ -109,7 +117,8 @@ impl Emit {
     }
 
     /// Looks up what was left under a key, copies it behind what is compared, and takes it away.
-    fn join(&mut self, join: &Join, left: i32, out: Label) -> Result<()> {
+    fn join(&mut self, join: &Join, out: Label) -> Result<()> {
+        let left = self.tables.left;
         let at = self.compared + MOST_COMPARED;
         self.saved = at + self.values(&join.key, at)?;
         let (found, saved) = (self.asm.label(), self.saved);
@@ -127,7 +136,8 @@ impl Emit {
     }
 
     /// Leaves values under a key.
-    fn leave(&mut self, key: &[Value], what: &[Value], left: i32) -> Result<()> {
+    fn leave(&mut self, key: &[Value], what: &[Value]) -> Result<()> {
+        let left = self.tables.left;
         let at = COUNTERS + HEADER;
         self.values(key, at)?;
         self.values(what, at + room(key))?;
@@ -140,10 +150,11 @@ impl Emit {
         Ok(())
     }
 
-    fn emit(&mut self, id: u64, values: &[Value], who: Option<u16>, rings: i32) -> Result<()> {
+    fn emit(&mut self, id: &Int, values: &[Value], who: Option<u16>) -> Result<()> {
         let base = COUNTERS as i16;
         let len = self.values(values, COUNTERS + HEADER)?;
-        self.asm.wide(Reg::R1, id).store(Size::Double, Reg::R7, base, Reg::R1);
+        self.int(id)?;
+        self.asm.store(Size::Double, Reg::R7, base, Reg::R0);
         self.asm.call(Helper::KtimeGetNs).store(Size::Double, Reg::R7, base + 8, Reg::R0);
         match who {
             Some(at) => self.asm.load(Size::Double, Reg::R0, Reg::R7, self.saved as i16 + at as i16),
@@ -151,7 +162,7 @@ impl Emit {
         };
         self.asm.store(Size::Double, Reg::R7, base + 16, Reg::R0);
         self.asm.store(Size::Double, Reg::R7, base + 24, Reg::R8);
-        self.asm.mov(Reg::R1, Reg::R6).map(Reg::R2, rings);
+        self.asm.mov(Reg::R1, Reg::R6).map(Reg::R2, self.tables.rings);
         self.asm.wide(Reg::R3, u64::from(u32::MAX)); // BPF_F_CURRENT_CPU
         self.asm.mov(Reg::R4, Reg::R7).alu(Op::Add, Reg::R4, i32::from(base));
         let (fine, lost) = (self.asm.label(), self.asm.label());
@@ -379,6 +390,7 @@ impl Emit {
             Current::Cpu => self.asm.call(Helper::GetSmpProcessorId),
             Current::Time => self.asm.call(Helper::KtimeGetNs),
             Current::Task => self.asm.call(Helper::GetCurrentTask),
+            Current::Probe => self.asm.mov(Reg::R1, Reg::R6).call(Helper::GetAttachCookie),
         };
     }
 
@@ -507,6 +519,14 @@ impl Emit {
         match test {
             Test::Int(int) => self.int(int)?,
             Test::Text { text, with, prefix } => self.compare_text(text, with, *prefix)?,
+            Test::Family => {
+                self.current(Current::Pid);
+                let slot = self.slot(8);
+                self.asm.store(Size::Double, Reg::Fp, slot, Reg::R0);
+                self.found(self.tables.family, (Reg::Fp, slot.into())).call(Helper::MapLookup);
+                self.used -= 8;
+                self.compare(Cond::Ne, Reg::R0, 0.into());
+            }
             Test::Not(test) => {
                 self.test(test)?;
                 self.compare(Cond::Eq, Reg::R0, 0.into());

@@ -35,6 +35,8 @@ pub enum Current {
     Time,
     /// address of the struct task_struct
     Task,
+    /// the number of the probe, where one program is attached to several
+    Probe,
 }
 
 /// A number of 64 bits.
@@ -157,6 +159,27 @@ impl Int {
         Int::binary(Binary::Eq, self, Int::Const(number))
     }
 
+    /// Whether that register, by its place in what the program is given, is in it.
+    pub(crate) fn is_of(&self, register: u16) -> bool {
+        match self {
+            Int::Context { offset, .. } => *offset == register,
+            Int::Const(_) | Int::Current(_) | Int::Saved { .. } => false,
+            Int::Load { at, .. } => at.is_of(register),
+            Int::Unary(_, of) | Int::Bucket(of) => of.is_of(register),
+            Int::Binary(_, left, right) => left.is_of(register) || right.is_of(register),
+        }
+    }
+
+    /// Whether memory is read for it.
+    pub fn reads(&self) -> bool {
+        match self {
+            Int::Const(_) | Int::Context { .. } | Int::Current(_) | Int::Saved { .. } => false,
+            Int::Load { .. } => true,
+            Int::Unary(_, of) | Int::Bucket(of) => of.reads(),
+            Int::Binary(_, left, right) => left.reads() || right.reads(),
+        }
+    }
+
     /// Whether it is the same throughout a call of a function: no memory, which may change, and nothing of the moment.
     fn lasts(&self) -> bool {
         match self {
@@ -218,6 +241,8 @@ pub enum Test {
         /// only the beginning
         prefix: bool,
     },
+    /// the process is the command that was started, or descends from it
+    Family,
     /// not that
     Not(Box<Test>),
     /// all of them
@@ -227,11 +252,23 @@ pub enum Test {
 }
 
 impl Test {
+    /// Whether that register is in it.
+    pub(crate) fn is_of(&self, register: u16) -> bool {
+        match self {
+            Test::Int(int) => int.is_of(register),
+            Test::Text { text: Text::Memory { at, .. }, .. } => at.is_of(register),
+            Test::Text { .. } | Test::Family => false,
+            Test::Not(of) => of.is_of(register),
+            Test::All(of) | Test::Any(of) => of.iter().any(|test| test.is_of(register)),
+        }
+    }
+
     /// Whether it says the same when a function is entered and when it returns, so that it may be asked at the former.
     pub fn lasts(&self) -> bool {
         match self {
             Test::Int(int) => int.lasts(),
             Test::Text { text, .. } => *text == Text::Comm,
+            Test::Family => true,
             Test::Not(of) => of.lasts(),
             Test::All(of) | Test::Any(of) => of.iter().all(Test::lasts),
         }
@@ -303,6 +340,16 @@ impl Value {
     /// Whether it is addresses of frames, with zeros behind them.
     pub fn is_stack(&self) -> bool {
         matches!(self, Value::KernelStack(_) | Value::UserStack(_) | Value::SavedStack { .. })
+    }
+
+    /// Whether taking it may fail: it lies in memory.
+    pub fn may_fail(&self) -> bool {
+        match self {
+            Value::Int(int) => int.reads(),
+            Value::Text(text, _) => matches!(text, Text::Memory { .. }),
+            Value::Path(_) => true,
+            Value::KernelStack(_) | Value::UserStack(_) | Value::SavedStack { .. } => false,
+        }
     }
 
     /// Room it takes in a record, in bytes: a multiple of eight.

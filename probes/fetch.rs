@@ -107,8 +107,8 @@ pub fn can_text(source: &Source, text: &Text) -> bool {
 /// The list that an event there stands in, and how the place is written. At a return nothing is known of the call.
 fn place(source: &Source) -> Option<(&'static str, String)> {
     match source {
-        Source::Kernel { function, at, offset, on_return: false } => {
-            let base = at.map_or_else(|| function.clone(), |at| format!("{at:#x}"));
+        Source::Kernel { function, at, several, offset, on_return: false, .. } => {
+            let base = at.filter(|_| *several).map_or_else(|| function.clone(), |at| format!("{at:#x}"));
             Some(("kprobe_events", if *offset > 0 { format!("{base}+{offset}") } else { base }))
         }
         // a semaphore would have to be counted up, and names with spaces end there
@@ -152,7 +152,7 @@ fn in_test(test: &Test, see: &mut impl FnMut(Wanted)) {
     match test {
         Test::Int(int) => in_int(int, see),
         Test::Text { text: text @ Text::Memory { .. }, .. } => see(Wanted::Text(text.clone())),
-        Test::Text { .. } => {}
+        Test::Text { .. } | Test::Family => {}
         Test::Not(of) => in_test(of, see),
         Test::All(of) | Test::Any(of) => of.iter().for_each(|test| in_test(test, see)),
     }

@@ -39,6 +39,8 @@ pub struct Moment {
     pub kernel: Vec<u64>,
     /// return addresses of the process
     pub user: Vec<u64>,
+    /// whether the process is the command that was started, or descends from it
+    pub in_family: bool,
     /// its registers and a copy of its stack
     pub stack: Option<UserState>,
 }
@@ -75,6 +77,7 @@ pub fn obstacle_of(test: &Test, reach: &Reach<'_>) -> Option<&'static str> {
     match test {
         Test::Int(int) => obstacle(int, reach),
         Test::Text { text, .. } => obstacle_of_text(text, reach),
+        Test::Family => None,
         Test::Not(of) => obstacle_of(of, reach),
         Test::All(of) | Test::Any(of) => of.iter().find_map(|test| obstacle_of(test, reach)),
     }
@@ -118,7 +121,7 @@ impl Moment {
             Current::Thread => (u64::from(self.pid) << 32 | u64::from(self.tid)) as i64,
             Current::Cpu => self.cpu.into(),
             Current::Time => self.time as i64,
-            Current::Uid | Current::Task => return None,
+            Current::Uid | Current::Task | Current::Probe => return None,
         })
     }
 
@@ -148,6 +151,7 @@ impl Moment {
                 let text = self.text(text)?;
                 Some(if *prefix { text.starts_with(with) } else { text == with })
             }
+            Test::Family => Some(self.in_family),
             Test::Not(of) => Some(!self.test(of)?),
             Test::All(of) => of.iter().try_fold(true, |all, test| Some(all && self.test(test)?)),
             Test::Any(of) => of.iter().try_fold(false, |any, test| Some(any || self.test(test)?)),

@@ -9,6 +9,7 @@
 //! **Invariant:** everything here hangs on descriptors, but for [`graph`]. Nothing is pinned, nothing is left in tracefs: when
 //! the process ends, however it does, the kernel takes every probe away.
 
+pub mod attach;
 mod counted;
 pub mod elf;
 mod emit;

@@ -3,15 +3,15 @@
 use crate::{
     Error, Result,
     counted::Counted,
-    emit::Emit,
-    expr::{Int, Test, Value},
+    emit::{Emit, Tables},
+    expr::{Int, Test, Text, Value},
     recording::Limits,
     source::Source,
 };
 use bpf::{Shape, Table};
 
 /// What becomes of a hit that passes.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub enum Action {
     /// the values leave the kernel as an event
     Emit(Vec<Value>),
@@ -36,7 +36,7 @@ impl Action {
     pub fn room(&self) -> usize {
         match self {
             Action::Emit(values) => room(values),
-            Action::Aggregate { key, .. } => room(key),
+            Action::Aggregate { key, .. } => room(key) + if key.iter().any(Value::may_fail) { 8 } else { 0 },
             Action::Leave { key, what } => room(key) + room(what),
         }
     }
@@ -93,7 +93,43 @@ pub struct Spec {
     pub result: i32,
 }
 
+/// What a program is for.
+#[derive(Clone, Copy)]
+pub(crate) struct How {
+    /// what it is given
+    pub(crate) kind: bpf::prog::Kind,
+    /// how it is attached
+    pub(crate) way: bpf::prog::Use,
+    /// whether it stands at several probes
+    pub(crate) shared: bool,
+}
+
+impl How {
+    /// At one probe.
+    pub(crate) fn alone(source: &Source) -> How {
+        How { kind: source.program(), way: bpf::prog::Use::Any, shared: false }
+    }
+}
+
 impl Spec {
+    /// Whether it asks where the stack stands, or what lies there.
+    pub(crate) fn reads_frame(&self) -> bool {
+        let Some(Int::Context { offset, .. }) = crate::source::frame(true) else { return false };
+        let in_value = |value: &Value| match value {
+            Value::Int(int) => int.is_of(offset),
+            Value::Text(Text::Memory { at, .. }, _) => at.is_of(offset),
+            _ => false,
+        };
+        let (values, of) = match &self.action {
+            Action::Emit(values) => (values, None),
+            Action::Aggregate { key, of } => (key, of.as_ref()),
+            Action::Leave { key, .. } => (key, None),
+        };
+        values.iter().any(in_value)
+            || of.is_some_and(|int| int.is_of(offset))
+            || self.test.as_ref().is_some_and(|test| test.is_of(offset))
+    }
+
     /// Whether a user's stack is among its values, or among what earlier hits leave for it.
     pub fn has_user_stacks(&self) -> bool {
         let left = self.join.iter().flat_map(|join| &join.begins).any(|(_, begin)| begin.action.has_user_stacks());
@@ -166,14 +202,8 @@ impl Counters {
 }
 
 impl Program {
-    /// Makes and loads a program. Events go to the rings of `output`; `left` is what earlier hits leave and later ones find.
-    pub fn load(
-        kind: bpf::prog::Kind,
-        spec: &Spec,
-        output: Option<&Table>,
-        left: Option<&Table>,
-        limits: &Limits,
-    ) -> Result<Program> {
+    /// Makes and loads a program, to be attached that way.
+    pub(crate) fn load(how: How, spec: &Spec, tables: Tables, limits: &Limits) -> Result<Program> {
         let room = spec.action.room();
         if room + HEADER > MOST_RECORD {
             return Err(Error::Wrong(format!(
@@ -188,10 +218,10 @@ impl Program {
             Action::Emit(_) | Action::Leave { .. } => None,
             Action::Aggregate { .. } => Some(Counted::new(room, limits.keys, limits.longest_key)?),
         };
-        let mut emit = Emit::new(&scratch, COUNTERS + HEADER + room);
-        emit.program(spec, output.map(Table::fd), counted.as_ref(), left.map(Table::fd))?;
+        let mut emit = Emit::new(&scratch, COUNTERS + HEADER + room, tables);
+        emit.program(spec, how.shared, counted.as_ref())?;
         let insns = emit.finish()?;
-        let program = bpf::Program::load(kind, "kmdb_probe", &insns)?;
+        let program = bpf::Program::load_as(how.way, how.kind, "kmdb_probe", &insns)?;
         Ok(Program { program, scratch, counted, instructions: insns.len() })
     }
 

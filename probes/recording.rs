@@ -5,8 +5,11 @@
 
 use crate::{
     Error, Result,
+    attach::{Attach, Attached, Loaded, Way},
+    emit::Tables,
+    expr::{Int, Space, Test, Value},
     perf::{Attr, Event, Scope, kind, online_cpus, sample, software},
-    program::{Action, Counters, HEADER, Join, Program, Spec, room},
+    program::{Action, Counters, HEADER, How, Join, Program, Spec, room},
     ring::{Record, Ring, wait},
     sampled::Sampled,
     source::Source,
@@ -24,6 +27,10 @@ pub struct Limits {
     pub keys: usize,
     /// the process, where the kernel can tell; everybody's if none
     pub pid: Option<i32>,
+    /// where in a `struct task_struct` its process's number is, in bytes, if processes that the one begins count as it
+    pub family: Option<i32>,
+    /// whether what processes map is told ([`Recording::changes`]) even if no stack of theirs is asked for
+    pub maps: bool,
     /// whether some of several probes may be missing: those of a pattern, of which the kernel refuses one or other
     pub some: bool,
     /// bytes of a key that a table of the kernel's is tried with; of longer ones it keeps digests, which are made faster
@@ -35,7 +42,23 @@ pub struct Limits {
 
 impl Default for Limits {
     fn default() -> Limits {
-        Limits { ring: 4 << 20, keys: 16384, pid: None, some: false, longest_key: 256, bpf: true }
+        Limits {
+            ring: 4 << 20,
+            keys: 16384,
+            pid: None,
+            family: None,
+            maps: false,
+            some: false,
+            longest_key: 256,
+            bpf: true,
+        }
+    }
+}
+
+impl Limits {
+    /// The process that the kernel itself is to bind probes to.
+    pub(crate) fn bound(&self) -> Option<i32> {
+        self.pid.filter(|_| self.family.is_none())
     }
 }
 
@@ -78,18 +101,14 @@ pub(crate) const MOST_CHANGES: usize = 1 << 16;
 
 /// Probes that are set. Dropping it takes them away.
 pub struct Recording {
-    programs: Vec<Program>,
-    /// those that leave something for the others
-    begins: Vec<Program>,
-    /// kept open: closing them detaches
-    _events: Vec<OwnedFd>,
+    attached: Attached,
+    /// keeps the processes of a command in mind
+    _family: Option<Family>,
     rings: Option<Rings>,
     pending: Vec<Hit>,
     changes: Vec<Change>,
     /// events that found no room in a ring
     lost: u64,
-    /// probes that the kernel refused
-    missing: Vec<Error>,
     /// what does it all where BPF may not
     sampled: Option<Box<Sampled>>,
 }
@@ -157,8 +176,8 @@ impl Recording {
     /// Sets them without BPF.
     fn sample(probes: &[(Source, Spec)], limits: Limits) -> Result<Recording> {
         let sampled = Some(Box::new(Sampled::start(probes, limits)?));
-        let (programs, begins, events, pending, changes, missing) = Default::default();
-        Ok(Recording { programs, begins, _events: events, rings: None, pending, changes, lost: 0, missing, sampled })
+        let (attached, pending, changes) = Default::default();
+        Ok(Recording { attached, _family: None, rings: None, pending, changes, lost: 0, sampled })
     }
 
     /// What the samples of perf that stand in for BPF cannot tell; none if it is BPF that tells.
@@ -171,33 +190,18 @@ impl Recording {
         let emits = probes.iter().any(|(_, spec)| matches!(spec.action, Action::Emit(_)));
         let stacks = probes.iter().any(|(_, spec)| spec.action.copies_stacks());
         // stacks that are keys need to know what was mapped
-        let named = probes.iter().any(|(_, spec)| spec.has_user_stacks());
+        let named = limits.maps || probes.iter().any(|(_, spec)| spec.has_user_stacks());
         let rings = (emits || named).then(|| Rings::new(limits.ring, stacks)).transpose()?;
-        let (mut programs, mut begins, mut events) = (Vec::new(), Vec::new(), Vec::new());
-        let mut missing = Vec::new();
-        for (source, spec) in probes {
-            let left = spec.join.as_ref().map(|join| left(join, limits.keys)).transpose()?;
-            // what leaves something comes first: no hit shall look for what could not have been left yet
-            for (source, spec) in spec.join.iter().flat_map(|join| &join.begins) {
-                let program = Program::load(source.program(), spec, None, left.as_ref(), &limits)?;
-                if let Err(error) = source.attach(&program.program, limits.pid).map(|fds| events.extend(fds))
-                    && !limits.some
-                {
-                    return Err(error);
-                }
-                begins.push(program);
-            }
-            let output = rings.as_ref().map(|r| &r.table);
-            let program = Program::load(source.program(), spec, output, left.as_ref(), &limits)?;
-            match source.attach(&program.program, limits.pid) {
-                Ok(fds) => events.extend(fds),
-                Err(error) if limits.some && missing.len() + 1 < probes.len() => missing.push(error),
-                Err(error) => return Err(error),
-            }
-            programs.push(program);
-        }
+        let family = Family::of(&limits)?;
+        let fd = |table: Option<&Table>| table.map_or(-1, Table::fd);
+        let tables = Tables {
+            rings: fd(rings.as_ref().map(|r| &r.table)),
+            left: -1,
+            family: fd(family.as_ref().map(|f| &f.members)),
+        };
+        let attached = Attach { probes, limits, tables, done: Attached::default() }.all()?;
         let (pending, changes, sampled) = (Vec::new(), Vec::new(), None);
-        Ok(Recording { programs, begins, _events: events, rings, pending, changes, lost: 0, missing, sampled })
+        Ok(Recording { attached, _family: family, rings, pending, changes, lost: 0, sampled })
     }
 
     /// Waits for events, at most so long, and hands out those that nothing older can come behind any more.
@@ -238,9 +242,9 @@ impl Recording {
         self.pending.drain(..ready).for_each(visit);
     }
 
-    /// The programs, one for each probe.
-    pub fn programs(&self) -> &[Program] {
-        &self.programs
+    /// The programs, each with the probes that it stands at.
+    pub fn programs(&self) -> &[Loaded] {
+        &self.attached.programs
     }
 
     /// What processes mapped, and which began, since this was asked for: to be known before the hits that came
@@ -254,7 +258,7 @@ impl Recording {
 
     /// Why probes are missing that could not be set.
     pub fn missing(&self) -> &[Error] {
-        &self.missing
+        &self.attached.missing
     }
 
     /// What the programs counted, all together.
@@ -263,10 +267,10 @@ impl Recording {
             return Ok(sampled.counters());
         }
         let mut all = Counters::default();
-        for program in &self.programs {
+        for Loaded { program, .. } in &self.attached.programs {
             all.add(&program.counters().map_err(Error::refused("counters"))?);
         }
-        for program in &self.begins {
+        for program in &self.attached.begins {
             all.lost += program.counters().map_err(Error::refused("counters"))?.lost;
         }
         Ok(all)
@@ -277,16 +281,47 @@ impl Recording {
         if let Some(sampled) = &self.sampled {
             sampled.entries(&mut visit);
         }
-        for (i, program) in self.programs.iter().enumerate() {
+        for Loaded { program, members, way } in &self.attached.programs {
             let Some(counted) = &program.counted else { continue };
             counted.each(|key, cpus| {
                 let entries = cpus.chunks(crate::program::ENTRY).filter_map(Entry::parse);
-                if let Some(all) = entries.reduce(Entry::and) {
-                    visit(i, key, all);
+                let Some(all) = entries.reduce(Entry::and) else { return };
+                // which of several it was is the first word
+                match (way, key.split_first_chunk(), members.first()) {
+                    (Way::Each, _, Some(only)) => visit(*only, key, all),
+                    (_, Some((probe, key)), _) => visit(u64::from_ne_bytes(*probe) as usize, key, all),
+                    _ => {}
                 }
             })?;
         }
         Ok(())
+    }
+}
+
+/// The processes of a command: those that it begins are added when they begin.
+struct Family {
+    members: Table,
+    _program: Program,
+    _link: Vec<OwnedFd>,
+}
+
+impl Family {
+    /// That of the process, if it is wanted.
+    fn of(limits: &Limits) -> Result<Option<Family>> {
+        /// Processes that are kept in mind, those first that were seen last.
+        const MOST: usize = 16384;
+        let (Some(pid), Some(tgid)) = (limits.pid, limits.family) else { return Ok(None) };
+        let refused = || Error::refused("a table of a command's processes");
+        let members = Table::new(Shape::LruHash, 8, 8, MOST).map_err(refused())?;
+        members.set(&u64::from(pid.unsigned_abs()).to_ne_bytes(), &1u64.to_ne_bytes()).map_err(refused())?;
+        let source = Source::Raw { name: "sched_process_fork".into() };
+        let child = Int::load(Space::Kernel, Int::context(8, 8, false), tgid, 4, false);
+        let action = Action::Leave { key: vec![Value::Int(child)], what: vec![Value::Int(Int::Const(1))] };
+        let spec = Spec { id: 0, join: None, test: Some(Test::Family), action, result: 0 };
+        let tables = Tables { rings: -1, left: members.fd(), family: members.fd() };
+        let program = Program::load(How::alone(&source), &spec, tables, limits)?;
+        let link = source.attach(&program.program, None)?;
+        Ok(Some(Family { members, _program: program, _link: link }))
     }
 }
 

@@ -20,7 +20,12 @@ use crate::{
     tasks::Change,
     tracefs::Tracepoint,
 };
-use std::{collections::HashMap, fs, sync::Arc, time::Duration};
+use std::{
+    collections::{HashMap, HashSet},
+    fs,
+    sync::Arc,
+    time::Duration,
+};
 
 /// Between taking its time and being in the ring a sample may be so old, in ns.
 const UNDER_WAY: u64 = 1_000_000;
@@ -47,6 +52,8 @@ pub struct Sampled {
     /// samples and names that something older may still come in front of
     waiting: Vec<Waiting>,
     comms: HashMap<u32, Vec<u8>>,
+    /// the processes of a command
+    family: HashSet<u32>,
     /// of each probe: what it counted of itself, its keys, and what earlier hits left
     counters: Vec<Counters>,
     tables: Vec<HashMap<Vec<u8>, Entry>>,
@@ -96,8 +103,8 @@ enum What {
     Hit(Tap, Box<Moment>),
     /// a thread is called that
     Named(u32, Vec<u8>),
-    /// a thread begins with its parent's name
-    Forked(u32, u32),
+    /// a thread begins with its parent's name: process and thread of the parent, and its own
+    Forked([u32; 2], [u32; 2]),
 }
 
 impl Sampled {
@@ -115,6 +122,7 @@ impl Sampled {
             taps: HashMap::new(),
             waiting: Vec::new(),
             comms: HashMap::new(),
+            family: limits.pid.map(i32::unsigned_abs).into_iter().collect(),
             counters: vec![Counters::default(); probes.len()],
             tables: vec![HashMap::new(); probes.len()],
             left: vec![HashMap::new(); probes.len()],
@@ -247,8 +255,11 @@ impl Sampled {
                 What::Named(tid, name) => {
                     self.comms.insert(tid, name);
                 }
-                What::Forked(parent, tid) => {
-                    let name = self.comms.get(&parent).cloned().unwrap_or_default();
+                What::Forked([parent, thread], [pid, tid]) => {
+                    if self.family.contains(&parent) {
+                        self.family.insert(pid);
+                    }
+                    let name = self.comms.get(&thread).cloned().unwrap_or_default();
                     self.comms.insert(tid, name);
                 }
                 What::Hit(tap, moment) => {
@@ -267,9 +278,10 @@ impl Sampled {
         let left = self.left.get_mut(tap.probe)?;
         // the kernel binds nothing here, for it would bind to one thread
         let bound = source.binds() && spec.join.as_ref().is_none_or(|join| join.who.is_none());
-        if bound && self.limits.pid.is_some_and(|pid| pid as u32 != moment.pid) {
+        if bound && self.limits.bound().is_some_and(|pid| pid as u32 != moment.pid) {
             return None;
         }
+        moment.in_family = self.family.contains(&moment.pid);
         moment.comm = self.comms.get(&moment.tid).cloned().unwrap_or_default();
         let fetched = tap.fetched.and_then(|fetched| self.fetched.get(fetched));
         moment.fetched = fetched.map(|fetched| (fetched.clone(), std::mem::take(&mut moment.record)));
@@ -297,7 +309,11 @@ impl Sampled {
                 return Some(Hit { id, time, cpu, pid: who.0, tid: who.1, unreadable, values, user: moment.stack });
             }
             Action::Aggregate { key, of } => {
-                let (mut key, _) = moment.values(key);
+                let marked = key.iter().any(Value::may_fail);
+                let (mut key, missing) = moment.values(key);
+                if marked {
+                    key.extend(missing.to_ne_bytes());
+                }
                 key.resize(key.len().max(8), 0);
                 let value = of.as_ref().map_or(0, |of| moment.int(of).unwrap_or(0));
                 let one = Entry { count: 1, sum: value, least: value, most: value };
@@ -500,7 +516,7 @@ fn name(kind: u32, body: &[u8]) -> Option<Waiting> {
     let time = u64::from_ne_bytes(*body.get(behind + 8..)?.first_chunk()?);
     let what = match kind {
         COMM => What::Named(half(4)?, body.get(8..behind)?.split(|b| *b == 0).next()?.to_vec()),
-        FORK => What::Forked(half(12)?, half(8)?),
+        FORK => What::Forked([half(4)?, half(12)?], [half(0)?, half(8)?]),
         _ => return None,
     };
     Some(Waiting { time, what })

@@ -39,8 +39,12 @@ pub enum Source {
     Kernel {
         /// the function
         function: String,
-        /// its address, where several functions have that name
+        /// its address, if it is known
         at: Option<u64>,
+        /// whether others have that name as well, so that it is probed by its address
+        several: bool,
+        /// whether it is a copy that stands in another function's code
+        inlined: bool,
         /// bytes behind its first instruction
         offset: u64,
         /// when it returns
@@ -117,6 +121,15 @@ impl Source {
         matches!(self, Source::User { .. })
     }
 
+    /// Whether it is where a function begins.
+    pub fn is_entry(&self) -> bool {
+        match self {
+            Source::Kernel { on_return: false, inlined: false, offset: 0, .. } => true,
+            Source::User { site, on_return: false, .. } => !site.usdt && !site.inlined && !site.name.contains("+0x"),
+            _ => false,
+        }
+    }
+
     /// Puts the program there. It runs until the events are dropped.
     pub fn attach(&self, program: &bpf::Program, pid: Option<i32>) -> Result<Vec<OwnedFd>> {
         let raw = match self {
@@ -134,6 +147,11 @@ impl Source {
             event.enable().map_err(Error::refused(self.name()))?;
         }
         Ok(events.into_iter().map(OwnedFd::from).collect())
+    }
+
+    /// Opens what a program is attached to. None is enabled.
+    pub(crate) fn events(&self, pid: Option<i32>) -> Result<Vec<Event>> {
+        self.open(pid, None)
     }
 
     /// Opens an event on each CPU, in the order of their numbers, whose samples hold these parts. None is enabled.
@@ -158,12 +176,12 @@ impl Source {
                 one(Attr::new(kind::TRACEPOINT, point.id).period(1), Scope::Cpu(0))
             }
             Source::Raw { .. } | Source::Syscall { .. } => Ok(Vec::new()),
-            Source::Kernel { at: Some(at), offset, on_return, .. } => {
+            Source::Kernel { at: Some(at), several: true, offset, on_return, .. } => {
                 let (device, config) = probe("kprobe", *on_return).map_err(refused)?;
                 let attr = Attr::new(device, config).place(0, at.wrapping_add(*offset));
                 one(attr, Scope::Cpu(0))
             }
-            Source::Kernel { function, offset, on_return, at: None } => {
+            Source::Kernel { function, offset, on_return, .. } => {
                 let name =
                     CString::new(function.as_str()).map_err(|_| Error::Wrong(format!("no function {function:?}")))?;
                 let (device, config) = probe("kprobe", *on_return).map_err(refused)?;
@@ -278,10 +296,10 @@ pub fn register(name: &str) -> Option<u16> {
     }
 }
 
-/// Where a function's arguments are when it is entered, the first six of them.
+/// Where a function's arguments are when it is entered, those of them that come in registers.
 pub fn argument(index: usize) -> Option<u16> {
     #[cfg(target_arch = "aarch64")]
-    const NAMES: &[&str] = &["x0", "x1", "x2", "x3", "x4", "x5"];
+    const NAMES: &[&str] = &["x0", "x1", "x2", "x3", "x4", "x5", "x6", "x7"];
     #[cfg(not(target_arch = "aarch64"))]
     const NAMES: &[&str] = &["rdi", "rsi", "rdx", "rcx", "r8", "r9"];
     register(NAMES.get(index)?)
@@ -309,5 +327,22 @@ pub fn caller(space: Space) -> Option<Int> {
 
 /// Where a function's value is when it returns.
 pub fn return_value() -> Option<u16> {
-    register(if cfg!(target_arch = "aarch64") { "x0" } else { "rax" })
+    result(0)
+}
+
+/// Where the words of a function's value are when it returns, the first two of them.
+pub fn result(index: usize) -> Option<u16> {
+    const NAMES: [&str; 2] = if cfg!(target_arch = "aarch64") { ["x0", "x1"] } else { ["rax", "rdx"] };
+    register(NAMES.get(index)?)
+}
+
+/// Where a register is, by the number that DWARF has for it (the System V ABI of x86-64, figure 3.36; DWARF for the Arm
+/// 64-bit Architecture, 4.1). None for what is no register for whole numbers.
+pub fn dwarf_register(number: u16) -> Option<u16> {
+    if cfg!(target_arch = "aarch64") {
+        return (number < 32).then_some(number * 8);
+    }
+    const NAMES: [&str; 16] =
+        ["rax", "rdx", "rcx", "rbx", "rsi", "rdi", "rbp", "rsp", "r8", "r9", "r10", "r11", "r12", "r13", "r14", "r15"];
+    register(NAMES.get(usize::from(number))?)
 }

@@ -6,8 +6,8 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// The shell stops itself, and becomes the command once it may go on.
-const STOPPED: &str = "kill -STOP $$; exec ";
+/// The shell stops itself, and once it may go on it becomes the command, if that is one.
+const STOPPED: &str = "kill -STOP $$; ";
 
 /// A command that was started.
 pub struct Started(Child);
@@ -15,7 +15,8 @@ pub struct Started(Child);
 impl Started {
     /// Starts a command of the shell, and waits until it stands still.
     pub fn new(command: &str) -> Result<Started> {
-        let started = Command::new("sh").arg("-c").arg(format!("{STOPPED}{command}")).spawn();
+        let exec = if is_one(command) { "exec " } else { "" };
+        let started = Command::new("sh").arg("-c").arg(format!("{STOPPED}{exec}{command}")).spawn();
         let started = Started(started.map_err(|e| Error::Usage(format!("`{command}`: {e}")))?);
         let patience = Instant::now() + Duration::from_secs(5);
         while started.state() != Some('T') && Instant::now() < patience {
@@ -48,6 +49,16 @@ impl Started {
     pub fn has_ended(&mut self) -> bool {
         !matches!(self.0.try_wait(), Ok(None))
     }
+}
+
+/// Whether it is the call of one program, which needs no shell beside it.
+fn is_one(command: &str) -> bool {
+    const OWN: [&str; 12] =
+        ["cd", "for", "while", "until", "if", "case", "set", "export", "ulimit", "umask", "eval", "wait"];
+    let first = command.split_ascii_whitespace().next().unwrap_or_default();
+    !command.replace(">&", "").contains([';', '&', '|', '(', '{', '\n'])
+        && !first.contains('=')
+        && !OWN.contains(&first)
 }
 
 impl Drop for Started {

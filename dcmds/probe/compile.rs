@@ -63,6 +63,12 @@ impl<'a> Compiler<'a> {
         let looks = match &meaning {
             Meaning::Pointer { ctype, .. } => Looks::Pointer(*ctype),
             Meaning::Syscall(_) => Looks::Syscall,
+            Meaning::Code { whose: Whose::Kernel, .. } => Looks::KernelCode,
+            Meaning::Code { .. } => Looks::UserCode,
+            Meaning::Held { words, place } => match self.cx.shape(place.ty).as_deref() {
+                Some(Type::Pointer { to }) if words.len() == 1 => Looks::Pointer(*to),
+                _ => Looks::Number,
+            },
             Meaning::Memory { place, .. } => match self.cx.shape(place.ty).as_deref() {
                 Some(Type::Pointer { to }) => Looks::Pointer(*to),
                 _ => Looks::Number,
@@ -165,6 +171,11 @@ impl<'a> Compiler<'a> {
     fn target(&self, meaning: Meaning) -> Result<(Whose, Int, TypeId)> {
         match meaning {
             Meaning::Pointer { whose, to, ctype } => Ok((whose, to, ctype)),
+            Meaning::Missing(why) => cannot(why),
+            Meaning::Held { ref words, place } => match self.cx.shape(place.ty).as_deref() {
+                Some(Type::Pointer { to }) => Ok((self.names.whose(), self.held(words, place)?.0, *to)),
+                _ => cannot(format!("`{}` is no pointer", self.cx.types.spell(place.ty))),
+            },
             Meaning::Memory { whose, at, offset, place } => match self.cx.shape(place.ty).as_deref() {
                 Some(Type::Array { elem, .. }) => Ok((whose, plus(at, offset), *elem)),
                 Some(Type::Pointer { to }) => Ok((whose, Int::load(whose, at, small(offset)?, 8, false), *to)),
@@ -187,6 +198,15 @@ impl<'a> Compiler<'a> {
     }
 
     fn member(&self, base: Meaning, name: &str) -> Result<Meaning> {
+        if let Meaning::Held { words, place } = &base
+            && matches!(self.cx.shape(place.ty).as_deref(), Some(Type::Struct { .. }))
+        {
+            let Some(member) = self.cx.types.member(place.ty, name) else {
+                return cannot(self.cx.types.explain_member(place.ty, name));
+            };
+            let place = Place { bit_offset: place.bit_offset + member.bit_offset, ..member };
+            return Ok(Meaning::Held { words: words.clone(), place });
+        }
         let (whose, at, offset, ctype) = match base {
             Meaning::Memory { whose, at, offset, place }
                 if matches!(self.cx.shape(place.ty).as_deref(), Some(Type::Struct { .. })) =>
@@ -239,7 +259,9 @@ impl<'a> Compiler<'a> {
         let (whose, at, offset, place) = match meaning {
             Meaning::Int { int, signed } => return Ok((int, signed)),
             Meaning::Pointer { to, .. } => return Ok((to, false)),
-            Meaning::Syscall(int) => return Ok((int, false)),
+            Meaning::Syscall(int) | Meaning::Code { int, .. } => return Ok((int, false)),
+            Meaning::Missing(why) => return cannot(why),
+            Meaning::Held { words, place } => return self.held(&words, place),
             Meaning::Text(Text::Memory { at, .. }) => return Ok((at, false)),
             Meaning::Text(_) | Meaning::Literal => return cannot("this is a text, and a number is needed"),
             Meaning::Memory { whose, at, offset, place } => (whose, at, offset, place),
@@ -261,6 +283,26 @@ impl<'a> Compiler<'a> {
         }
         let word = Int::load(whose, at, small(offset)?, bytes as u8, false);
         let moved = Int::binary(Binary::Shr, word, Int::Const(shift.into()));
+        Ok((extended(moved, bits, signed), signed))
+    }
+
+    /// A number that is in registers, or a part of what is there.
+    fn held(&self, words: &[Option<Int>], place: Place) -> Result<(Int, bool)> {
+        let (size, signed) = match self.cx.shape(place.ty).as_deref() {
+            Some(Type::Int { size, signed, .. } | Type::Enum { size, signed, .. }) => (*size, *signed),
+            Some(Type::Pointer { .. }) => (8, false),
+            Some(Type::Float { .. }) => return cannot("numbers with a fraction are not read"),
+            _ => return cannot(format!("`{}` is in registers: ask for its members", self.cx.types.spell(place.ty))),
+        };
+        let (word, shift) = ((place.bit_offset / 64) as usize, place.bit_offset % 64);
+        let bits = place.bit_size.unwrap_or_else(|| size.saturating_mul(8));
+        let Some(Some(word)) = words.get(word).filter(|_| shift + u64::from(bits) <= 64) else {
+            return cannot("this part is in no register that probes see");
+        };
+        let moved = match shift {
+            0 => word.clone(),
+            shift => Int::binary(Binary::Shr, word.clone(), Int::Const(shift as i64)),
+        };
         Ok((extended(moved, bits, signed), signed))
     }
 
@@ -317,6 +359,12 @@ impl<'a> Compiler<'a> {
             Meaning::Pointer { whose, to, ctype } if chars(*ctype) => {
                 Some(Text::Memory { space: *whose, at: to.clone() })
             }
+            Meaning::Held { words, place } => match self.cx.shape(place.ty).as_deref() {
+                Some(Type::Pointer { to }) if chars(*to) => {
+                    Some(Text::Memory { space: self.names.whose(), at: self.held(words, *place)?.0 })
+                }
+                _ => None,
+            },
             Meaning::Memory { whose, at, offset, place } => match self.cx.shape(place.ty).as_deref() {
                 Some(Type::Array { elem, .. }) if chars(*elem) => {
                     Some(Text::Memory { space: *whose, at: plus(at.clone(), *offset) })
@@ -342,6 +390,10 @@ pub enum Looks {
     Pointer(TypeId),
     /// a text
     Text,
+    /// an address of the kernel's code
+    KernelCode,
+    /// an address of the process's code
+    UserCode,
     /// the number of a system call, which has a name
     Syscall,
     /// names that lead up to a root

@@ -20,8 +20,8 @@ use engine::{
     prelude::*,
 };
 use probes::{
-    program::{Action, Program},
-    recording::{self, Rings},
+    attach::{self, Tried, Way},
+    source::Source,
 };
 
 /// Something that a pipeline does.
@@ -95,35 +95,49 @@ fn quoted(word: &str) -> String {
     }
 }
 
+/// The probes at which one program stands.
+pub fn name(sources: &[Source], members: &[usize]) -> String {
+    let first = members.first().and_then(|first| sources.get(*first)).map_or_else(String::new, Source::name);
+    match members.len() {
+        0 | 1 => first,
+        n => format!("{first} and {} more", n - 1),
+    }
+}
+
+/// How it comes to many.
+fn attached(way: Way, probes: usize) -> String {
+    match way {
+        Way::Each => String::new(),
+        Way::Events => format!(", the same for all {probes}, at an event for each"),
+        Way::Functions => format!(", the same for all {probes}, by one link (kprobe_multi)"),
+        Way::Places => format!(", the same for all {probes}, by one link (uprobe_multi)"),
+    }
+}
+
 /// What is done for a run that is ready.
 pub fn rows(cx: &Cx<'_>, ready: &Ready, behind: &[Stage]) -> Result<Vec<Step>> {
     let mut rows = Vec::new();
     let mut kernel = |stage: String, what: String| rows.push(Step { place: "kernel", stage, what });
     let plan = &ready.plan;
     let (specs, _) = ready.specs(cx)?;
-    let (mut room, limits) = (0, ready.limits());
-    for (source, spec) in ready.sources.iter().zip(&specs) {
-        let rings = matches!(spec.action, Action::Emit(_)).then(|| Rings::new(0, false)).transpose();
-        let rings = rings.map_err(spec::wrong)?;
-        let left =
-            spec.join.as_ref().map(|join| recording::left(join, limits.keys)).transpose().map_err(spec::wrong)?;
-        let output = rings.as_ref().map(Rings::table);
-        let program = Program::load(source.program(), spec, output, left.as_ref(), &limits);
-        let what = match program {
-            Ok(program) => format!("a BPF program of {} instructions at each hit", program.instructions),
+    let limits = ready.limits();
+    let probes: Vec<_> = ready.sources.iter().cloned().zip(specs).collect();
+    let room = probes.last().map_or(0, |(_, spec)| spec.action.room());
+    for Tried { members, way, instructions } in attach::dry(&probes, limits).map_err(spec::wrong)? {
+        let stage = format!("::probe {}", name(&ready.sources, &members));
+        let what = match instructions {
+            Ok(n) => format!("a BPF program of {n} instructions at each hit{}", attached(way, members.len())),
             Err(e) => format!("the kernel refuses the program: {e}"),
         };
-        kernel(format!("::probe {}", source.name()), what);
-        for (begin, _) in spec.join.iter().flat_map(|join| &join.begins) {
-            kernel(
-                format!("::probe {}", source.name()),
-                format!("and another at {}, for what it leaves", begin.name()),
-            );
+        kernel(stage.clone(), what);
+        let begins = members.first().and_then(|first| probes.get(*first)?.1.join.as_ref()).map(|join| &join.begins);
+        for (begin, _) in begins.into_iter().flatten() {
+            let at = if members.len() > 1 { "where each begins".to_owned() } else { format!("at {}", begin.name()) };
+            kernel(stage.clone(), format!("and another {at}, for what it leaves"));
         }
-        room = spec.action.room();
     }
-    if let Some(pid) = ready.pid {
-        kernel(format!("-p 0t{pid}"), "who passes".into());
+    if let Some(only) = ready.only {
+        kernel(format!("-p 0t{}", only.pid), "who passes".into());
     }
     for test in &plan.tests {
         kernel(format!("::where {test}"), "who passes".into());
@@ -139,7 +153,10 @@ pub fn rows(cx: &Cx<'_>, ready: &Ready, behind: &[Stage]) -> Result<Vec<Step>> {
         Then::Group if plan.is_gathered_here() => {
             (String::new(), format!("events of {room} bytes and a copy of the stack into a ring of each CPU"))
         }
-        Then::Group => ("::count".into(), format!("a table of up to {} keys of {room} bytes", limits.keys)),
+        Then::Group => {
+            let keys = attach::keys(&limits, probes.len());
+            ("::count".into(), format!("a table of up to {keys} keys of {room} bytes"))
+        }
         Then::Quantize => ("::quantize".into(), "counted by powers of two of the last of these".into()),
         Then::Sum(text) => (format!("::sum {text}"), "number, sum, least and most, on each CPU".into()),
     };

@@ -4,7 +4,7 @@
 //! The earlier hit leaves words under a key, which tells calls or requests apart; the later one finds them there. What
 //! is left lies in a fixed order, so that a name at the later hit is a place in it.
 
-use super::{compile::Compiler, names::Names};
+use super::{command::Started, compile::Compiler, names::Names};
 use engine::prelude::*;
 use probes::{
     expr::{Current, Int, Space as Whose, Test, Text, Value},
@@ -52,13 +52,52 @@ pub fn beginners_name() -> Text {
     Text::Saved { offset: COMM, len: 16 }
 }
 
-/// The test that binds to a process.
-pub fn only(pid: i32) -> Test {
-    Test::Int(Int::Current(Current::Pid).equals(pid.into()))
+/// The process whose hits count.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Only {
+    /// its number
+    pub pid: i32,
+    /// where in its `struct task_struct` that is, if those that it begins count as well
+    pub family: Option<i32>,
+    /// the thread of it whose hits alone count
+    pub thread: Option<i32>,
+}
+
+impl Only {
+    /// The process of that number, or that of a command with those that it begins.
+    pub fn of(cx: &Cx<'_>, pid: Option<i32>, started: Option<&Started>) -> Result<Option<Only>> {
+        let Some(started) = started else {
+            let whole = |number| {
+                let thread = Some(number).filter(|_| process_of(number).is_some_and(|pid| pid != number));
+                Only { pid: process_of(number).unwrap_or(number), family: None, thread }
+            };
+            return Ok(pid.map(whole));
+        };
+        let family = i32::try_from(cx.offset("task_struct", "tgid")?).ok();
+        Ok(Some(Only { pid: started.pid(), family, thread: None }))
+    }
+
+    /// The test for it; none if the kernel binds the probe to it.
+    pub fn test(self, source: &Source) -> Option<Test> {
+        // what the kernel binds it binds to all threads
+        (self.family.is_some() || self.thread.is_some() || !source.binds()).then(|| self.always())
+    }
+
+    /// The test for it.
+    pub fn always(self) -> Test {
+        let itself = Test::Int(Int::Current(Current::Pid).equals(self.pid.into()));
+        if let Some(thread) = self.thread {
+            return Test::Int(Int::Current(Current::Tid).equals(thread.into()));
+        }
+        match self.family {
+            Some(_) => Test::Any(vec![itself, Test::Family]),
+            None => itself,
+        }
+    }
 }
 
 /// Joins a return with its entry, where conditions that last are tested.
-pub fn call(cx: &Cx<'_>, source: &Source, tests: &[String], pid: Option<i32>, text: u16) -> Option<Join> {
+pub fn call(cx: &Cx<'_>, source: &Source, tests: &[String], only: Option<Only>, text: u16) -> Option<Join> {
     let mut entry = source.clone();
     match &mut entry {
         Source::Kernel { on_return, .. } | Source::User { on_return, .. } => *on_return = false,
@@ -70,12 +109,12 @@ pub fn call(cx: &Cx<'_>, source: &Source, tests: &[String], pid: Option<i32>, te
     let names = Names::at(cx, &entry);
     let compiler = Compiler::new(cx, &names, text);
     let lasting = tests.iter().filter_map(|test| compiler.test(test).ok()).filter(Test::lasts);
-    let tests: Vec<_> = pid.filter(|_| !entry.binds()).map(only).into_iter().chain(lasting).collect();
+    let tests: Vec<_> = only.and_then(|only| only.test(&entry)).into_iter().chain(lasting).collect();
     Some(joined(entry, tests, key(false)?, what, key(true)?))
 }
 
 /// Joins a system call's return with its entry: the registers that user code came in with hold its arguments.
-pub fn syscall(cx: &Cx<'_>, numbers: &[u64], pid: Option<i32>) -> Result<Join> {
+pub fn syscall(cx: &Cx<'_>, numbers: &[u64], only: Option<Only>) -> Result<Join> {
     let key = || vec![Value::Int(Int::Current(Current::Thread))];
     let number = Int::context(8, 8, false);
     let mut what = vec![Value::Int(Int::Current(Current::Time))];
@@ -85,7 +124,7 @@ pub fn syscall(cx: &Cx<'_>, numbers: &[u64], pid: Option<i32>) -> Result<Join> {
     }
     what.push(Value::Int(number.clone()));
     let any: Vec<_> = numbers.iter().map(|n| Test::Int(number.clone().equals(*n as i64))).collect();
-    let mut tests: Vec<_> = pid.map(only).into_iter().collect();
+    let mut tests: Vec<_> = only.map(Only::always).into_iter().collect();
     tests.extend((!any.is_empty()).then_some(Test::Any(any)));
     Ok(joined(Source::Raw { name: "sys_enter".into() }, tests, key(), what, key()))
 }
@@ -109,7 +148,7 @@ pub fn others(
     (begins, source): (&[Source], &Source),
     key: &[String],
     stacks: &[Value],
-    pid: Option<i32>,
+    only: Option<Only>,
     text: u16,
 ) -> Result<Join> {
     let keys = |source: &Source, begins: bool| {
@@ -126,11 +165,17 @@ pub fn others(
     what.extend_from_slice(stacks);
     let mut join = Join { begins: Vec::new(), key: keys(source, false)?, room: room(&what), who: Some(WHO) };
     for begin in begins {
-        let test = pid.filter(|_| !begin.binds()).map(only);
+        let test = only.and_then(|only| only.test(begin));
         let action = Action::Leave { key: keys(begin, true)?, what: what.clone() };
         join.begins.push((begin.clone(), Spec { id: 0, join: None, test, action, result: begin.result() }));
     }
     Ok(join)
+}
+
+/// The process that a thread belongs to.
+fn process_of(thread: i32) -> Option<i32> {
+    let status = std::fs::read_to_string(format!("/proc/{thread}/status")).ok()?;
+    status.lines().find_map(|line| line.strip_prefix("Tgid:")?.trim().parse().ok())
 }
 
 fn joined(begin: Source, tests: Vec<Test>, key: Vec<Value>, what: Vec<Value>, later: Vec<Value>) -> Join {

@@ -2,7 +2,7 @@
 
 use super::{
     join,
-    typed::{Parameter, Typed},
+    typed::{self, Held, Parameter, Typed},
 };
 use engine::{
     Type,
@@ -48,6 +48,22 @@ pub enum Meaning {
     },
     /// the number of a system call, which is shown by name
     Syscall(Int),
+    /// an address of code, which is shown by name
+    Code {
+        /// whose code
+        whose: Whose,
+        /// the address
+        int: Int,
+    },
+    /// something in registers, eight bytes in each
+    Held {
+        /// the registers; none for a part that is elsewhere
+        words: Vec<Option<Int>>,
+        /// its type, and which bits
+        place: Place,
+    },
+    /// something that cannot be had, and why
+    Missing(String),
     /// a text that comes from the kernel
     Text(Text),
     /// a text that was written down: it can be compared with, and no more
@@ -110,7 +126,10 @@ impl<'a> Names<'a> {
                 shown.map(|f| f.name.clone()).collect()
             }
             Source::Kernel { on_return: true, .. } | Source::User { on_return: true, .. } => vec!["retval".into()],
-            Source::Kernel { function, .. } => self.parameters(function).into_iter().map(|(name, _)| name).collect(),
+            Source::Kernel { function, .. } if self.source.is_entry() => {
+                self.parameters(function).into_iter().map(|(name, _)| name).collect()
+            }
+            Source::Kernel { .. } => self.kernel_places().into_iter().map(|p| p.name).collect(),
             Source::User { site, .. } if !site.args.is_empty() => {
                 (0..site.args.len()).map(|i| format!("arg{i}")).collect()
             }
@@ -158,10 +177,7 @@ impl<'a> Names<'a> {
         match self.source {
             Source::Tracepoint(point) => point.field(name).and_then(|field| self.field(field)),
             Source::Kernel { on_return: true, function, .. } if is_result(name) => {
-                let ctype = self.cx.types.function(function).and_then(|f| match &*self.cx.types.get(f)? {
-                    Type::Func { ret, .. } => Some(*ret),
-                    _ => None,
-                });
+                let ctype = self.returned(function);
                 self.typed(Int::context(source::return_value()?, 8, false), ctype, Whose::Kernel)
             }
             Source::Kernel { on_return: true, .. } | Source::User { on_return: true, .. } if name == "elapsed" => {
@@ -184,8 +200,15 @@ impl<'a> Names<'a> {
             }
             Source::Syscall { .. } => self.syscall(name),
             Source::User { on_return: true, file, site } if is_result(name) => {
-                let ctype = Typed::of(self.cx, file).and_then(|typed| typed.returned(self.cx, site.offset));
-                self.typed(Int::context(source::return_value()?, 8, false), ctype, Whose::User)
+                let typed = Typed::of(self.cx, file);
+                match typed.and_then(|typed| typed.returned(self.cx, site.offset)) {
+                    Some(held) => self.parameter(held),
+                    None => Some(Meaning::Int { int: Int::context(source::return_value()?, 8, false), signed: true }),
+                }
+            }
+            Source::Kernel { on_return: false, .. } if !self.source.is_entry() && numbered(name).is_none() => {
+                let parameter = self.kernel_places().into_iter().find(|p| p.name == name)?;
+                self.parameter(parameter)
             }
             Source::Kernel { on_return: false, function, .. } => {
                 let parameters = self.parameters(function);
@@ -196,8 +219,7 @@ impl<'a> Names<'a> {
             Source::User { site, .. } if site.usdt => usdt(site.args.get(numbered(name)?)?),
             Source::User { on_return: false, .. } if numbered(name).is_none() => {
                 let parameter = self.user_parameters().into_iter().find(|p| p.name == name)?;
-                let int = Int::context(source::argument(parameter.register?)?, 8, false);
-                self.typed(int, Some(parameter.ctype), Whose::User)
+                self.parameter(parameter)
             }
             Source::User { on_return: false, .. } => {
                 Some(Meaning::Int { int: Int::context(source::argument(numbered(name)?)?, 8, false), signed: true })
@@ -209,11 +231,11 @@ impl<'a> Names<'a> {
     /// The address that the function returns to.
     fn caller(&self) -> Option<Meaning> {
         let whose = match self.source {
-            Source::Kernel { on_return: false, offset: 0, .. } => Whose::Kernel,
-            Source::User { site, on_return: false, .. } if !site.usdt && !site.name.contains("+0x") => Whose::User,
+            Source::Kernel { .. } if self.source.is_entry() => Whose::Kernel,
+            Source::User { .. } if self.source.is_entry() => Whose::User,
             _ => return None,
         };
-        Some(Meaning::number(source::caller(whose)?))
+        Some(Meaning::Code { whose, int: source::caller(whose)? })
     }
 
     fn left(&self, meaning: Meaning) -> Option<Meaning> {
@@ -258,14 +280,57 @@ impl<'a> Names<'a> {
         }
     }
 
-    /// A program's function's parameters by its DWARF: where it begins, and in no copy that the compiler made for some of
-    /// its callers, which get other arguments than were declared.
+    /// What a function of the kernel returns.
+    fn returned(&self, function: &str) -> Option<TypeId> {
+        let types = &self.cx.types;
+        match &*types.get(types.function(function)?)? {
+            Type::Func { ret, .. } => Some(*ret),
+            _ => None,
+        }
+    }
+
+    /// A program's function's parameters by its DWARF.
     fn user_parameters(&self) -> Vec<Parameter> {
         let Source::User { file, site, on_return: false } = self.source else { return Vec::new() };
-        if ["+0x", ".isra.", ".constprop.", ".part."].iter().any(|mark| site.name.contains(mark)) {
-            return Vec::new();
+        let Some(typed) = Typed::of(self.cx, file) else { return Vec::new() };
+        match site.inlined {
+            true => typed.inlined(&site.name, site.offset),
+            false => typed.parameters(self.cx, site.offset, self.source.is_entry()),
         }
-        Typed::of(self.cx, file).map(|typed| typed.parameters(self.cx, site.offset)).unwrap_or_default()
+    }
+
+    /// The parameters of a function of the kernel at an instruction inside it, by its DWARF.
+    fn kernel_places(&self) -> Vec<Parameter> {
+        let Source::Kernel { function, at: Some(at), offset, inlined, .. } = self.source else { return Vec::new() };
+        let at = at.wrapping_add(*offset);
+        let Some(dwarf) = self.cx.dwarf_at(at) else { return Vec::new() };
+        match inlined {
+            true => typed::copies(dwarf, function).iter().find(|copy| copy.at == Some(at)).map(|copy| {
+                copy.parameters.iter().map(|parameter| Parameter::inside(parameter, Whose::Kernel)).collect()
+            }),
+            false => dwarf
+                .parameters_at(at)
+                .map(|all| all.iter().map(|parameter| Parameter::inside(parameter, Whose::Kernel)).collect()),
+        }
+        .unwrap_or_default()
+    }
+
+    /// A parameter, where it is.
+    fn parameter(&self, parameter: Parameter) -> Option<Meaning> {
+        let place = Place { ty: parameter.ctype, bit_offset: 0, bit_size: None };
+        let whose = if matches!(self.source, Source::User { .. }) { Whose::User } else { Whose::Kernel };
+        Some(match parameter.held {
+            Held::Words(mut words) => match self.cx.shape(parameter.ctype).as_deref() {
+                Some(Type::Struct { .. }) => Meaning::Held { words, place },
+                Some(Type::Float { .. }) => Meaning::Missing(typed::no_fraction(&parameter.name)),
+                _ => match words.pop() {
+                    Some(Some(word)) => return self.typed(word, Some(parameter.ctype), whose),
+                    _ => Meaning::Missing(format!("`{}` {}", parameter.name, typed::GONE)),
+                },
+            },
+            Held::Memory(at) => Meaning::Memory { whose, at, offset: 0, place },
+            Held::Nowhere(why) => Meaning::Missing(format!("`{}` {why}", parameter.name)),
+        })
     }
 
     /// The word of a register, taken for what it is declared as.
@@ -276,7 +341,12 @@ impl<'a> Names<'a> {
             Some(Type::Int { size, signed, .. } | Type::Enum { size, signed, .. }) => {
                 Meaning::Int { int: cut(int, *size as u8, *signed), signed: *signed }
             }
-            Some(Type::Void) if ctype.is_some() => return None,
+            Some(Type::Void) if ctype.is_some() => Meaning::Missing("this function returns nothing".into()),
+            Some(Type::Float { .. }) => Meaning::Missing("a number with a fraction is in a register of its own".into()),
+            Some(Type::Struct { size: 1..=8, .. }) => {
+                let place = Place { ty: ctype?, bit_offset: 0, bit_size: None };
+                Meaning::Held { words: vec![Some(int)], place }
+            }
             _ => Meaning::Int { int, signed: true },
         })
     }

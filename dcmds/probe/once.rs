@@ -1,6 +1,6 @@
 //! Probes that another command sets for itself, to take their events: each with what is done at its hits written as stages.
 
-use super::{ROUND, command::Started, compile::Compiler, names::Names, plan::Plan, plan::Then, spec};
+use super::{ROUND, command::Started, compile::Compiler, join::Only, names::Names, plan::Plan, plan::Then, spec};
 use engine::{pipeline, prelude::*};
 use probes::{
     Recording,
@@ -16,7 +16,7 @@ const TEXT: u16 = 64;
 
 /// Probes in the making.
 pub struct Once {
-    pid: Option<i32>,
+    only: Option<Only>,
     started: Option<Started>,
     probes: Vec<(Source, Spec)>,
 }
@@ -35,20 +35,24 @@ impl Once {
         super::must_be_live(cx)?;
         let pid = super::process(cx, pid)?;
         let started = command.map(Started::new).transpose()?;
-        let pid = pid.or(started.as_ref().map(Started::pid));
-        Ok(Once { pid, started, probes: Vec::new() })
+        let only = Only::of(cx, pid, started.as_ref())?;
+        Ok(Once { only, started, probes: Vec::new() })
+    }
+
+    fn pid(&self) -> Option<i32> {
+        self.only.map(|only| only.pid)
     }
 
     /// Adds a probe with the stages that are to be done at its hits; its hits have the number of those added before.
     pub fn add(&mut self, cx: &Cx<'_>, probe: &str, stages: &str) -> Result<()> {
-        let mut sources = spec::find(cx, probe, self.pid)?;
+        let mut sources = spec::find(cx, probe, self.pid())?;
         let stages = pipeline::stages_of(cx, stages, &[])?;
         let plan = Plan::make(cx, &mut sources, &stages, TEXT, false)?;
         if plan.taken < stages.len() || plan.then != Then::Show {
             return Err(Error::Unavailable(format!("{probe}: this kernel cannot do all that is asked for at the hit")));
         }
         for source in sources {
-            let (spec, _) = plan.spec(cx, &source, self.probes.len() as u64, self.pid)?;
+            let (spec, _) = plan.spec(cx, &source, self.probes.len() as u64, self.only)?;
             self.probes.push((source, spec));
         }
         Ok(())
@@ -62,13 +66,13 @@ impl Once {
         (probe, key): (&str, &str),
         stages: &str,
     ) -> Result<()> {
-        let mut sources = spec::find(cx, begin, self.pid)?;
+        let mut sources = spec::find(cx, begin, self.pid())?;
         let names = sources.clone();
-        sources.extend(spec::find(cx, probe, self.pid)?);
+        sources.extend(spec::find(cx, probe, self.pid())?);
         let stages = pipeline::stages_of(cx, &format!("::latency {key} | {stages}"), &[])?;
         let plan = Plan::make(cx, &mut sources, &stages, TEXT, false)?;
         for source in sources {
-            let (mut spec, _) = plan.spec(cx, &source, self.probes.len() as u64, self.pid)?;
+            let (mut spec, _) = plan.spec(cx, &source, self.probes.len() as u64, self.only)?;
             let begins = spec.join.iter_mut().flat_map(|join| &mut join.begins);
             for ((_, begun), source) in begins.zip(&names) {
                 let held = Compiler::new(cx, &Names::at(cx, source), TEXT).test(test)?;
@@ -81,7 +85,8 @@ impl Once {
 
     /// Sets them and hands out their hits until time is over, the command has ended, or Ctrl-C.
     pub fn listen(mut self, cx: &Cx<'_>, duration: Option<Duration>, visit: &mut dyn FnMut(Hit)) -> Result<Ran> {
-        let limits = Limits { pid: self.pid, ..Limits::default() };
+        let (pid, family) = (self.only.map(|only| only.pid), self.only.and_then(|only| only.family));
+        let limits = Limits { pid, family, ..Limits::default() };
         let mut recording = Recording::start(&self.probes, limits).map_err(spec::wrong)?;
         let begun = Instant::now();
         if let Some(started) = &self.started {

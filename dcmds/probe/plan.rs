@@ -336,13 +336,12 @@ impl Plan {
     }
 
     /// The program for a source, and how its values look.
-    pub fn spec(&self, cx: &Cx<'_>, source: &Source, id: u64, pid: Option<i32>) -> Result<(Spec, Vec<Looks>)> {
+    pub fn spec(&self, cx: &Cx<'_>, source: &Source, id: u64, only: Option<join::Only>) -> Result<(Spec, Vec<Looks>)> {
         let names = Names::behind(cx, source, !self.begins.is_empty());
         let compiler = Compiler::new(cx, &names, self.text);
         let mut tests = Vec::new();
-        if let Some(pid) = pid.filter(|_| !source.binds()) {
-            tests.push(join::only(pid));
-        }
+        let mine = only.and_then(|only| only.test(source));
+        tests.extend(mine.clone());
         for text in &self.tests {
             tests.push(compiler.test(text)?);
         }
@@ -383,7 +382,7 @@ impl Plan {
         }
         // addresses of a process's code mean something only together with the process
         let emits = self.then == Then::Show || self.is_gathered_here();
-        if !emits && looks.contains(&Looks::UserStack) {
+        if !emits && looks.iter().any(|looks| matches!(looks, Looks::UserStack | Looks::UserCode)) {
             let pid = match joins {
                 true => join::beginner(false),
                 false => probes::expr::Int::Current(probes::expr::Current::Pid),
@@ -402,11 +401,11 @@ impl Plan {
         let join = match source {
             _ if !self.begins.is_empty() => {
                 // whoever ends a request is seldom the process that it was for
-                tests.retain(|test| pid.is_none_or(|pid| *test != join::only(pid)));
-                Some(join::others(cx, (&self.begins, source), &self.key, &stacks, pid, self.text)?)
+                tests.retain(|test| mine.as_ref() != Some(test));
+                Some(join::others(cx, (&self.begins, source), &self.key, &stacks, only, self.text)?)
             }
-            Source::Syscall { numbers, .. } => Some(join::syscall(cx, numbers, pid)?),
-            source if names.joined() => join::call(cx, source, &self.tests, pid, self.text),
+            Source::Syscall { numbers, .. } => Some(join::syscall(cx, numbers, only)?),
+            source if names.joined() => join::call(cx, source, &self.tests, only, self.text),
             _ => None,
         };
         let test = (!tests.is_empty()).then_some(Test::All(tests));

@@ -109,6 +109,11 @@ impl<'a> Shower<'a> {
             Looks::Pointer(_) => Cell::Addr(word),
             Looks::Text => text(bytes, part.max),
             Looks::Path => Cell::Str(super::path::shown(bytes)),
+            Looks::KernelCode => Cell::Str(engine::frame::name(self.cx, word, true)),
+            Looks::UserCode => {
+                let names = self.users.borrow_mut().names(who.when, word, true);
+                Cell::Str(names.last().cloned().unwrap_or_else(|| format!("{word:#x}")))
+            }
             Looks::Syscall => Cell::Str(super::syscalls::name(self.cx, word)),
             Looks::KernelStack => {
                 let frame = |(i, pc)| engine::frame::name(self.cx, pc, i > 0);

@@ -1,8 +1,9 @@
 //! How a probe is named: `t:sched:sched_switch`, `k:vfs_write`, `ur:libc:malloc`, `cpu:997hz`. Patterns name many.
 
 use super::{
+    programs,
     recipes::{self, Found},
-    syscalls,
+    syscalls, typed,
 };
 use engine::debuginfo::SymbolKind;
 use engine::prelude::*;
@@ -39,7 +40,7 @@ pub fn find(cx: &Cx<'_>, word: &str, pid: Option<i32>) -> Result<Vec<Source>> {
         "rt" => raw(cx, rest)?,
         "s" => syscalls::sources(cx, rest, &pattern(rest)?),
         "k" | "kr" => kernel(cx, rest, kind == "kr")?,
-        "u" | "ur" => user(rest, pid, kind == "ur")?,
+        "u" | "ur" => programs::find(cx, rest, pid, kind == "ur")?,
         "usdt" => usdt(rest, pid)?,
         "sw" => vec![software(rest)?],
         "cpu" => vec![clock(rest)?],
@@ -99,8 +100,33 @@ fn kernel(cx: &Cx<'_>, rest: &str, on_return: bool) -> Result<Vec<Source>> {
             Ok(places(cx, name, offset, on_return))
         }
         Found::Instead(probes, why) => recipes::instead(cx, rest, &probes, &why),
-        Found::Nothing(error) => Err(error),
+        Found::Nothing(error) => inlined(cx, name, on_return).unwrap_or(Err(error)),
     }
+}
+
+/// The copies of a function of the kernel that stand in others' code, if its debug information tells of them.
+fn inlined(cx: &Cx<'_>, name: &str, on_return: bool) -> Option<Result<Vec<Source>>> {
+    let dwarf = cx.dwarf_at(cx.kernel_symbol("_text").or_else(|| cx.kernel_symbol("_stext"))?)?;
+    let copies = typed::copies(dwarf, name);
+    let (all, within) = (copies.len(), programs::within(&copies));
+    if copies.is_empty() {
+        return None;
+    }
+    if on_return {
+        let error = Error::Usage(format!("`{name}` is inlined at {all} places ({within}): it never returns there"));
+        return Some(Err(error.hint(format!("`k:{name}` probes where it begins"))));
+    }
+    let source = |at| Source::Kernel {
+        function: name.to_owned(),
+        at: Some(at),
+        several: true,
+        inlined: true,
+        offset: 0,
+        on_return: false,
+    };
+    let sources: Vec<_> = copies.iter().filter_map(|copy| copy.at).map(source).collect();
+    cx.notes.once(0, format!("{name}: {} of {all} places are probed where it is inlined: {within}", sources.len()));
+    Some(Ok(sources))
 }
 
 /// A function, or all of that name: several files may each have one of their own.
@@ -108,10 +134,11 @@ fn places(cx: &Cx<'_>, name: &str, offset: u64, on_return: bool) -> Vec<Source> 
     let mut places: Vec<u64> = cx.symbols.by_name(cx, name).iter().map(|symbol| symbol.addr).collect();
     places.sort_unstable();
     places.dedup();
-    let source = |at| Source::Kernel { function: name.to_owned(), at, offset, on_return };
-    match places.len() {
-        0 | 1 => vec![source(None)],
-        _ => places.into_iter().map(|at| source(Some(at))).collect(),
+    let several = places.len() > 1;
+    let source = |at| Source::Kernel { function: name.to_owned(), at, several, inlined: false, offset, on_return };
+    match places.is_empty() {
+        true => vec![source(None)],
+        false => places.into_iter().map(|at| source(Some(at))).collect(),
     }
 }
 
@@ -148,51 +175,6 @@ fn matching(cx: &Cx<'_>, pattern: &Pattern, offset: u64, on_return: bool) -> Res
 /// Whether a symbol's name says that it is no function: `vfs_read.cold`, `__pfx_vfs_read`.
 fn is_no_function(name: &str) -> bool {
     name.contains(".cold") || ["__pfx_", "__cfi_", "__SCT__"].iter().any(|prefix| name.starts_with(prefix))
-}
-
-fn user(rest: &str, pid: Option<i32>, on_return: bool) -> Result<Vec<Source>> {
-    let (file, function) = rest.split_once(':').ok_or_else(|| {
-        Error::Usage(format!("`u:{rest}`: a probe in a program needs the file and the function"))
-            .hint("`u:libc:malloc`")
-    })?;
-    let path = elf::find(file, pid).map_err(wrong)?;
-    let binary = Binary::open(&path).map_err(wrong)?;
-    let (name, offset) = match function.split_once('+') {
-        Some((name, offset)) => (name, number(offset)?),
-        None => (function, 0),
-    };
-    let sites = match name.strip_prefix("0x") {
-        Some(address) => vec![binary.address(number(&format!("0x{address}"))?).map_err(wrong)?],
-        None if is_pattern(name) => {
-            let pattern = pattern(name)?;
-            binary.functions(|n| pattern.matches(n)).map_err(wrong)?
-        }
-        None => binary.functions(|n| n == name).map_err(wrong)?,
-    };
-    if sites.is_empty() {
-        return Err(no_function(&binary, name));
-    }
-    let moved = |mut site: elf::Site| {
-        if offset > 0 {
-            site.name = format!("{}+{offset:#x}", site.name);
-            site.offset += offset;
-        }
-        Source::User { file: path.clone(), site, on_return }
-    };
-    Ok(sites.into_iter().map(moved).collect())
-}
-
-fn no_function(binary: &Binary, name: &str) -> Error {
-    let file = binary.path().display();
-    let error = Error::Usage(format!("{file} has no function `{name}`"));
-    match binary.is_stripped() {
-        Ok(true) => {
-            error.hint("it is stripped: only what it exports, and addresses (`u:FILE:0xADDRESS`), can be probed")
-        }
-        _ => error.hint(format!(
-            "`::probes 'u:{file}:*{name}*'` lists those that are named alike; the compiler may have inlined it"
-        )),
-    }
 }
 
 fn usdt(rest: &str, pid: Option<i32>) -> Result<Vec<Source>> {
@@ -232,7 +214,8 @@ fn split_offset<'w>(cx: &Cx<'_>, text: &'w str) -> Result<(&'w str, u64)> {
     }
 }
 
-fn number(text: &str) -> Result<u64> {
+/// A number as it is written behind a function's name.
+pub fn number(text: &str) -> Result<u64> {
     let parsed = match text.strip_prefix("0x") {
         Some(hex) => u64::from_str_radix(hex, 16),
         None => text.parse(),

@@ -113,11 +113,15 @@ impl Totals<'_> {
     /// The cells of a key, without the process that only serves to name addresses.
     fn key(&self, source: usize, key: &[u8]) -> Vec<Cell> {
         let parts = self.parts.get(source).map(Vec::as_slice).unwrap_or_default();
-        let pid = match parts.iter().any(|part| part.looks == Looks::UserStack) {
-            true => key.last_chunk().map_or(0, |word| u64::from_ne_bytes(*word) as u32),
+        let room: usize = parts.iter().map(|part| part.room).sum();
+        let word = |at: usize| key.get(at..).and_then(<[u8]>::first_chunk).map_or(0, |word| u64::from_ne_bytes(*word));
+        let pid = match parts.iter().any(|part| matches!(part.looks, Looks::UserStack | Looks::UserCode)) {
+            true => word(room.saturating_sub(8)) as u32,
             false => 0,
         };
-        let mut cells = self.shower.cells(parts, key, Who::process(pid));
+        // behind the values of those that may lie where nothing can be read is which could not
+        let unreadable = if room > 0 { word(room) } else { 0 };
+        let mut cells = self.shower.cells(parts, key, Who { unreadable, ..Who::process(pid) });
         cells.truncate(self.plan.asked.len());
         if self.plan.then == Then::Quantize
             && let Some(bin) = cells.last_mut()

@@ -31,6 +31,11 @@ impl Emit {
         if len == 0 {
             self.asm.store_imm(Size::Double, Reg::R7, at as i16, 0);
         }
+        // what could not be read is no key that others have
+        let marked = key.iter().any(Value::may_fail);
+        if marked {
+            self.asm.store(Size::Double, Reg::R7, (at + len) as i16, Reg::R8);
+        }
         let kept = self.slot(8);
         if let Some(of) = of {
             self.fallible(|emit| emit.int(of), u32::MAX)?;
@@ -38,7 +43,7 @@ impl Emit {
         }
         let place = match keys {
             None => (Reg::R7, at as i32),
-            Some(_) => self.digest(key, at),
+            Some(_) => self.digest(key, at, marked),
         };
         let (new, full, done) = (self.asm.label(), self.asm.label(), self.asm.label());
         self.found(table, place).call(Helper::MapLookup).jump_if(Cond::Eq, Reg::R0, 0, new);
@@ -85,24 +90,25 @@ impl Emit {
 
     /// Digests a key: each word goes into two numbers, which are multiplied by odd numbers (the golden ratio's, and that of
     /// the Mersenne twister's 64-bit kind) and folded. Of a stack's room only the frames are, and the zero behind them.
-    fn digest(&mut self, key: &[Value], mut at: usize) -> Place {
+    fn digest(&mut self, key: &[Value], mut at: usize, marked: bool) -> Place {
         const FACTORS: [u64; 2] = [0x9e37_79b9_7f4a_7c15, 6_364_136_223_846_793_005];
         let slot = self.slot(DIGEST as i16);
         self.asm.mov(Reg::R0, 0).mov(Reg::R1, 1).wide(Reg::R3, FACTORS[0]).wide(Reg::R4, FACTORS[1]);
-        for value in key {
+        let parts = key.iter().map(|value| (value.room(), value.is_stack())).chain(marked.then_some((8, false)));
+        for (room, is_stack) in parts {
             let end = self.asm.label();
-            for word in (at..at + value.room()).step_by(8) {
+            for word in (at..at + room).step_by(8) {
                 self.asm.load(Size::Double, Reg::R2, Reg::R7, word as i16);
                 for (sum, with, factor, shift) in [(Reg::R0, Op::Xor, Reg::R3, 32), (Reg::R1, Op::Add, Reg::R4, 29)] {
                     self.asm.alu(with, sum, Reg::R2).alu(Op::Mul, sum, factor);
                     self.asm.mov(Reg::R5, sum).alu(Op::Shr, Reg::R5, shift).alu(Op::Xor, sum, Reg::R5);
                 }
-                if value.is_stack() {
+                if is_stack {
                     self.asm.jump_if(Cond::Eq, Reg::R2, 0, end);
                 }
             }
             self.asm.place(end);
-            at += value.room();
+            at += room;
         }
         self.asm.store(Size::Double, Reg::Fp, slot, Reg::R0).store(Size::Double, Reg::Fp, slot + 8, Reg::R1);
         (Reg::Fp, slot.into())

@@ -1,0 +1,181 @@
+//! Functions of programs and libraries, by the names that their symbols have, or that their sources have.
+//!
+//! ```console
+//! > ::probes 'u:./shop:shop::Cart::*'
+//! PROBE                  HAS
+//! u:shop:shop::Cart::add this n what
+//! > ::probe u:./shop:Cart::add -C ./shop | ::group n
+//! ```
+
+use super::{
+    spec::{is_pattern, number, pattern, wrong},
+    typed::Typed,
+};
+use engine::{
+    debuginfo::{demangle::demangle, dwarf::Inlined},
+    prelude::*,
+};
+use glob::Pattern;
+use probes::{
+    elf::{self, Binary, Site},
+    source::Source,
+};
+
+/// The sources that `FILE:FUNCTION[+OFFSET]` names.
+pub fn find(cx: &Cx<'_>, rest: &str, pid: Option<i32>, on_return: bool) -> Result<Vec<Source>> {
+    let (file, function) = rest.split_once(':').ok_or_else(|| {
+        Error::Usage(format!("`u:{rest}`: a probe in a program needs the file and the function"))
+            .hint("`u:libc:malloc`")
+    })?;
+    let path = elf::find(file, pid).map_err(wrong)?;
+    let binary = Binary::open(&path).map_err(wrong)?;
+    // `operator+` is a name
+    let (name, offset) = match function.rsplit_once('+').map(|(name, offset)| (name, number(offset))) {
+        Some((name, Ok(offset))) => (name, offset),
+        _ => (function, 0),
+    };
+    let sites = match name.strip_prefix("0x") {
+        Some(address) => vec![binary.address(number(&format!("0x{address}"))?).map_err(wrong)?],
+        None => named(cx, &binary, name, on_return)?,
+    };
+    let moved = |mut site: Site| {
+        if offset > 0 {
+            site.name = format!("{}+{offset:#x}", site.name);
+            site.offset += offset;
+        }
+        Source::User { file: path.clone(), site, on_return }
+    };
+    Ok(sites.into_iter().map(moved).collect())
+}
+
+/// The functions of that name: the symbol's, else the source's.
+fn named(cx: &Cx<'_>, binary: &Binary, name: &str, on_return: bool) -> Result<Vec<Site>> {
+    let pattern = is_pattern(name).then(|| pattern(name)).transpose()?;
+    let mut sites = match &pattern {
+        Some(pattern) => binary.functions(|n| matches(pattern, n)).map_err(wrong)?,
+        None => binary.functions(|n| n == name).map_err(wrong)?,
+    };
+    if sites.is_empty() && pattern.is_none() {
+        sites = binary.functions(|n| is_mangled(n) && is_called(&demangle(n), name)).map_err(wrong)?;
+    }
+    if pattern.is_none() && binary.is_unknown_choice(name).map_err(wrong)? {
+        let what = format!("which code `{name}` is was chosen when the program started, by what its processor can do");
+        let hint =
+            format!("`::probes 'u:{}:*{name}*'` lists what it can be, if the file has names", binary.path().display());
+        if sites.is_empty() {
+            return Err(Error::Usage(what).hint(hint));
+        }
+        cx.notes.once(0, format!("{what}: only another version of it is probed"));
+    }
+    for site in &mut sites {
+        site.name = demangle(&site.name).into_owned();
+    }
+    if pattern.is_none() {
+        inlined(cx, binary, name, on_return, &mut sites)?;
+    }
+    if sites.is_empty() {
+        return Err(missing(binary, name));
+    }
+    Ok(sites)
+}
+
+/// Adds the copies of a function that stand in others' code, if debug information tells of them.
+fn inlined(cx: &Cx<'_>, binary: &Binary, name: &str, on_return: bool, sites: &mut Vec<Site>) -> Result<()> {
+    let Some(typed) = Typed::of(cx, binary.path()).filter(|typed| sites.is_empty() || typed.is_small()) else {
+        return Ok(());
+    };
+    let copies = typed.copies(name);
+    if copies.is_empty() {
+        return Ok(());
+    }
+    let (before, all) = (sites.len(), copies.len());
+    if on_return {
+        let within = within(&copies);
+        if before == 0 {
+            return Err(Error::Usage(format!(
+                "`{name}` is inlined at {all} places ({within}): it never returns there"
+            ))
+            .hint(format!("`u:{}:{name}` probes where it begins", binary.path().display())));
+        }
+        cx.notes.once(0, format!("{name}: {all} inlined copies of it ({within}) have no return that could be probed"));
+        return Ok(());
+    }
+    for copy in copies.iter() {
+        let Some(at) = copy.at else { continue };
+        sites.extend(binary.inlined(format!("{name} [inlined in {}]", copy.within), at));
+    }
+    let (found, within) = (sites.len() - before, within(&copies));
+    cx.notes.once(0, format!("{name}: {found} of {all} places are probed where it is inlined: {within}"));
+    Ok(())
+}
+
+/// The functions that copies stand in, the first few.
+pub fn within(copies: &[Inlined]) -> String {
+    const FEW: usize = 4;
+    let mut names: Vec<&str> = copies.iter().map(|copy| copy.within.as_str()).collect();
+    names.sort_unstable();
+    names.dedup();
+    let more = if names.len() > FEW { ", …" } else { "" };
+    names.truncate(FEW);
+    format!("in {}{more}", names.join(", "))
+}
+
+fn is_mangled(name: &str) -> bool {
+    name.starts_with("_Z") || name.starts_with("_R")
+}
+
+fn matches(pattern: &Pattern, name: &str) -> bool {
+    pattern.matches(name) || is_mangled(name) && pattern.matches(&demangle(name))
+}
+
+/// Whether a function whose path is that is meant by a name: all of it, or its end, with or without what fills templates.
+fn is_called(path: &str, name: &str) -> bool {
+    let ends = |path: &str| path.strip_suffix(name).is_some_and(|front| front.is_empty() || front.ends_with("::"));
+    ends(path) || ends(&without_templates(path))
+}
+
+/// `twice<int>` is `twice`; what operators are called is left alone.
+fn without_templates(path: &str) -> String {
+    if path.contains("operator") {
+        return path.to_owned();
+    }
+    let mut depth = 0usize;
+    path.chars()
+        .filter(|c| {
+            match c {
+                '<' => depth += 1,
+                '>' => depth = depth.saturating_sub(1),
+                _ => return depth == 0,
+            }
+            false
+        })
+        .collect()
+}
+
+fn missing(binary: &Binary, name: &str) -> Error {
+    let file = binary.path().display();
+    let error = Error::Usage(format!("{file} has no function `{name}`"));
+    match binary.is_stripped() {
+        Ok(true) => {
+            error.hint("it is stripped: only what it exports, and addresses (`u:FILE:0xADDRESS`), can be probed")
+        }
+        _ => error.hint(format!(
+            "`::probes 'u:{file}:*{name}*'` lists those that are named alike; the compiler may have inlined it"
+        )),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_of_the_source_do() {
+        assert!(is_called("shop::Cart::add", "Cart::add"));
+        assert!(is_called("shop::Cart::add", "add"));
+        assert!(!is_called("shop::Cart::add", "art::add"));
+        assert!(is_called("twice<int>", "twice"));
+        assert!(is_called("std::vector<int, std::allocator<int> >::push_back", "vector::push_back"));
+        assert!(!is_called("operator<", "operator"));
+    }
+}

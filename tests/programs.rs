@@ -1,0 +1,142 @@
+//! Probes in programs by the names and types that their sources have: overloads and templates of C++, structs that are
+//! handed over by value, copies of inlined functions, processes that a command begins. Held against what the program does.
+//!
+//! What this machine does not let us do is said and skipped.
+
+#![allow(clippy::unwrap_used, clippy::print_stderr)]
+
+mod workload;
+
+use serde_json::Value;
+use workload::{Compiled, kmdb};
+
+const SHOP: &str = r#"
+#include <sys/wait.h>
+#include <unistd.h>
+#define SEEN __attribute__((noinline))
+struct Pair { int a, b; };
+struct Mixed { long whole; double part; };
+struct Large { long v[5]; };
+namespace shop {
+    struct Cart { long total; SEEN long add(int n, const char *what) { asm volatile("" :: "r"(what) : "memory"); return total += n; } };
+    template <class T> SEEN T twice(T v) { asm volatile("" ::: "memory"); return v + v; }
+}
+SEEN long pair(Pair p) { asm volatile("" ::: "memory"); return p.a * 100 + p.b; }
+SEEN double mixed(Mixed m, int n) { asm volatile("" ::: "memory"); return m.whole + m.part * n; }
+SEEN long large(Large l, int n) { asm volatile("" ::: "memory"); return l.v[1] + n; }
+SEEN long many(long a, long b, long c, long d, long e, long f, long g, int h) { asm volatile("" ::: "memory"); return a + g + h; }
+static inline __attribute__((always_inline)) int inside(int n) { asm volatile("" : "+r"(n)); return n * 3; }
+SEEN int around(int n) { return inside(n) + 1; }
+SEEN int about(int n) { return inside(n + 2); }
+SEEN int forked(int n) { asm volatile("" ::: "memory"); return n; }
+// what no one has touched is not in memory, and no probe reads it
+char odd[] = "odd", even[] = "even";
+int main() {
+    long sum = 0;
+    odd[0] = 'o', even[0] = 'e';
+    shop::Cart cart{1000};
+    for (int i = 0; i < 40; i++) {
+        sum += cart.add(i, i % 2 ? odd : even);
+        sum += shop::twice<int>(i) + (long)shop::twice<double>(i) + shop::twice<int>(7);
+        sum += pair({i, 5}) + (long)mixed({i, 2.5}, 3) + large({{0, i, 0, 0, 0}}, 1) + many(1, 2, 3, 4, 5, 6, i, 8);
+        sum += around(i) + about(i);
+        if (fork() == 0) { forked(i); _exit(0); }
+    }
+    while (wait(0) > 0) {}
+    return sum == 1;
+}
+"#;
+
+/// What a probe of the program gives, compiled with those flags; `None` if this machine does not let us.
+fn ask(flags: &[&str], probe: &str, behind: &str) -> Option<(Vec<Value>, String)> {
+    let program = Compiled::new("c++", "shop.cpp", SHOP, flags)?;
+    let file = program.path().display();
+    let (kind, name) = probe.split_once(':')?;
+    kmdb(&format!("::probe '{kind}:{file}:{name}' -C {file} {behind}"))
+}
+
+const BOTH: [&[&str]; 2] = [&["-O1", "-g"], &["-O0", "-g"]];
+
+/// All rows, each as often as its group was hit.
+fn groups(rows: &[Value], column: &str) -> Vec<(String, u64)> {
+    let mut groups: Vec<_> =
+        rows.iter().map(|row| (row[column].as_str().unwrap().to_owned(), row["count"].as_u64().unwrap())).collect();
+    groups.sort();
+    groups
+}
+
+#[test]
+fn functions_have_the_names_of_their_source() {
+    for flags in BOTH {
+        for name in ["u:shop::Cart::add", "u:Cart::add", "u:*Cart::add", "ur:add"] {
+            let Some((rows, said)) = ask(flags, name, "| ::count") else { return };
+            assert_eq!(rows[0]["count"], 40, "{name}: {said}");
+        }
+        let Some((rows, _)) = ask(flags, "u:twice", "| ::group probe") else { return };
+        let found = groups(&rows, "probe");
+        assert_eq!(found.iter().map(|(_, n)| *n).sum::<u64>(), 120, "{found:?}");
+        assert!(found.iter().any(|(name, n)| name.ends_with("shop::twice<int>") && *n == 80), "{found:?}");
+    }
+}
+
+#[test]
+fn parameters_are_read_where_they_are() {
+    let sum = |n: i64| (0..40).map(|i| i * n).sum::<i64>();
+    for flags in BOTH {
+        for (probe, what, expected) in [
+            ("u:pair", "p.a * 10 + p.b", sum(10) + 200),
+            ("u:mixed", "m.whole + n", sum(1) + 120),
+            ("u:large", "l.v[1] * 2 + n", sum(2) + 40),
+            ("u:many", "a + f * 10 + g * 100 + h * 1000", sum(100) + 40 * 8061),
+            ("u:Cart::add", "n", sum(1)),
+            ("ur:pair", "retval", sum(100) + 200),
+        ] {
+            let Some((rows, said)) = ask(flags, probe, &format!("| ::sum '{what}'")) else { return };
+            assert_eq!(rows[0]["sum"], expected, "{probe} {what} {flags:?}: {said}");
+        }
+        let Some((rows, _)) = ask(flags, "u:Cart::add", "| ::group what") else { return };
+        assert_eq!(groups(&rows, "what"), [("even".to_owned(), 20), ("odd".to_owned(), 20)]);
+    }
+}
+
+#[test]
+fn numbers_with_a_fraction_are_not_made_up() {
+    for (probe, what) in [("u:shop::twice<double>", "v"), ("ur:mixed", "retval")] {
+        let program = Compiled::new("c++", "shop.cpp", SHOP, &["-O1", "-g"]);
+        let Some(program) = program else { return };
+        let (kind, name) = probe.split_once(':').unwrap();
+        let file = program.path().display();
+        let line = format!("::probe '{kind}:{file}:{name}' -C {file} | ::print {what}");
+        let output = std::process::Command::new(env!("CARGO_BIN_EXE_kmdb")).args(["-k", "-e", &line]).output().unwrap();
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        if workload::skipped(&said) {
+            return;
+        }
+        assert!(said.contains("fraction"), "{probe}: {said}");
+    }
+}
+
+#[test]
+fn inlined_copies_are_probed_where_they_stand() {
+    let Some((rows, said)) = ask(&["-O1", "-g"], "u:inside", "| ::group probe") else { return };
+    assert!(said.contains("2 of 2 places are probed where it is inlined: in about, around"), "{said}");
+    let found = groups(&rows, "probe");
+    let ends = |place: &str| {
+        found.iter().any(|(name, n)| name.ends_with(&format!(":inside [inlined in {place}]")) && *n == 40)
+    };
+    assert!(found.len() == 2 && ends("around") && ends("about"), "{found:?}");
+}
+
+#[test]
+fn what_a_command_begins_is_probed_with_it() {
+    for options in ["", "--no-bpf"] {
+        let Some((rows, said)) = ask(&["-O1", "-g"], "u:forked", &format!("{options} | ::sum n")) else { return };
+        assert_eq!((&rows[0]["sum"], &rows[0]["count"]), (&Value::from(780), &Value::from(40)), "{options}: {said}");
+    }
+}
+
+#[test]
+fn callers_have_names() {
+    let Some((rows, _)) = ask(&["-O1", "-g"], "u:pair", "| ::group caller") else { return };
+    assert!(rows.len() == 1 && rows[0]["caller"].as_str().unwrap().contains("`main+0x"), "{rows:?}");
+}
