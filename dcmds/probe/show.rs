@@ -95,7 +95,7 @@ impl<'a> Shower<'a> {
     /// The addresses of a stack's frames. One that fills its room may be deeper.
     fn addresses(&self, bytes: &[u8]) -> impl Iterator<Item = u64> {
         let words = bytes.as_chunks::<8>().0;
-        if words.len() == FRAMES.into() && words.last().is_some_and(|pc| *pc != [0; 8]) {
+        if words.len() == usize::from(FRAMES) && words.last().is_some_and(|pc| *pc != [0; 8]) {
             self.cx.notes.once(0, format!("stacks are shown up to {FRAMES} frames, and some are that deep"));
         }
         words.iter().map(|word| u64::from_ne_bytes(*word)).take_while(|pc| *pc != 0)
