@@ -18,7 +18,7 @@
 use engine::prelude::*;
 use std::collections::BTreeMap;
 use walkers::{
-    blocked::{Object as Target, Wait, Waits},
+    blocked::{Object as Target, Wait, Waits, clock_error},
     clock::Clocks,
     locks::Kind,
     task::{Pids, Task},
@@ -49,14 +49,34 @@ fn doubt(cx: &Cx<'_>, wait: &Wait, holder: u64) -> Option<Doubt> {
     {
         return Some(Doubt::Ended);
     }
-    /// what the clocks of birth and of sleep may differ by, in nanoseconds
-    const MARGIN: u64 = 2_000_000_000;
+    /// what the clocks of birth and of sleep differ by at least and at most, in nanoseconds: some ticks, much more where
+    /// CPUs disagree
+    const LEAST: u64 = 20_000_000;
+    const MOST: u64 = 2_000_000_000;
+    let error = clock_error(cx).unwrap_or(MOST);
+    let margin = error.saturating_mul(2).saturating_add(LEAST).min(MOST);
     let age = Clocks::of(cx).ok().zip(task).map(|(clocks, task)| clocks.updated.saturating_sub(task.start_time));
     let is_lock = wait.on.is_some_and(|on| on.kind != Kind::Completion);
-    if is_lock && age.zip(wait.since).is_some_and(|(age, since)| age.saturating_add(MARGIN) < since) {
+    if is_lock && age.zip(wait.since).is_some_and(|(age, since)| age.saturating_add(margin) < since) {
         return Some(Doubt::Younger);
     }
     wait.on.is_none_or(|on| !on.sure).then_some(Doubt::Unsure)
+}
+
+/// Whether the holder that a lock names can be it: it lives, and is no younger than the wait.
+pub(crate) fn holder_lives(cx: &Cx<'_>, wait: &Wait) -> bool {
+    let holder = wait.on.and_then(|on| on.holder);
+    holder.is_some_and(|holder| !matches!(doubt(cx, wait, holder), Some(Doubt::Ended | Doubt::Younger)))
+}
+
+/// Rings of tasks that wait for each other, but for those in which one is only in the place of a holder that has ended.
+pub(crate) fn rings<'a>(cx: &Cx<'_>, waits: &'a Waits) -> Vec<Vec<&'a Wait>> {
+    waits.cycles().into_iter().filter(|ring| ring.iter().all(|wait| holder_lives(cx, wait))).collect()
+}
+
+/// Whether the holder that a lock names is there, and has it.
+pub(crate) fn holder_is_sure(cx: &Cx<'_>, wait: &Wait) -> bool {
+    wait.on.and_then(|on| on.holder).is_some_and(|holder| doubt(cx, wait, holder).is_none())
 }
 
 /// What is waited for, as an object that has a type where there is one.
@@ -97,6 +117,7 @@ pub(crate) fn sentence(cx: &Cx<'_>, wait: &Wait) -> String {
         text.push_str(match doubt {
             Some(Doubt::Ended) => ", which has ended",
             Some(Doubt::Younger) => ", which was born since: in its place, one that has ended may be meant",
+            Some(Doubt::Unsure) if holder == wait.task => ": itself, or one that has ended and left it its place",
             _ => "",
         });
     }
@@ -293,7 +314,7 @@ impl Dcmd for Deadlocks {
     const PASSES: &'static str = "struct task_struct";
 
     fn run(&self, cx: &Cx<'_>, _: Option<Object>, out: &mut Out<'_>) -> Result<()> {
-        for ring in Waits::of(cx)?.cycles() {
+        for ring in rings(cx, &*Waits::of(cx)?) {
             let Some(first) = ring.first() else { continue };
             cx.env.found();
             out.row(DeadlockRow {

@@ -19,6 +19,7 @@ pub mod fault;
 mod living;
 pub mod names;
 mod others;
+mod overrun;
 mod page;
 pub mod report;
 mod telling;

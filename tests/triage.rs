@@ -88,7 +88,7 @@ const EXPECTED: &[(&str, &str, &str)] = &[
     ("mce", "hardware", ""),
     // one CPU takes no interrupts, another waits for it
     ("ipi", "soft-lockup", "crash_irqs_off"),
-    ("timer-uaf", "use-after-free", "call_timer_fn"),
+    ("timer-uaf", "use-after-free", "run_timer_softirq"),
     ("timer-spin", "soft-lockup", "crash_ring_spin"),
     ("work-spin", "soft-lockup", "crash_work_spins"),
     ("unloaded", "no-exec", "call_timer_fn"),
@@ -108,6 +108,47 @@ const EXPECTED: &[(&str, &str, &str)] = &[
     ("cgoom", "oom", ""),
     ("disk", "hung-task", ""),
     ("fs-error", "fs-error", ""),
+    // of crasher/misled.c: it happens in an interrupt, or on the way down, or in a function that is soon gone
+    ("tasklet", "null-deref", "crash_tasklet"),
+    ("in-ipi", "null-deref", "crash_in_ipi"),
+    ("rcu-cb", "null-deref", "crash_rcu_cb"),
+    ("kprobe", "null-deref", "crash_kprobe"),
+    ("exit", "null-deref", "crash_on_exit"),
+    ("dies", "null-deref", "crasher_init"),
+    ("panic-timer", "panic", "crash_panic_timer"),
+    ("notifier", "panic", "crash_notifier"),
+    ("trap", "invalid-opcode", "crash_trap"),
+    // the log says something else, or a name does
+    ("lies", "panic", "crash_lies"),
+    ("forged", "divide-error", "crash_divide"),
+    ("forged-fine", "none", ""),
+    ("namesake", "panic", "do_panic"),
+    ("init-oops", "null-deref", "crash_null"),
+    // stacks
+    ("big-local", "stack-overflow", "crash_big_local"),
+    ("deep-irq", "stack-overflow", "crash_deep_irq"),
+    ("stack-end", "stack-overflow", ""),
+    ("smash-far", "stack-smashed", ""),
+    ("smash-near", "stack-smashed", ""),
+    // functions of the kernel that were given nonsense
+    ("memcpy", "null-deref", "crash_memcpy"),
+    ("mutex", "null-deref", "crash_mutex"),
+    // who waits, and for whom
+    ("spin-asleep", "soft-lockup", "crash_spin_asleep"),
+    ("irq-wants", "hard-lockup", "crash_irq_wants"),
+    ("three", "deadlock", "two_mutexes"),
+    ("itself", "deadlock", "itself"),
+    ("late-root", "hung-task", "late_root"),
+    ("rcu-irqs", "rcu-stall", "crash_no_irqs"),
+    ("rcu-busy", "rcu-stall", "crash_no_irqs"),
+    ("rcu-preempt", "rcu-stall", "crash_no_preemption"),
+    ("rcu-exp", "rcu-stall", "crash_no_preemption"),
+    // memory
+    ("pages", "oom", "crash_pages"),
+    ("vmallocs", "oom", "crash_vmallocs"),
+    ("thread-hoards", "oom", "crash_thread_hoards"),
+    ("tmpfs", "oom", ""),
+    ("kfence", "kfence", "crash_kfence"),
 ];
 
 /// The dumps of crashes: name and file.

@@ -96,15 +96,28 @@ struct WaitEntry {
     func: u64,
 }
 
-/// When it is at the end, by the clock of the run queues, in nanoseconds.
-fn now(session: &Session) -> Option<u64> {
-    let (queues, clock) = (session.kernel_symbol("runqueues")?, session.offset("rq", "clock").ok()?);
-    let cpus = Percpu::of(session).ok()?;
-    let queued = cpus.copies(queues).filter_map(|(_, rq)| session.u64(rq.wrapping_add(clock)).ok()).max();
+/// When it is at the end, by the clock of the run queues, in nanoseconds: as the queues have it, and by the last tick.
+fn ends(session: &Session) -> (Option<u64>, Option<u64>) {
+    let queued = || {
+        let (queues, clock) = (session.kernel_symbol("runqueues")?, session.offset("rq", "clock").ok()?);
+        let cpus = Percpu::of(session).ok()?;
+        cpus.copies(queues).filter_map(|(_, rq)| session.u64(rq.wrapping_add(clock)).ok()).max()
+    };
     let clocks = crate::clock::Clocks::of(session).ok();
+    let ticked = clocks.and_then(|clocks| clocks.updated.checked_add_signed(clocks.local_offset()?));
+    (queued(), ticked)
+}
+
+fn now(session: &Session) -> Option<u64> {
     // the clocks of idle CPUs stand still
-    let ticked = clocks.and_then(|clocks| clocks.updated.checked_add_signed(clocks.offset_of("trace_clock_local")?));
+    let (queued, ticked) = ends(session);
     queued.into_iter().chain(ticked).max()
+}
+
+/// By how many nanoseconds the clock of the run queues may be wrong, set against the monotonic one.
+pub fn clock_error(session: &Session) -> Option<u64> {
+    let (queued, ticked) = ends(session);
+    queued.zip(ticked).map(|(queued, ticked)| queued.abs_diff(ticked))
 }
 
 /// Nanoseconds since a task last ran.

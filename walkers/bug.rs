@@ -31,8 +31,15 @@ struct Owner {
 /// More entries than any table has; a module's number may be damaged.
 const MAX_ENTRIES: u64 = 1 << 20;
 
-/// File and line of the BUG() or WARN() whose trap is at an address.
-pub fn source(session: &Session, addr: u64) -> Result<Option<(String, u32)>> {
+/// A BUG() or WARN().
+#[derive(Clone, Debug)]
+pub struct Bug {
+    /// file and line, if the kernel keeps them (CONFIG_DEBUG_BUGVERBOSE)
+    pub source: Option<(String, u32)>,
+}
+
+/// The BUG() or WARN() whose trap is at an address; none: another trap.
+pub fn find(session: &Session, addr: u64) -> Result<Option<Bug>> {
     let size = session.size_of("bug_entry")?;
     let mut tables = Vec::new();
     if let (Some(start), Some(stop)) =
@@ -55,7 +62,7 @@ pub fn source(session: &Session, addr: u64) -> Result<Option<(String, u32)>> {
     Ok(None)
 }
 
-fn look_up(session: &Session, table: u64, count: u64, size: u64, addr: u64) -> Result<Option<(String, u32)>> {
+fn look_up(session: &Session, table: u64, count: u64, size: u64, addr: u64) -> Result<Option<Bug>> {
     // the trap's place is the first member: looked for in the bytes
     let bytes = session.bytes(table, count.saturating_mul(size) as usize)?;
     for (i, entry) in bytes.chunks_exact(size.max(4) as usize).enumerate() {
@@ -65,9 +72,11 @@ fn look_up(session: &Session, table: u64, count: u64, size: u64, addr: u64) -> R
             continue;
         }
         let entry: Entry = session.view(at)?;
-        let (Some(_), Some(file), Some(line)) = (entry.addr, entry.file, entry.line) else { return Ok(None) };
+        let (Some(_), Some(file), Some(line)) = (entry.addr, entry.file, entry.line) else {
+            return Ok(Some(Bug { source: None }));
+        };
         let name = at.wrapping_add(session.offset("bug_entry", "file_disp")?).wrapping_add_signed(file.into());
-        return Ok(Some((session.cstr(name, 256)?, line)));
+        return Ok(Some(Bug { source: Some((session.cstr(name, 256)?, line)) }));
     }
     Ok(None)
 }

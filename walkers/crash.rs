@@ -11,6 +11,7 @@ use crate::{
     clock::Clocks,
     cpu, dmesg,
     percpu::{self, Percpu},
+    system,
     task::Task,
     unwind::{self, How, Trace},
 };
@@ -27,8 +28,10 @@ pub struct Crash {
     pub cpu: Option<u32>,
     /// the task that ran there
     pub task: Option<u64>,
-    /// its stack
+    /// its stack: from panic() on, if that was interrupted
     pub trace: Trace,
+    /// what came on top of panic(), on its way: the innermost first
+    pub later: Vec<unwind::Frame>,
     /// of its frames, that which an exception, interrupt or NMI interrupted first, counted from the innermost
     pub interrupted: Option<usize>,
     /// Whether the stack begins there: a crash kernel is given the registers of the fault, not those of panic().
@@ -215,8 +218,9 @@ impl Crash {
             Err(e) if e.is_control() => return Err(e),
             words => words.unwrap_or_default(),
         };
-        let mut crash =
-            Crash { cpu, task, trace, interrupted: None, direct: false, entry: None, registers: Vec::new(), words };
+        let (trace, later) = first_panic(session, trace);
+        let (interrupted, registers) = (None, Vec::new());
+        let mut crash = Crash { cpu, task, trace, later, interrupted, direct: false, entry: None, registers, words };
         crash.find_fault(session);
         Ok(crash)
     }
@@ -246,6 +250,31 @@ impl Crash {
         };
         self.registers = at.and_then(|at| saved_registers(session, at).ok()).unwrap_or_default();
     }
+}
+
+/// Cuts off what came on top of a panic(), by an exception in one of its notifiers or by an interrupt while it waited: that
+/// is not what happened first.
+fn first_panic(session: &Session, mut trace: Trace) -> (Trace, Vec<unwind::Frame>) {
+    let panics = |frame: &unwind::Frame| {
+        let symbol = session.symbols.by_addr(session, frame.pc.wrapping_sub(1));
+        symbol.is_some_and(|symbol| symbol.module.is_none() && matches!(symbol.name.as_str(), "panic" | "vpanic"))
+    };
+    let inner = trace.frames.iter().position(|frame| frame.regs.is_some());
+    let outer = trace.frames.iter().rposition(panics);
+    let Some(from) = outer.filter(|outer| inner.is_some_and(|inner| inner <= *outer)) else {
+        return (trace, Vec::new());
+    };
+    let later = trace.frames.drain(..from).collect();
+    if let Some(panic) = trace.frames.first_mut() {
+        (panic.regs, panic.exact) = (None, false);
+    }
+    (trace, later)
+}
+
+/// Whether the kernel has noted that it oopsed (TAINT_DIE, which is set when an oops is over): the log may claim it.
+pub fn has_oopsed(session: &Session) -> Result<bool> {
+    const TAINT_DIE: u64 = 1 << 7;
+    Ok(system::taint(session)? & TAINT_DIE != 0)
 }
 
 /// Whether code belongs to what ends the kernel, and takes registers for a crash kernel.

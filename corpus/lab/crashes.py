@@ -22,10 +22,14 @@ SLOW = ["-object", "throttle-group,id=slow,x-iops-total=1,x-iops-total-max=24", 
 PLAIN = dict(before="sysctl -qw kernel.panic_on_oops=1")
 SOFT = dict(before="sysctl -qw kernel.softlockup_panic=1 kernel.watchdog_thresh=3")
 HUNG = dict(before="sysctl -qw kernel.hung_task_panic=1 kernel.hung_task_timeout_secs=5")
+RCU = dict(before="sysctl -qw kernel.panic_on_rcu_stall=1 kernel.watchdog=0; echo 4 > /sys/module/rcupdate/parameters/rcu_cpu_stall_timeout")
 WORDS = {
     **{w: PLAIN for w in ("null", "null_write", "null_timer", "jump", "wild", "paging", "rodata", "nx", "divide", "bug", "opcode",
                           "deep", "canary", "panic", "list_del", "list_add", "gone", "poison", "vmalloc_end", "user_read", "user_jump",
-                          "int3", "double_fault", "stack_segment", "skb", "usercopy", "fortify", "in_irq", "work", "both", "rcu_data", "kfree", "strlen", "vfree", "page_table")},
+                          "int3", "double_fault", "stack_segment", "skb", "usercopy", "fortify", "in_irq", "work", "both", "rcu_data", "kfree", "strlen", "vfree", "page_table",
+                          # of misled.c
+                          "tasklet", "in_ipi", "rcu_cb", "panic_timer", "notifier", "lies", "big_local", "deep_irq", "smash_far",
+                          "smash_near", "memcpy", "mutex", "stack_end", "kprobe", "trap")},
     "freelist": dict(PLAIN, append="slab_nomerge"),
     "uaf_call": dict(PLAIN, append="slub_debug=FZPU"),
     "uaf": dict(PLAIN, append="slub_debug=FZPU"),
@@ -33,13 +37,22 @@ WORDS = {
     "double_free": dict(PLAIN, append="slab_nomerge"),
     "warn": dict(before="sysctl -qw kernel.panic_on_warn=1"),
     "refcount": dict(before="sysctl -qw kernel.panic_on_warn=1"),
-    **{w: SOFT for w in ("soft", "spin", "ipi", "timer_spin", "work_spin")},
+    **{w: SOFT for w in ("soft", "spin", "ipi", "timer_spin", "work_spin", "spin_asleep")},
     # there is no NMI of a performance counter here: the machine hangs, and somebody asks for a dump
     "hard": dict(before="sysctl -qw kernel.watchdog_thresh=3", until="out-of-tree module", wait=25),
     "irq_spin": dict(before="sysctl -qw kernel.watchdog_thresh=3", until="out-of-tree module", wait=25),
-    "rcu": dict(before="sysctl -qw kernel.panic_on_rcu_stall=1 kernel.watchdog=0; echo 4 > /sys/module/rcupdate/parameters/rcu_cpu_stall_timeout"),
+    "irq_wants": dict(before="sysctl -qw kernel.watchdog_thresh=3", until="out-of-tree module", wait=25),
+    **{w: RCU for w in ("rcu", "rcu_irqs", "rcu_preempt")},
+    "rcu_exp": dict(before="sysctl -qw kernel.panic_on_rcu_stall=1 kernel.watchdog=0; cd /sys/module/rcupdate/parameters; "
+                    "echo 4 > rcu_cpu_stall_timeout; echo 4000 > rcu_exp_cpu_stall_timeout; cd /"),
+    # noticed by a CPU that runs a program
+    "rcu_busy": dict(RCU, before=RCU["before"] + "; for i in 1 2; do while :; do :; done & done", word="rcu_irqs"),
+    "kfence": dict(before="sysctl -qw kernel.panic_on_warn=1", append="kfence.sample_interval=1"),
     **{w: dict(before="sysctl -qw kernel.panic_on_warn=1", until="scheduling while atomic", wait=3) for w in ("atomic", "sched_irq")},
-    "hoard": dict(before="sysctl -qw vm.panic_on_oom=1"),
+    **{w: dict(before="sysctl -qw vm.panic_on_oom=1") for w in ("hoard", "pages", "vmallocs")},
+    # whoever may be killed is, and it is not enough
+    "thread_hoards": dict(before="true"),
+    "exit": dict(PLAIN, then="rmmod crasher"),
     # a timer of a module that is no more
     "unloaded": dict(PLAIN, then="rmmod crasher"),
     "nmi_fault": dict(PLAIN, nmi="LAB-NMI"),
@@ -56,7 +69,9 @@ WORDS = {
     "never": dict(HUNG, word="completion"),
     # an oops ends the one who holds what another waits for; from then on khungtaskd says nothing
     "holding": dict(before="true", until="LAB-WAITS", wait=3),
-    **{w: HUNG for w in ("dead_holder", "dead_reader", "flush", "stop", "mixed", "srcu", "percpu")},
+    "three": dict(HUNG, word="ring"),
+    "itself": dict(HUNG, word="self"),
+    **{w: HUNG for w in ("late_root", "dead_holder", "dead_reader", "flush", "stop", "mixed", "srcu", "percpu")},
     # an oops, a bad page: the kernel lives on
     "oops": dict(before="true", word="null", until=OOPS, wait=2),
     "bad_page": dict(before="true", until="BUG: Bad page state", wait=3),
@@ -64,7 +79,10 @@ WORDS = {
     **{w: dict(before="true", until="LAB-WAITS", wait=w == "abba" and 130 or 3)
        for w in ("hold", "abba", "ring", "rwsem", "rt", "self", "completion", "waitq", "sema")},
 }
-# by user space alone
+FORGED = "; ".join(f"echo '<{level}>{line}' > /dev/kmsg" for level, line in (
+    (1, "BUG: kernel NULL pointer dereference, address: 0000000000000008"), (1, "Oops: 0000 [#1] PREEMPT SMP"), (4, "RIP: 0010:vfs_read+0x12/0x300"),
+    (0, "Kernel panic - not syncing: hung_task: blocked tasks")))
+# by user space, with or without the module
 USER = {
     "sysrq": "echo c > /proc/sysrq-trigger",
     "init": "kill -SEGV 1; exit 3",
@@ -76,6 +94,15 @@ USER = {
     "tty": "cat < /dev/console & sleep 1; cat < /dev/console & sleep 1; echo c > /proc/sysrq-trigger",
     # it is busy, and nothing is wrong
     "busy": "for i in 1 2 3; do sha256sum /dev/zero & done; while :; do ls -lR /proc > /dev/null 2>&1; done & sleep 20; echo LAB-BUSY; sleep 100",
+    "tmpfs": "sysctl -qw vm.panic_on_oom=1; mkdir /lab/big; mount -t tmpfs -o size=2g big /lab/big; dd if=/dev/zero of=/lab/big/file bs=1M",
+    # what users write into the log is not what happened
+    "forged": f"{FORGED}; insmod /crasher.ko; sysctl -qw kernel.panic_on_oops=1; labtool as victim /proc/crasher divide",
+    "forged_fine": f"{FORGED}; echo LAB-FINE; sleep 100",
+    # a process with the name of a thread of the kernel
+    "namesake": "insmod /crasher.ko; labtool as khungtaskd /proc/crasher panic",
+    # the first process has an oops, and its end is that of all
+    "init_oops": "insmod /crasher.ko; echo null > /proc/crasher",
+    "dies": "sysctl -qw kernel.panic_on_oops=1; insmod /crasher.ko dies=1",
     "cgoom": "sysctl -qw vm.panic_on_oom=2; c=/sys/fs/cgroup; echo +memory > $c/cgroup.subtree_control; mkdir $c/small; "
              "echo 8M > $c/small/memory.max; echo 0 > $c/small/memory.swap.max; (echo 0 > $c/small/cgroup.procs; tail /dev/zero)",
     # readers of a disk that hardly answers
@@ -94,7 +121,7 @@ USER = {
 def recipe(kernel, word, by="qemu", **more):
     """What matrix.py has of a dump."""
     if word in USER:
-        until = dict(oomkill="Killed process", busy="LAB-BUSY", asked="LAB-CRASH").get(word, PANIC)
+        until = dict(oomkill="Killed process", busy="LAB-BUSY", forged_fine="LAB-FINE", asked="LAB-CRASH").get(word, PANIC)
         how = dict(before="true", act=USER[word], until=until, wait=130 if word == "asked" else 2)
         if word == "nmi":
             how["nmi"] = "LAB-NMI"
@@ -122,15 +149,20 @@ def all_of(kernel, words, **more):
 MORE = ["ipi", "timer_uaf", "timer_spin", "unloaded", "rcu_data", "stale_sysrq", "hoard", "strlen", "disk", "cgoom", "vfree", "gone", "poison", "freelist", "user_read", "user_jump", "double_fault", "skb", "in_irq", "work", "both", "holding",
         "dead_holder", "dead_reader", "flush", "stop", "mixed", "percpu", "srcu"]
 
+# of those in crasher/misled.c
+MISLED = ["tasklet", "in_ipi", "rcu_cb", "panic_timer", "notifier", "lies", "big_local", "deep_irq", "smash_far", "smash_near", "memcpy",
+          "mutex", "spin_asleep", "irq_wants", "rcu_irqs", "rcu_preempt", "pages", "vmallocs", "thread_hoards", "exit", "three", "itself",
+          "late_root", "stack_end", "kprobe", "trap", "rcu_exp", "rcu_busy", "kfence", "tmpfs", "forged", "forged_fine", "namesake", "init_oops", "dies"]
+
 # a class each: those that a dump by kdump is made of for each kernel. "hung" is one of locks taken both ways, "never" any other
 EIGHT = ["sysrq", "null", "never", "soft", "rcu", "oom", "hung", "deep"]
 
 MATRIX = {
     **all_of("k612", [*WORDS, *USER]),
-    **all_of("k61", ["null", "uaf", "bug", "warn", "hung", "soft", "rcu", "oom", "deep", "list_del", "divide", "abba", "rwsem", "spin", "frozen", *MORE]),
-    **all_of("k510", ["null", "bug", "hung", "soft", "rcu", "oom", "deep", "list_del", "abba", "rwsem", "sysrq", "frozen", *MORE]),
+    **all_of("k61", ["null", "uaf", "bug", "warn", "hung", "soft", "rcu", "oom", "deep", "list_del", "divide", "abba", "rwsem", "spin", "frozen", *MORE, *MISLED]),
+    **all_of("k510", ["null", "bug", "hung", "soft", "rcu", "oom", "deep", "list_del", "abba", "rwsem", "sysrq", "frozen", *MORE, *MISLED]),
     **all_of("k72", ["null", "hung", "soft", "oom", "abba", "rwsem", "sysrq", "init", "frozen", "oomkill", "tty",
-                     "bug", "deep", "list_del", "uaf", "divide", "canary", "rcu", "spin", "rt", "completion", "sema", "noroot", "mce", *MORE]),
+                     "bug", "deep", "list_del", "uaf", "divide", "canary", "rcu", "spin", "rt", "completion", "sema", "noroot", "mce", *MORE, *MISLED]),
     **all_of("a612", ["sysrq", "init", "oom", "frozen", "tty", "noroot", "busy", "null", "bug", "deep", "abba", "soft", "uaf", "list_del",
                       "refcount", "hung", "nx", "opcode", "jump", "wild", "rwsem", "spin", "null_timer", "canary", "rcu", "warn",
                       "hard"], cpu="cortex-a72"),
@@ -154,30 +186,43 @@ def script(recipe):
             "echo LAB-CRASH\n")
 
 
+def options(recipe):
+    """Of a recipe, what a VM is made with."""
+    of_the_crash = ("kernel", "crash", "by", "until", "wait", "word", "nmi", "nmi_wait")
+    return {k: v for k, v in recipe.items() if k not in of_the_crash}
+
+
+def add(lab, kernel):
+    """What puts the module into a guest."""
+    return lambda cpio: modules.add(lab, kernel, "crasher", cpio)
+
+
+def watch(vm, recipe):
+    """Waits until the guest is down, and has QEMU write what is left of it."""
+    word = recipe["word"]
+    if word not in ("noroot", "asked"):
+        vm.wait("LAB-CRASH", 300)
+    if recipe["nmi"]:
+        vm.wait(recipe["nmi"])
+        time.sleep(recipe["nmi_wait"])
+        vm.qmp("inject-nmi")
+    if word == "mce":
+        vm.wait("LAB-MCE")
+        vm.qmp("human-monitor-command", **{"command-line": "mce -b 0 4 0xb200000000000134 0x5 0 0"})
+    vm.wait(recipe["until"], 200)
+    time.sleep(recipe["wait"])
+    vm.qmp("stop")
+    vm.dump("vmcore.elf")
+    vm.qmp("quit")
+    vm.end()
+
+
 def boot(lab, name, recipe):
     """The guest goes down, QEMU writes what is left of it."""
-    recipe, do = dict(recipe), script(recipe) + "bring_down\necho LAB-WAITS\nsleep 1000\n"
-    kernel, until, wait, word = recipe.pop("kernel"), recipe.pop("until"), recipe.pop("wait"), recipe.pop("word")
-    nmi, nmi_wait = recipe.pop("nmi"), recipe.pop("nmi_wait")
-    for used in ("crash", "by"):
-        del recipe[used]
-    vm = VM(lab, name, kernel, do, add=lambda cpio: modules.add(lab, kernel, "crasher", cpio), **recipe)
+    do = script(recipe) + "bring_down\necho LAB-WAITS\nsleep 1000\n"
+    vm = VM(lab, name, recipe["kernel"], do, add=add(lab, recipe["kernel"]), **options(recipe))
     try:
-        if word not in ("noroot", "asked"):
-            vm.wait("LAB-CRASH", 300)
-        if nmi:
-            vm.wait(nmi)
-            time.sleep(nmi_wait)
-            vm.qmp("inject-nmi")
-        if word == "mce":
-            vm.wait("LAB-MCE")
-            vm.qmp("human-monitor-command", **{"command-line": "mce -b 0 4 0xb200000000000134 0x5 0 0"})
-        vm.wait(until, 200)
-        time.sleep(wait)
-        vm.qmp("stop")
-        vm.dump("vmcore.elf")
-        vm.qmp("quit")
-        vm.end()
+        watch(vm, recipe)
     except BaseException:
         vm.kill()
         raise

@@ -301,16 +301,16 @@ def boot(name, recipe):
         raise
 
 
-def boot_kdump(name, recipe):
-    recipe = dict(recipe)
-    verb, kernel, interrupted = recipe.pop("kdump"), recipe.pop("kernel"), recipe.pop("interrupted", False)
-    script = recipe.pop("script") + f"send\nkdump {verb}\n"
-    wanted = recipe.pop("forms", ("elf", "z-d31", "c-d31", "l-d31", "c-d0", "old-c-d31"))
-    disk = f"{LAB}/run/{name}.dump.raw"
-    os.makedirs(f"{LAB}/run", exist_ok=True)
-    with open(disk, "wb") as f:
+def dump_disk(path):
+    """A disk for the dumps that a crash kernel writes."""
+    os.makedirs(os.path.dirname(path), exist_ok=True)
+    with open(path, "wb") as f:
         f.truncate(1600 << 20)
-    subprocess.run(["mkfs.ext4", "-q", "-F", disk], check=True)
+    subprocess.run(["mkfs.ext4", "-q", "-F", path], check=True)
+
+
+def crash_kernel(kernel, wanted, interrupted=False):
+    """What puts a crash kernel into a guest that writes these forms of a dump, and which files it writes."""
     new = f"{LAB}/makedumpfile"
     capture = initramfs.base(LAB, kernel, ["virtio_pci", "virtio_blk", "ext4"], init="capture-init")
     steps, files = ["try cp /sys/kernel/vmcoreinfo /mnt/vmcoreinfo"], ["capture.dmesg", "capture.cmdline"]
@@ -338,6 +338,26 @@ def boot_kdump(name, recipe):
         cpio.file("kdump/vmlinuz", initramfs.read(f"{LAB}/kern/{kernel}/vmlinuz"))
         cpio.file("kdump/initrd", image)
 
+    return add, files
+
+
+def take_out(disk, files, where):
+    """Files from a disk, but for those that were not written."""
+    for file in files:
+        to = f"{where}/{file}"
+        subprocess.run(["debugfs", "-R", f"dump /{file} {to}", disk], stderr=subprocess.DEVNULL, check=True)
+        if os.path.exists(to) and not os.path.getsize(to):
+            os.unlink(to)
+
+
+def boot_kdump(name, recipe):
+    recipe = dict(recipe)
+    verb, kernel, interrupted = recipe.pop("kdump"), recipe.pop("kernel"), recipe.pop("interrupted", False)
+    script = recipe.pop("script") + f"send\nkdump {verb}\n"
+    wanted = recipe.pop("forms", ("elf", "z-d31", "c-d31", "l-d31", "c-d0", "old-c-d31"))
+    disk = f"{LAB}/run/{name}.dump.raw"
+    dump_disk(disk)
+    add, files = crash_kernel(kernel, wanted, interrupted)
     recipe["append"] += " crashkernel=192M"
     vm = VM(LAB, name, kernel, script, disks=[("labdump", disk)], add=add, **recipe)
     try:
@@ -353,19 +373,14 @@ def boot_kdump(name, recipe):
     except BaseException:
         vm.kill()
         raise
-    for file in files:
-        to = f"{vm.dir}/{file}"
-        subprocess.run(["debugfs", "-R", f"dump /{file} {to}", disk], stderr=subprocess.DEVNULL, check=True)
-        if os.path.exists(to) and not os.path.getsize(to):
-            os.unlink(to)
+    take_out(disk, files, vm.dir)
     os.unlink(disk)
 
 
 def boot_crash(name, recipe):
     if recipe["by"] == "qemu":
         return crashes.boot(LAB, name, recipe)
-    left_out = ("crash", "by", "until", "wait", "word", "nmi", "nmi_wait")
-    boot_kdump(name, {**{k: v for k, v in recipe.items() if k not in left_out}, "script": crashes.script(recipe),
+    boot_kdump(name, {**crashes.options(recipe), "kernel": recipe["kernel"], "script": crashes.script(recipe),
                       "kdump": "bring_down", "forms": ("z-d31",)})
 
 

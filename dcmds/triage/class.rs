@@ -5,7 +5,7 @@ use super::{
     fault::{self, Access, Registers},
     living::{self, hung},
     names,
-    telling::{self, ALLOCATES, ASKS_CPUS, BAD_TABLE, BY_INTERRUPT, CHECKS, FREES, MACHINERY, TELLING},
+    telling::{self, ALLOCATES, ASKS_CPUS, BAD_TABLE, BY_INTERRUPT, CHECKS, EXCEPTIONS, FREES, MACHINERY, TELLING},
     trap::{self, Trap},
 };
 use crate::dis;
@@ -15,7 +15,7 @@ use walkers::{
     crash::{self, Crash},
     module,
     task::Task,
-    unwind::Trace,
+    unwind::{End, Frame, Trace},
 };
 
 /// What happened.
@@ -67,6 +67,8 @@ pub(super) struct Case<'a> {
     pub(super) crash: &'a Crash,
     /// names of the functions on the stack of what died
     names: Vec<String>,
+    /// which of them are functions of modules
+    foreign: Vec<bool>,
     /// of those, how many were called by an exception or interrupt
     handlers: usize,
 }
@@ -75,7 +77,9 @@ impl<'a> Case<'a> {
     pub(super) fn new(cx: &'a Cx<'a>, crash: &'a Crash) -> Case<'a> {
         let names = names::of(cx, &crash.trace);
         let handlers = crash.interrupted.unwrap_or(names.len()).min(names.len());
-        Case { cx, crash, names, handlers }
+        let in_module = |frame: &Frame| cx.symbols.module_at(cx, frame.pc).is_some();
+        let foreign = crash.trace.frames.iter().map(in_module).collect();
+        Case { cx, crash, names, foreign, handlers }
     }
 
     /// Functions that were called after the exception.
@@ -83,9 +87,23 @@ impl<'a> Case<'a> {
         self.names.get(..self.handlers).unwrap_or(&self.names)
     }
 
-    /// Whether one of these was called after the exception.
-    fn has(&self, functions: &[&str]) -> Option<usize> {
-        self.after().iter().position(|name| functions.contains(&name.as_str()))
+    /// Whether one of these was called after the exception: of the kernel proper, for a module may call its functions what
+    /// it likes.
+    pub(super) fn has(&self, functions: &[&str]) -> Option<usize> {
+        let own = |at: usize| self.foreign.get(at) == Some(&false);
+        self.after()
+            .iter()
+            .enumerate()
+            .find(|(at, name)| own(*at) && functions.contains(&name.as_str()))
+            .map(|(at, _)| at)
+    }
+
+    /// The same, of a kind of crash: file systems are modules themselves.
+    fn tells(&self, functions: &[&str], class: &str) -> Option<usize> {
+        match class {
+            "fs-error" => self.after().iter().position(|name| functions.contains(&name.as_str())),
+            _ => self.has(functions),
+        }
     }
 
     fn starts(&self, beginnings: &[&str]) -> bool {
@@ -101,7 +119,7 @@ impl<'a> Case<'a> {
 
     /// The stack behind all that only serves the end.
     fn culprit(&self) -> Trace {
-        match self.crash.interrupted {
+        match self.crash.interrupted.filter(|_| self.is_exception()) {
             Some(frame) => self.from(frame),
             None => {
                 let is_panic = |name: &String| ["panic", "vpanic", "nmi_panic"].contains(&name.as_str());
@@ -137,9 +155,13 @@ impl<'a> Case<'a> {
     fn verdict(&self) -> Result<Verdict> {
         let task = self.crash.task;
         // watchdogs and others that give their names, before the exceptions that some of them are
-        if let Some((functions, class, title)) = TELLING.iter().find(|(functions, ..)| self.has(functions).is_some()) {
+        if let Some(found) = self.hung_panic()? {
+            return Ok(found);
+        }
+        let tells = |(functions, class, _): &&(&[&str], &str, &str)| self.tells(functions, class).is_some();
+        if let Some((functions, class, title)) = TELLING.iter().find(tells) {
             // one of them may have called another
-            let first = self.has(functions).unwrap_or(0);
+            let first = self.tells(functions, class).unwrap_or(0);
             let more = self.names.iter().skip(first + 1).take_while(|name| functions.contains(&name.as_str())).count();
             let at = first + more;
             let function = self.names.get(at).cloned().unwrap_or_default();
@@ -151,9 +173,6 @@ impl<'a> Case<'a> {
             let found = Verdict::new(class, *title, task, guilty).because(why);
             return self.refine(found);
         }
-        if let Some(found) = self.hung_panic()? {
-            return Ok(found);
-        }
         if self.crash.interrupted.is_some() && self.is_exception() {
             return self.exception();
         }
@@ -161,16 +180,33 @@ impl<'a> Case<'a> {
         {
             let found =
                 Verdict::new("init-died", "the first process ended, and with it the system", task, self.culprit());
-            let found = found.because("do_exit of process 1 panicked");
-            return Ok(found.because_of(self.said(&["BUG: ", "Oops", "Internal error"])));
+            return Ok(self.killed_init(found.because("do_exit of process 1 panicked")));
         }
         if self.names.is_empty() {
             return self.by_words();
         }
         let culprit = self.culprit();
+        if let Some(found) = self.stack_end(&culprit) {
+            return Ok(found);
+        }
         let by = self.place(&culprit);
         let title = format!("panic() was called by {by}");
         Ok(Verdict::new("panic", title, task, culprit).because("no exception is on the stack of what panicked"))
+    }
+
+    /// The first process may have ended by an oops, whose stack is gone: then that is what happened.
+    fn killed_init(&self, found: Verdict) -> Verdict {
+        let oopsed = self.has(&["make_task_dead", "rewind_stack_and_make_dead", "rewind_stack_do_exit"]).is_some();
+        match self.crash.words.oopses.last().filter(|_| oopsed) {
+            Some(oops) => {
+                let mut by_oops = living::oopsed(oops, "it ended the first process, and with it the system");
+                by_oops.task = found.task;
+                by_oops.evidence.extend(found.evidence);
+                by_oops
+            }
+            None if oopsed => found.because("it ended by an oops, of which the log says nothing any more"),
+            None => found,
+        }
     }
 
     /// Makes the verdicts of watchdogs more exact: they find out about others.
@@ -180,12 +216,10 @@ impl<'a> Case<'a> {
                 if names::of(self.cx, &found.guilty).iter().take(4).any(|name| ASKS_CPUS.contains(&name.as_str())) {
                     return self.waits_for_cpu(found);
                 }
-                if names::of(self.cx, &found.guilty).iter().any(|n| n == "cpu_startup_entry" || n == "do_idle")
-                    && let Some((task, trace)) = self.other_cpu()?
-                {
-                    found.evidence.push("the CPU that noticed was idle: another one runs".into());
-                    (found.task, found.guilty) = (Some(task), trace);
-                }
+                found = match found.class {
+                    "rcu-stall" => self.reader(found)?,
+                    _ => self.unless_idle(found)?,
+                };
                 found = self.spins(found);
             }
             "nmi" => return self.asked_by_nmi(found),
@@ -195,9 +229,15 @@ impl<'a> Case<'a> {
                     found.title =
                         format!("the control group {group} is out of memory, and the kernel was told to panic then");
                 }
+                let told = self.cx.kernel_symbol("sysctl_panic_on_oom").and_then(|at| self.cx.u32(at).ok());
+                if told == Some(0) {
+                    found.title = "out of memory, and nobody is left whose end would give any back".into();
+                }
                 let frames = names::of(self.cx, &found.guilty);
-                let asked =
-                    frames.iter().find(|name| !["alloc", "charge", "slab"].iter().any(|part| name.contains(part)));
+                let in_module = |frame: &Frame| self.cx.symbols.module_at(self.cx, frame.pc).is_some();
+                let mut calls = frames.iter().zip(&found.guilty.frames);
+                let allocates = |name: &str| ["alloc", "charge", "slab"].iter().any(|part| name.contains(part));
+                let asked = calls.find(|(name, frame)| in_module(frame) || !allocates(name)).map(|(name, _)| name);
                 found.evidence.extend(asked.map(|name| format!("memory was asked for by {name}")));
                 found.evidence.extend(living::memory(self.cx));
             }
@@ -224,10 +264,12 @@ impl<'a> Case<'a> {
         Ok(found)
     }
 
-    /// khungtaskd panicked: its loop is the function `watchdog`, into which the check was inlined.
+    /// khungtaskd panicked: its loop is the function `watchdog`, into which compilers put the check.
     fn hung_panic(&self) -> Result<Option<Verdict>> {
+        const LOOKS: &[&str] = &["watchdog", "check_hung_uninterruptible_tasks", "check_hung_task"];
         let by = self.crash.task.and_then(|task| self.cx.view::<Task>(task).ok());
-        if self.crash.interrupted.is_some() || by.is_none_or(|task| task.comm != "khungtaskd") {
+        let looks = by.is_some_and(|task| task.is_kernel_thread()) && self.has(LOOKS).is_some();
+        if self.crash.interrupted.is_some() || !looks {
             return Ok(None);
         }
         let found = hung(self.cx, 0)?.map(|found| found.because("khungtaskd, which looks for hung tasks, panicked"));
@@ -236,27 +278,7 @@ impl<'a> Case<'a> {
 
     /// Whether what interrupted was an exception, and no interrupt.
     fn is_exception(&self) -> bool {
-        self.crash.direct
-            || self.starts(&[
-                "asm_exc_",
-                "exc_",
-                "do_mem_abort",
-                "do_el1_",
-                "el1_abort",
-                "el1_undef",
-                "el1_dbg",
-                "el1_brk",
-                "brk_handler",
-                "bug_handler",
-                "die",
-                "__die",
-                "oops_end",
-                "page_fault_oops",
-                "__do_kernel_fault",
-                "die_kernel_fault",
-                "do_undefinstr",
-                "el1h_64_sync",
-            ]) && !self.starts(&["asm_exc_nmi"])
+        self.crash.direct || self.starts(EXCEPTIONS) && !self.starts(&["asm_exc_nmi"])
     }
 
     fn exception(&self) -> Result<Verdict> {
@@ -337,11 +359,16 @@ impl<'a> Case<'a> {
             && self.has(&["die", "oops_end"]).is_none();
         let top: Vec<String> = names::of(self.cx, &culprit).into_iter().take(2).collect();
         let place = self.place(&culprit);
-        let source = match bug::source(self.cx, pc) {
+        let entry = match bug::find(self.cx, pc) {
             Err(e) if e.is_control() => return Err(e),
-            found => found.unwrap_or(None),
+            found => found,
         };
         match trap::of(self.cx, pc) {
+            Some(Trap::Bug) if matches!(entry, Ok(None)) => {
+                let title =
+                    format!("a trap in {place} that is no BUG(): code that is never to be reached, say compilers");
+                return Ok(Verdict::new("invalid-opcode", title, task, culprit));
+            }
             Some(Trap::Bug) => {}
             None if self.cx.target.arch() == Arch::X86_64 => {}
             other => {
@@ -356,33 +383,8 @@ impl<'a> Case<'a> {
             None if warned => Verdict::new("warn", format!("WARN() in {place}, and told to panic then"), task, culprit),
             None => Verdict::new("bug", format!("BUG() in {place}"), task, culprit),
         };
+        let source = entry.ok().flatten().and_then(|bug| bug.source);
         Ok(found.because_of(source.map(|(file, line)| format!("{what} at {file}:{line}"))))
-    }
-
-    /// The stack pointer and where the stack of the task begins.
-    fn stack_pointer(&self) -> Option<(u64, u64)> {
-        let sp = self.registers().iter().find(|(name, _)| matches!(name.as_str(), "rsp" | "sp")).map(|(_, sp)| *sp)?;
-        let at = self.crash.task?.wrapping_add(self.cx.offset("task_struct", "stack").ok()?);
-        Some((sp, self.cx.u64(at).ok()?))
-    }
-
-    /// Whether the stack pointer is below the stack, or so near to its end that the next push goes over it.
-    fn ran_over(&self) -> bool {
-        self.stack_pointer()
-            .is_some_and(|(sp, bottom)| sp < bottom.saturating_add(256) && sp >= bottom.saturating_sub(1 << 14))
-    }
-
-    /// A fault while one was being served: with a guard page below each stack, mostly for want of stack.
-    fn double_fault(&self, task: Option<u64>, culprit: Trace) -> Verdict {
-        let place = self.place(&culprit);
-        match self.stack_pointer().filter(|_| self.ran_over()) {
-            Some((sp, bottom)) => {
-                let title = format!("stack overflow: the kernel stack ran into its guard page, in {place}");
-                Verdict::new("stack-overflow", title, task, culprit)
-                    .because(format!("the stack pointer was {sp:x}, the stack begins at {bottom:x}"))
-            }
-            None => Verdict::new("double-fault", format!("double fault in {place}"), task, culprit),
-        }
     }
 
     /// A pointer that led nowhere: which, by its value.
@@ -392,6 +394,9 @@ impl<'a> Case<'a> {
         }
         let place = self.place(&culprit);
         let named = task.and_then(|task| self.cx.view::<crash::Trap>(task).ok()).and_then(|trap| trap.address);
+        if let Some(found) = self.bad_return(task, &culprit, pc, protection) {
+            return found;
+        }
         let Some(access) = fault::access(self.cx, pc, regs).or_else(|| {
             // of instructions without an operand that could be read, what the exception left behind
             named.filter(|addr| *addr != 0 && !protection).map(|addr| Access { addr, base: addr, write: false })
@@ -472,11 +477,24 @@ impl<'a> Case<'a> {
             },
         };
         let guilty = if rest.frames.is_empty() { culprit.clone() } else { rest };
+        if self.returned_to(pc) && !matches!(class, "null-call") {
+            return Some(self.smashed(task, guilty, pc));
+        }
         let found = Verdict::new(class, format!("{what}, by {caller}"), task, guilty)
             .because(format!("the instruction pointer was {pc:#x}"));
         let unmapped = class == "no-exec" && self.cx.target.translate(Space::Kernel, pc).is_err();
         let gone = || module::last_unloaded(self.cx).map(|name| format!("the last module that was unloaded is {name}"));
         Some(found.because_of(unmapped.then(gone).flatten()))
+    }
+
+    /// That something went wrong once more, on the way down.
+    fn fell_later(&self) -> Option<String> {
+        let later = Trace { frames: self.crash.later.clone(), end: End::Gone };
+        let names = names::of(self.cx, &later);
+        let from = later.frames.iter().position(|frame| frame.regs.is_some())?;
+        let faulted = names.iter().take(from).any(|name| EXCEPTIONS.iter().any(|start| name.starts_with(start)));
+        let place = later.frames.get(from).map(|frame| self.cx.sym(frame.pc))?;
+        faulted.then(|| format!("on its way down it fell over {place}, which is not why it panicked"))
     }
 
     /// Nothing but the log is left of what panicked.
@@ -511,12 +529,14 @@ pub fn of(cx: &Cx<'_>, crash: &Crash) -> Result<Verdict> {
             Some(_) => Case::new(cx, crash).by_words(),
             None => living::state(cx, crash).map(|found| match found.is_fine() || found.by_log.is_some() {
                 true => found,
-                false => found.because_of(living::earlier(crash, 0)),
+                false => found.because_of(living::earlier(cx, crash, 0)),
             }),
         };
     }
     let case = Case::new(cx, crash);
     // the last oops may be that of which it panicked
     let by_itself = crash.interrupted.is_some() && case.is_exception();
-    Ok(case.verdict()?.because_of(living::earlier(crash, by_itself.into())))
+    let found = case.verdict()?;
+    let earlier = living::earlier(cx, crash, usize::from(by_itself || found.by_log.is_some()));
+    Ok(found.because_of(earlier).because_of(case.fell_later()))
 }

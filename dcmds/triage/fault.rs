@@ -44,16 +44,34 @@ fn number(text: &str) -> Option<u64> {
     Some(if negative { value.wrapping_neg() } else { value })
 }
 
+/// Whether an instruction writes to memory, if that is its last operand or its only one.
+fn writes(mnemonic: &str, last: bool, several: bool) -> bool {
+    const ONLY_READ: [&str; 12] =
+        ["cmp", "test", "bt", "push", "call", "jmp", "prefetch", "div", "mul", "idiv", "imul", "not"];
+    const ONE: [&str; 5] = ["inc", "dec", "neg", "not", "set"];
+    let to_memory = last && several && !ONLY_READ.iter().any(|start| mnemonic.starts_with(start));
+    to_memory || ONE.iter().any(|start| mnemonic.starts_with(start))
+}
+
+/// An operand that is an address by itself: `0x10`, where `$0x10` would be a number.
+fn absolute(mnemonic: &str, operands: &str) -> Option<Access> {
+    if ["call", "j", "lea", "ret", "int", "loop"].iter().any(|start| mnemonic.starts_with(start)) {
+        return None;
+    }
+    let all: Vec<&str> = operands.split(',').map(str::trim).collect();
+    let at = all.iter().position(|text| text.starts_with(|c: char| c.is_ascii_digit() || c == '-'))?;
+    let addr = all.get(at).copied().and_then(number)?;
+    Some(Access { addr, base: addr, write: writes(mnemonic, at + 1 == all.len(), all.len() > 1) })
+}
+
 /// AT&T's `disp(base,index,scale)`.
 fn att(text: &str, regs: &Registers) -> Option<Access> {
     let (mnemonic, operands) = text.split_once([' ', '\t'])?;
-    let Some(open) = operands.find('(') else {
-        // an absolute address: 0x10, where $0x10 would be a number
-        let mut all = operands.split(',').map(str::trim);
-        let addr = all.clone().find(|text| text.starts_with("0x") && mnemonic.starts_with("mov")).and_then(number)?;
-        let write = all.next_back().is_some_and(|text| number(text) == Some(addr));
-        return Some(Access { addr, base: addr, write });
+    let (mnemonic, operands) = match mnemonic {
+        "rep" | "repe" | "repne" | "repz" | "repnz" | "lock" => operands.trim_start().split_once([' ', '\t'])?,
+        _ => (mnemonic, operands),
     };
+    let Some(open) = operands.find('(') else { return absolute(mnemonic, operands) };
     let close = operands.find(')')?;
     let displacement = operands.get(..open)?.rsplit([' ', ',', '*', ':', '\t']).next()?;
     let mut parts = operands.get(open + 1..close)?.split(',');
@@ -67,10 +85,13 @@ fn att(text: &str, regs: &Registers) -> Option<Access> {
     let addr = base.wrapping_add(index.wrapping_mul(scale)).wrapping_add(number(displacement)?);
     // the last operand is the destination, but of what only compares
     let last = !operands.get(close + 1..)?.contains(',');
-    let only_reads = ["cmp", "test", "bt", "push", "call", "jmp", "prefetch", "div", "mul", "idiv", "imul", "not"];
-    let write = last && operands.contains(',') && !only_reads.iter().any(|start| mnemonic.starts_with(start));
-    let one = ["inc", "dec", "neg", "not", "set"].iter().any(|start| mnemonic.starts_with(start));
-    Some(Access { addr, base, write: write || one })
+    Some(Access { addr, base, write: writes(mnemonic, last, operands.contains(',')) })
+}
+
+/// Of what copies from `(%rsi)` to `(%rdi)`, the place written to.
+fn copied_to(text: &str, regs: &Registers) -> Option<Access> {
+    let addr = register(regs, "rdi").filter(|_| text.contains("movs") && text.ends_with("(%rdi)"))?;
+    text.contains("(%rsi)").then_some(Access { addr, base: addr, write: true })
 }
 
 /// arm64's `[base, offset]`.
@@ -89,7 +110,12 @@ fn arm(text: &str, regs: &Registers) -> Option<Access> {
 pub fn access(cx: &Cx<'_>, pc: u64, regs: &Registers) -> Option<Access> {
     let (text, _) = dis::disassemble(cx, pc)?;
     match cx.target.arch() {
-        Arch::X86_64 => att(&text, regs),
+        Arch::X86_64 => {
+            let first = att(&text, regs)?;
+            // a copy reads and writes: what it reads is to be had, so it was the other
+            let readable = || cx.target.translate(Space::Kernel, first.addr).is_ok();
+            Some(copied_to(&text, regs).filter(|_| readable()).unwrap_or(first))
+        }
         _ => arm(&text, regs),
     }
 }
@@ -155,6 +181,14 @@ mod tests {
         assert_eq!(x86("movabsq 0x1234, %rax"), Some((0x1234, false)));
         assert_eq!(x86("movabsq %rax, 0x1234"), Some((0x1234, true)));
         assert_eq!(x86("movq $0x10, %rax"), None);
+        assert_eq!(x86("movq 8, %rdi"), Some((8, false)));
+        assert_eq!(x86("cmpb $0, 0x18"), Some((0x18, false)));
+        assert_eq!(x86("movl $1, 0x18"), Some((0x18, true)));
+        assert_eq!(x86("incl 0x18"), Some((0x18, true)));
+        assert_eq!(x86("callq 0x1234"), None);
+        assert_eq!(x86("rep stosb %al, %es:(%rdi)"), Some((0, true)));
+        assert_eq!(x86("rep movsb (%rsi), %es:(%rdi)"), Some((4, false)));
+        assert_eq!(copied_to("rep movsb (%rsi), %es:(%rdi)", &regs()).map(|a| a.addr), Some(0));
         assert_eq!(x86("ud2"), None);
         let arm64 = |text| arm(text, &regs()).map(|a| (a.addr, a.write));
         assert_eq!(arm64("ldr x0, [x1, #0x18]"), Some((0x1018, false)));

@@ -8,10 +8,10 @@ use super::{
 use crate::blocked;
 use engine::prelude::*;
 use walkers::{
-    blocked::Waits,
+    blocked::{Wait, Waits},
     crash::{self, Crash, Oops},
     meminfo::Meminfo,
-    oom, rq,
+    memuse, oom, rq,
     slab::{Aliases, Cache, Caches},
     super_block,
     task::Task,
@@ -22,7 +22,7 @@ use walkers::{
 /// which sleeps the longest.
 pub(super) fn hung(cx: &Cx<'_>, seconds: u64) -> Result<Option<Verdict>> {
     let waits = Waits::of(cx)?;
-    let rings = waits.cycles();
+    let rings = blocked::rings(cx, &waits);
     if let Some(ring) = rings.first() {
         let title = format!("deadlock: {} tasks wait for each other", ring.len());
         let title = if ring.len() == 1 { "deadlock: a task waits for what it holds itself".to_owned() } else { title };
@@ -42,13 +42,25 @@ pub(super) fn hung(cx: &Cx<'_>, seconds: u64) -> Result<Option<Verdict>> {
     let longest = waits.iter().filter(|wait| long(wait.since) && sleeps(wait.task)).max_by_key(|wait| wait.since);
     let Some(wait) = longest else { return Ok(None) };
     let secs = wait.since.unwrap_or(0) / 1_000_000_000;
-    let title = format!("hung task: {} for {secs} s", blocked::sentence(cx, wait));
-    let mut found = Verdict::new("hung-task", title, Some(wait.task), unwind::of_task(cx, wait.task)?);
-    for next in waits.chain(wait.task).iter().skip(1) {
+    let title = format!("hung task, for {secs} s: {}", blocked::sentence(cx, wait));
+    let chain = waits.chain(wait.task);
+    let root = root(cx, &chain).unwrap_or(wait.task);
+    let mut found = Verdict::new("hung-task", title, Some(root), unwind::of_task(cx, root)?);
+    let lives = |wait: &&&Wait| blocked::holder_lives(cx, wait);
+    for next in chain.iter().skip(1).take(chain.iter().take_while(lives).count()) {
         found.evidence.push(blocked::sentence(cx, next));
+    }
+    if root != wait.task {
+        found.evidence.push(format!("at the end of the chain is {}", blocked::who(cx, root)));
     }
     found.evidence.extend(wait.on.and_then(|on| frozen(cx, on.addr)));
     Ok(Some(found))
+}
+
+/// Whom the last of those waits for who wait for each other, as far as it is sure who holds what.
+fn root(cx: &Cx<'_>, chain: &[&Wait]) -> Option<u64> {
+    let sure = |wait: &&&Wait| wait.on.is_some_and(|on| on.holder.is_some()) && blocked::holder_is_sure(cx, wait);
+    chain.iter().take_while(sure).filter_map(|wait| wait.on?.holder).last()
 }
 
 /// That what is waited for belongs to a filesystem that is frozen.
@@ -92,13 +104,14 @@ pub(super) fn state(cx: &Cx<'_>, crash: &Crash) -> Result<Verdict> {
         let busy = rq::all(cx)?.into_iter().find(|(_, rq)| rq.current != rq.idle);
         let task = busy.map(|(_, rq)| rq.current);
         let guilty = task.map(|task| unwind::of_task(cx, task)).transpose()?.unwrap_or_else(none);
-        return Ok(Verdict::new("rcu-stall", format!("RCU waits for its readers for {seconds} s"), task, guilty));
+        let stall = Verdict::new("rcu-stall", format!("RCU waits for its readers for {seconds} s"), task, guilty);
+        return Case::new(cx, crash).reader(stall);
     }
     if let Some(found) = hung(cx, too_long(cx))? {
         return Ok(found.because("nobody panicked"));
     }
-    if let Some(oops) = crash.words.oopses.first() {
-        return Ok(oopsed(oops));
+    if let Some(oops) = crash.words.oopses.first().filter(|_| has_oopsed(cx)) {
+        return Ok(oopsed(oops, "the kernel lived on"));
     }
     let told = ["rcu_state", "watchdog_touch_ts"].iter().all(|clock| cx.kernel_symbol(clock).is_some());
     let said = |words: &[&str]| {
@@ -132,8 +145,13 @@ pub(super) fn state(cx: &Cx<'_>, crash: &Crash) -> Result<Verdict> {
     Ok(found)
 }
 
-/// An oops that the kernel survived: the first, for it may have brought about the others.
-fn oopsed(oops: &Oops) -> Verdict {
+/// Whether the kernel itself knows of an oops; where that cannot be read, the log is believed.
+fn has_oopsed(cx: &Cx<'_>) -> bool {
+    crash::has_oopsed(cx).unwrap_or(true)
+}
+
+/// An oops of which the log alone is left.
+pub(super) fn oopsed(oops: &Oops, then: &str) -> Verdict {
     let by_address = oops.address.and_then(|addr| match addr {
         0..0x1_0000 => Some("null-deref"),
         _ if addr.wrapping_neg() < 4096 => Some("error-pointer"),
@@ -141,14 +159,16 @@ fn oopsed(oops: &Oops) -> Verdict {
     });
     let class = by_address.or_else(|| telling::by_message(&oops.what)).unwrap_or("oops");
     let none = Trace { frames: Vec::new(), end: unwind::End::Gone };
-    Verdict::new(class, format!("{}; the kernel lived on", told(oops)), None, none)
-        .by_log(&oops.trace, "told by the log alone")
+    Verdict::new(class, format!("{}; {then}", told(oops)), None, none).by_log(&oops.trace, "told by the log alone")
 }
 
 /// An oops before the end, where there are more than those `known`: the root of the evil, in all likelihood.
-pub(super) fn earlier(crash: &Crash, known: usize) -> Option<String> {
+pub(super) fn earlier(cx: &Cx<'_>, crash: &Crash, known: usize) -> Option<String> {
     let oopses = &crash.words.oopses;
     let first = oopses.first().filter(|_| oopses.len() > known)?;
+    if !has_oopsed(cx) {
+        return Some(format!("the log has lines of an oops, of which the kernel knows nothing: {}", first.what));
+    }
     Some(format!("the kernel had oopsed before, and what came later may follow from that: {}", told(first)))
 }
 
@@ -175,9 +195,23 @@ pub(super) fn memory(cx: &Cx<'_>) -> Vec<String> {
     let together = format!("all processes together have {} of {}", size(sum), size(ram));
     let cache = largest_cache(cx).filter(|(_, bytes)| *bytes > ram / MUCH);
     let cache = cache.map(|(name, bytes)| format!("the slab cache {name} has {}", size(bytes)));
-    let vmalloc = Meminfo::of(cx).and_then(|info| info.vmalloc()).unwrap_or(0).saturating_mul(page);
-    let vmalloc = Some(vmalloc).filter(|bytes| *bytes > ram / MUCH).map(|bytes| format!("vmalloc has {}", size(bytes)));
-    largest.into_iter().chain([together]).chain(cache).chain(vmalloc).collect()
+    let usage = memuse::counted(cx).unwrap_or_default();
+    let much = usage.pages.into_iter().map(|(kind, pages)| (kind, pages.saturating_mul(page)));
+    let other = much.filter(|(_, bytes)| *bytes > ram / MUCH).filter_map(|(kind, bytes)| {
+        let what = match kind {
+            memuse::Kind::Shared => "files in memory (tmpfs) and shared memory have",
+            memuse::Kind::Vmalloc => "vmalloc has",
+            memuse::Kind::Percpu => "the per-CPU allocator has",
+            memuse::Kind::Tables => "page tables have",
+            memuse::Kind::Stacks => "kernel stacks have",
+            memuse::Kind::Hugetlb => "pools of huge pages have",
+            memuse::Kind::Balloon => "the balloon has given back to the host",
+            memuse::Kind::Kernel => "the kernel has, in pages that it allocated for nothing that it counts,",
+            _ => return None,
+        };
+        Some(format!("{what} {}", size(bytes)))
+    });
+    largest.into_iter().chain([together]).chain(cache).chain(other).collect()
 }
 
 /// The slab cache that takes the most, and how many bytes: by the allocator's own counters, which are quickly read.

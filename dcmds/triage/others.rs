@@ -12,7 +12,7 @@ use super::{
 };
 use engine::prelude::*;
 use walkers::{
-    crash, rq,
+    crash, rcu, rq,
     unwind::{self, Trace},
 };
 
@@ -56,6 +56,49 @@ impl Case<'_> {
         lockup.evidence.push(format!("the panic itself: {}", found.title));
         lockup.evidence.extend(found.evidence);
         Ok(self.spins(lockup))
+    }
+
+    /// An idle CPU noticed: another one is to blame.
+    pub(super) fn unless_idle(&self, mut found: Verdict) -> Result<Verdict> {
+        let idle =
+            names::of(self.cx, &found.guilty).iter().any(|name| name == "cpu_startup_entry" || name == "do_idle");
+        if idle && let Some((task, trace)) = self.other_cpu()? {
+            found.evidence.push("the CPU that noticed was idle: another one runs".into());
+            (found.task, found.guilty) = (Some(task), trace);
+        }
+        Ok(found)
+    }
+
+    /// Who RCU waits for, by its own masks: a CPU, mostly another than the one that noticed, or a task that was preempted.
+    pub(super) fn reader(&self, mut found: Verdict) -> Result<Verdict> {
+        let leaves = match rcu::leaves(self.cx) {
+            Err(e) if e.is_control() => return Err(e),
+            leaves => leaves.unwrap_or_default(),
+        };
+        let late: Vec<u32> = leaves.iter().flat_map(|node| node.cpus(node.qsmask | node.expmask)).collect();
+        if self.crash.cpu.is_some_and(|cpu| late.contains(&cpu)) {
+            return Ok(found);
+        }
+        if let Some(cpu) = late.first() {
+            let queue = rq::all(self.cx)?.into_iter().find(|(number, _)| number == cpu);
+            if let Some((_, queue)) = queue {
+                found.evidence.push(format!("RCU waits for CPU {cpu}"));
+                let trace = without_stop(self.cx, unwind::of_task(self.cx, queue.current)?);
+                (found.task, found.guilty) = (Some(queue.current), trace);
+                return Ok(found);
+            }
+        }
+        let mut preempted = leaves.iter().flat_map(|node| node.readers(self.cx).unwrap_or_default());
+        if let Some((task, _)) = preempted.filter(|(_, waits)| *waits).next_back() {
+            found.evidence.push("RCU waits for a task that was preempted while it read".into());
+            // it may run again, and be the one who noticed
+            if Some(task) != self.crash.task {
+                let trace = without_stop(self.cx, unwind::of_task(self.cx, task)?);
+                (found.task, found.guilty) = (Some(task), trace);
+            }
+            return Ok(found);
+        }
+        self.unless_idle(found)
     }
 
     /// Says whether the guilty CPU spins on a lock, and whether others do.

@@ -93,8 +93,7 @@ impl Report {
             registers,
             foreign: foreign(cx)?,
             cpus: cpus(cx, &crash)?,
-            deadlocks: waits
-                .cycles()
+            deadlocks: blocked::rings(cx, &waits)
                 .iter()
                 .map(|ring| ring.iter().map(|wait| blocked::sentence(cx, wait)).collect())
                 .collect(),

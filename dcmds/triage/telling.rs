@@ -116,6 +116,27 @@ pub(super) const BY_INTERRUPT: &[&str] = &[
     "cfi",
     "workqueue-lockup",
 ];
+/// How the names of functions begin that serve exceptions, and no interrupts.
+pub(super) const EXCEPTIONS: &[&str] = &[
+    "asm_exc_",
+    "exc_",
+    "do_mem_abort",
+    "do_el1_",
+    "el1_abort",
+    "el1_undef",
+    "el1_dbg",
+    "el1_brk",
+    "brk_handler",
+    "bug_handler",
+    "die",
+    "__die",
+    "oops_end",
+    "page_fault_oops",
+    "__do_kernel_fault",
+    "die_kernel_fault",
+    "do_undefinstr",
+    "el1h_64_sync",
+];
 /// Functions in which the allocator takes an object off a list of free ones, which it trusts.
 pub(super) const ALLOCATES: &[&str] = &[
     "kmem_cache_alloc",

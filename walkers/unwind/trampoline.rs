@@ -1,9 +1,12 @@
-//! Return addresses that tracers have put in the place of the real ones.
+//! Return addresses that tracers have put in the place of the real ones, and code that ftrace made for them.
 //!
 //! A function that a kretprobe, or ftrace's function graph, watches returns to a trampoline; where it would have returned
 //! to is kept with the task, together with the place on the stack that it was taken from.
 
-use crate::list::{self, Hlist};
+use crate::{
+    code_image::{CodeImages, Kind},
+    list::{self, Hlist},
+};
 use engine::{ViewEntry, prelude::*};
 
 /// `struct rethook_node` (include/linux/rethook.h), since Linux 5.18 (54ecbe6f1ed5).
@@ -53,6 +56,19 @@ impl<'a> Trampolines<'a> {
             return back;
         }
         self.rethook(slot).or_else(|| self.kretprobe(slot)).or_else(|| self.graph(slot)).unwrap_or(back)
+    }
+
+    /// Of code that ftrace copied for a tracer (create_trampoline() in arch/x86/kernel/ftrace.c), where it copied it from:
+    /// the ORC tables know only that.
+    pub fn copied_from(&self, ip: u64) -> Option<u64> {
+        /// `FTRACE_OPS_FL_SAVE_REGS` (include/linux/ftrace.h)
+        const SAVE_REGS: u64 = 1 << 2;
+        let session = self.session;
+        let images = CodeImages::of(session).ok()?;
+        let image = images.at(ip).filter(|image| image.kind == Kind::FtraceTrampoline)?;
+        let flags = session.u64(image.owner.wrapping_add(session.offset("ftrace_ops", "flags").ok()?)).ok()?;
+        let from = if flags & SAVE_REGS != 0 { "ftrace_regs_caller" } else { "ftrace_caller" };
+        session.kernel_symbol(from)?.checked_add(ip.checked_sub(image.range.start)?)
     }
 
     fn rethook(&self, slot: u64) -> Option<u64> {

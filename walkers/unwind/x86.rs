@@ -177,6 +177,9 @@ impl<'a> Unwinder<'a> {
         } else {
             let place = if self.signal { self.ip } else { self.ip.wrapping_sub(1) };
             match orc.find(place) {
+                Ok(None) if self.is_made_code() => {
+                    self.trampolines.copied_from(place).and_then(|from| orc.find(from).ok()?)
+                }
                 Ok(entry) => entry,
                 Err(lost) => return Ok(Step::Over(End::Broken(lost.into()))),
             }

@@ -9,3 +9,6 @@ extern const struct word more_words[];
 extern const int more_count;
 extern const struct word late_words[];
 extern const int late_count;
+extern const struct word misled_words[];
+extern const int misled_count;
+extern void crash_on_exit(void);

@@ -5,8 +5,8 @@
  * of a dump what happened.
  *
  * Words that only make threads wait (hold, abba, ring, rwsem, self, completion,
- * waitq, sema) return; all others are the end, or a WARN or an oops. more.c and
- * late.c have further words.
+ * waitq, sema) return; all others are the end, or a WARN or an oops. more.c,
+ * late.c and misled.c have further words. With dies=1 it comes down while it is loaded.
  */
 #include <linux/completion.h>
 #include <linux/delay.h>
@@ -396,15 +396,26 @@ static ssize_t crasher_write(struct file *file, const char __user *from, size_t 
 	if (len >= sizeof(line) || copy_from_user(line, from, len))
 		return -EFAULT;
 	line[len] = 0;
-	if (act(words, ARRAY_SIZE(words), line) || act(more_words, more_count, line) || act(late_words, late_count, line))
+	if (act(words, ARRAY_SIZE(words), line) || act(more_words, more_count, line) || act(late_words, late_count, line) ||
+	    act(misled_words, misled_count, line))
 		return len;
 	return -EINVAL;
 }
 
 static const struct proc_ops crasher_ops = { .proc_write = crasher_write };
 
+static bool dies;
+module_param(dies, bool, 0);
+
+static noinline int __init crash_init(struct thing *at)
+{
+	return !at->next;
+}
+
 static int __init crasher_init(void)
 {
+	if (dies)
+		return crash_init(nothing);
 	sema_init(&counted, 1);
 	return proc_create("crasher", 0600, NULL, &crasher_ops) ? 0 : -ENOMEM;
 }
@@ -413,6 +424,7 @@ module_init(crasher_init);
 static void __exit crasher_exit(void)
 {
 	remove_proc_entry("crasher", NULL);
+	crash_on_exit();
 }
 module_exit(crasher_exit);
 
