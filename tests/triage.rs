@@ -148,7 +148,6 @@ const EXPECTED: &[(&str, &str, &str)] = &[
     ("vmallocs", "oom", "crash_vmallocs"),
     ("thread-hoards", "oom", "crash_thread_hoards"),
     ("tmpfs", "oom", ""),
-    ("kfence", "kfence", "crash_kfence"),
 ];
 
 /// The dumps of crashes: name and file.

@@ -47,7 +47,6 @@ WORDS = {
                     "echo 4 > rcu_cpu_stall_timeout; echo 4000 > rcu_exp_cpu_stall_timeout; cd /"),
     # noticed by a CPU that runs a program
     "rcu_busy": dict(RCU, before=RCU["before"] + "; for i in 1 2; do while :; do :; done & done", word="rcu_irqs"),
-    "kfence": dict(before="sysctl -qw kernel.panic_on_warn=1", append="kfence.sample_interval=1"),
     **{w: dict(before="sysctl -qw kernel.panic_on_warn=1", until="scheduling while atomic", wait=3) for w in ("atomic", "sched_irq")},
     **{w: dict(before="sysctl -qw vm.panic_on_oom=1") for w in ("hoard", "pages", "vmallocs")},
     # whoever may be killed is, and it is not enough
@@ -152,7 +151,7 @@ MORE = ["ipi", "timer_uaf", "timer_spin", "unloaded", "rcu_data", "stale_sysrq",
 # of those in crasher/misled.c
 MISLED = ["tasklet", "in_ipi", "rcu_cb", "panic_timer", "notifier", "lies", "big_local", "deep_irq", "smash_far", "smash_near", "memcpy",
           "mutex", "spin_asleep", "irq_wants", "rcu_irqs", "rcu_preempt", "pages", "vmallocs", "thread_hoards", "exit", "three", "itself",
-          "late_root", "stack_end", "kprobe", "trap", "rcu_exp", "rcu_busy", "kfence", "tmpfs", "forged", "forged_fine", "namesake", "init_oops", "dies"]
+          "late_root", "stack_end", "kprobe", "trap", "rcu_exp", "rcu_busy", "tmpfs", "forged", "forged_fine", "namesake", "init_oops", "dies"]
 
 # a class each: those that a dump by kdump is made of for each kernel. "hung" is one of locks taken both ways, "never" any other
 EIGHT = ["sysrq", "null", "never", "soft", "rcu", "oom", "hung", "deep"]

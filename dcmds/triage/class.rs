@@ -537,6 +537,7 @@ pub fn of(cx: &Cx<'_>, crash: &Crash) -> Result<Verdict> {
     // the last oops may be that of which it panicked
     let by_itself = crash.interrupted.is_some() && case.is_exception();
     let found = case.verdict()?;
-    let earlier = living::earlier(cx, crash, usize::from(by_itself || found.by_log.is_some()));
+    let earlier =
+        living::earlier(cx, crash, usize::from(by_itself || found.by_log.is_some() || !crash.later.is_empty()));
     Ok(found.because_of(earlier).because_of(case.fell_later()))
 }

@@ -48,8 +48,18 @@ pub fn is_common(name: &str) -> bool {
 /// Frames that count: further out, one crash comes from many callers.
 const DEPTH: usize = 6;
 
-/// The functions that a signature is made of.
+/// Whether a function is where an interrupt comes in: whom it met is chance.
+fn interrupts(name: &str) -> bool {
+    const SOFT: &[&str] = &["__do_softirq", "__softirqentry_text_start", "handle_softirqs", "run_ksoftirqd"];
+    const HARD: &[&str] =
+        &["__irq_exit_rcu", "irq_exit_rcu", "common_interrupt", "el1_interrupt", "el1h_64_irq", "el1_irq"];
+    SOFT.contains(&name) || HARD.contains(&name) || name.starts_with("sysvec_") || name.starts_with("asm_sysvec_")
+}
+
+/// The functions that a signature is made of: of an interrupt only its own.
 pub fn telling(names: &[String]) -> Vec<String> {
+    let within = names.iter().position(|name| interrupts(name)).filter(|at| *at > 0);
+    let names = names.get(..within.unwrap_or(names.len())).unwrap_or(names);
     let inner = std::iter::once("").chain(names.iter().map(String::as_str));
     // x86's sys_write() leaves its place to ksys_write(), arm64's does not
     let twice = |name: &str, inner: &str| name.starts_with("sys_") && inner.strip_prefix('k') == Some(name);
@@ -84,6 +94,8 @@ mod tests {
         assert_eq!(one, signature("null-deref", &names(&["crash_null", "el0_svc"])));
         let deeper = ["crash_soft", "ksys_write", "sys_write", "el0_svc", "main"];
         assert_eq!(telling(&names(&deeper)), ["crash_soft", "ksys_write", "main"]);
+        let in_timer = ["crash_bell", "call_timer_fn", "handle_softirqs", "__irq_exit_rcu", "do_idle"];
+        assert_eq!(telling(&names(&in_timer)), ["crash_bell", "call_timer_fn"]);
         assert_ne!(one, signature("bug", &names(&["crash_null"])));
         assert_ne!(one, signature("null-deref", &names(&["crash_wild"])));
     }

@@ -43,10 +43,9 @@ static void crash_called(void *unused)
 /* one CPU takes no interrupts; another one wants it to run something, and waits */
 static noinline void crash_ipi(void)
 {
-	int here = get_cpu(), there = here ? 0 : 1;
+	int there = raw_smp_processor_id() ? 0 : 1;
 	struct task_struct *task = kthread_create(crash_irqs_off, NULL, "crash_irqs_off");
 
-	put_cpu();
 	kthread_bind(task, there);
 	wake_up_process(task);
 	msleep(300);

@@ -7,9 +7,6 @@
 #include <linux/delay.h>
 #include <linux/hrtimer.h>
 #include <linux/interrupt.h>
-#ifdef CONFIG_KFENCE
-#include <linux/kfence.h>
-#endif
 #include <linux/kprobes.h>
 #include <linux/kthread.h>
 #include <linux/mm.h>
@@ -329,30 +326,17 @@ static noinline int crash_no_preemption(void *unused)
 
 static void elsewhere(int (*work)(void *), const char *name)
 {
-	int here = get_cpu();
+	int here = raw_smp_processor_id();
 	struct task_struct *task = kthread_create(work, NULL, "%s", name);
 
-	put_cpu();
 	kthread_bind(task, here ? 0 : 1);
 	wake_up_process(task);
 	msleep(100);
-	synchronize_rcu();
 }
 
-static void do_rcu_irqs(void) { elsewhere(crash_no_irqs, "no_irqs"); }
-static void do_rcu_preempt(void) { elsewhere(crash_no_preemption, "no_preemption"); }
-
-static void do_rcu_exp(void)
-{
-	int here = get_cpu();
-	struct task_struct *task = kthread_create(crash_no_preemption, NULL, "no_preemption");
-
-	put_cpu();
-	kthread_bind(task, here ? 0 : 1);
-	wake_up_process(task);
-	msleep(100);
-	synchronize_rcu_expedited();
-}
+static void do_rcu_irqs(void) { elsewhere(crash_no_irqs, "no_irqs"); synchronize_rcu(); }
+static void do_rcu_preempt(void) { elsewhere(crash_no_preemption, "no_preemption"); synchronize_rcu(); }
+static void do_rcu_exp(void) { elsewhere(crash_no_preemption, "no_preemption"); synchronize_rcu_expedited(); }
 
 /* --- memory ------------------------------------------------------------------------------ */
 
@@ -385,29 +369,6 @@ static noinline int crash_thread_hoards(void *unused)
 	return 0;
 }
 
-#ifdef CONFIG_KFENCE
-/* an object that KFENCE watches, after it was given back */
-static noinline void crash_kfence(void)
-{
-	u64 *at;
-	int i;
-
-	for (i = 0; i < 100000; i++) {
-		at = kmalloc(64, GFP_KERNEL);
-		if (is_kfence_address(at))
-			break;
-		kfree(at);
-		if (i % 64 == 0)
-			msleep(1);
-	}
-	kfree(at);
-	OPTIMIZER_HIDE_VAR(at);
-	sum += READ_ONCE(at[2]);
-}
-#else
-static void crash_kfence(void) { }
-#endif
-
 static void do_thread_hoards(void)
 {
 	kthread_run(crash_thread_hoards, NULL, "hoards");
@@ -421,6 +382,6 @@ const struct word misled_words[] = {
 	{ "late_root", do_late_root }, { "spin_asleep", crash_spin_asleep }, { "rcu_irqs", do_rcu_irqs },
 	{ "rcu_preempt", do_rcu_preempt }, { "pages", crash_pages }, { "vmallocs", crash_vmallocs },
 	{ "thread_hoards", do_thread_hoards }, { "stack_end", crash_stack_end }, { "kprobe", do_kprobe },
-	{ "trap", crash_trap }, { "rcu_exp", do_rcu_exp }, { "kfence", crash_kfence },
+	{ "trap", crash_trap }, { "rcu_exp", do_rcu_exp },
 };
 const int misled_count = ARRAY_SIZE(misled_words);
