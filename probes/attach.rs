@@ -70,6 +70,11 @@ pub(crate) struct Attach<'a> {
 impl Attach<'_> {
     /// Sets all of them, or says why one cannot be.
     pub(crate) fn all(mut self) -> Result<Attached> {
+        /// Descriptors that a probe takes: its program, two tables, its event.
+        const EACH: usize = 4;
+        if self.probes.len() * EACH > 512 {
+            lift_file_limit();
+        }
         for group in groups(self.probes) {
             let rest = if group.len() > 1 { self.together(group) } else { group };
             for member in rest {
@@ -240,6 +245,19 @@ impl Way {
             Way::Each | Way::Events => Use::Any,
             Way::Functions => Use::Functions,
             Way::Places => Use::Places,
+        }
+    }
+}
+
+/// A process may have 1,024 open files by default, and more if it asks. Whether that was enough shows when they are opened.
+#[allow(unsafe_code)]
+fn lift_file_limit() {
+    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: the structure is written and read, and only during the calls.
+    unsafe {
+        if libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limit) == 0 {
+            limit.rlim_cur = limit.rlim_max;
+            libc::setrlimit(libc::RLIMIT_NOFILE, &raw const limit);
         }
     }
 }
