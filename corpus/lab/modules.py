@@ -5,6 +5,7 @@ import tempfile
 import threading
 
 import initramfs
+from vm import PATIENCE
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 building = threading.Lock()
@@ -13,7 +14,7 @@ building = threading.Lock()
 def build(module, kernel):
     """Builds the module; False if it cannot be built here."""
     with building:
-        return subprocess.run([f"{HERE}/module.sh", module, kernel], capture_output=True, timeout=300).returncode == 0
+        return subprocess.run([f"{HERE}/module.sh", module, kernel], capture_output=True, timeout=300 * PATIENCE).returncode == 0
 
 
 def add(lab, kernel, module, cpio):
