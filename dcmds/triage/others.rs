@@ -88,8 +88,8 @@ impl Case<'_> {
                 return Ok(found);
             }
         }
-        let preempted = leaves.iter().flat_map(|node| node.readers(self.cx).unwrap_or_default());
-        if let Some((task, _)) = preempted.filter(|(_, waits)| *waits).next_back() {
+        let mut preempted = leaves.iter().flat_map(|node| node.readers(self.cx).unwrap_or_default());
+        if let Some((task, _)) = preempted.rfind(|(_, waits)| *waits) {
             found.evidence.push("RCU waits for a task that was preempted while it read".into());
             // it may run again, and be the one who noticed
             if Some(task) != self.crash.task {
