@@ -50,10 +50,13 @@ pub fn tracks(cx: &Cx<'_>, cache: usize, object: u64, state: State, out: &mut Ve
     };
     for (verb, which) in records {
         match slab::track(cx, cache, object, *which) {
-            Ok(Some(track)) => {
-                let time = Clocks::of(cx).ok().map(|clocks| clocks.monotonic(track.when));
-                report(cx, verb, track.pid.into(), Some(track.cpu.into()), time, track.stack(cx), out);
-            }
+            Ok(Some(track)) => match track.absurd() {
+                Some(what) => out.push(format!("{verb}: the record was written over, it names {what}")),
+                None => {
+                    let time = Clocks::of(cx).ok().map(|clocks| clocks.monotonic(track.when));
+                    report(cx, verb, track.pid.into(), Some(track.cpu.into()), time, track.stack(cx), out);
+                }
+            },
             Ok(None) => {}
             Err(e) if e.is_control() => return Err(e),
             Err(e) => out.push(format!("{verb}: record unreadable: {}", e.kind())),

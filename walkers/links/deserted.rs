@@ -89,7 +89,18 @@ pub(super) fn queue(world: &World<'_>, at: u64, [next, prev]: [u64; 2]) -> Resul
     if next != prev || next == at || !is_pointer(next) {
         return Ok(None);
     }
-    let what = world.deserted.what(world, at, next, true)?;
+    let what = entry(world, at, next)?;
     let verdict = |what| format!("the only entry of this wait queue, {next:x}, is {what}");
     Ok(what.map(|what| Finding { kind: Kind::Freed, at, verdict: verdict(what), freed: None }))
+}
+
+/// Where the only entry of the list whose head is at `at` lies, if it is none any more. One that still leads back is told
+/// of with the list.
+pub(super) fn entry(world: &World<'_>, at: u64, next: u64) -> Result<Option<&'static str>> {
+    match world.left(next) {
+        Some(_) if world.read::<2>(next)?.is_some_and(|[_, back]| back == at) => Ok(None),
+        Some(0) => Ok(Some("on the stack of a task that has ended")),
+        Some(_) => Ok(Some("on a stack, in a part that is not in use: its function returned")),
+        None => world.deserted.what(world, at, next, true),
+    }
 }

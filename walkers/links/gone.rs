@@ -46,7 +46,14 @@ fn waiting(world: &World<'_>, out: &mut Vec<Finding>) -> Result<()> {
             lost.push(Finding { kind: Kind::Pending, at, verdict, freed: None });
         }
     };
+    let entry = session.offset("timer_list", "entry")?;
+    let mut unhung = Vec::new();
     timer::each(session, &mut |at| {
+        // what is set hangs on something
+        if let Some([_, 0]) = world.read::<2>(at.wrapping_add(entry))? {
+            let verdict = "a timer that is set has no pprev: it was initialised again while it was set".into();
+            unhung.push(Finding { kind: Kind::Pending, at, verdict, freed: None });
+        }
         if let Ok(timer) = session.view::<timer::Timer>(at) {
             calls(at, timer.function, "a timer that is set");
         }
@@ -66,6 +73,7 @@ fn waiting(world: &World<'_>, out: &mut Vec<Finding>) -> Result<()> {
         }
     })?;
     out.extend(lost);
+    out.extend(unhung);
     Ok(())
 }
 

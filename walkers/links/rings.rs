@@ -163,8 +163,11 @@ fn next_of(world: &World<'_>, one: &Break, other: Option<&Break>) -> Result<Opti
             finding(kind, at, format!("next should be {:x}, {what}", other.at))
         }
         Some(_) => {
-            let [next, _] = world.read::<2>(to)?.unwrap_or_default();
-            let (_, mut what) = found(world, next, None);
+            let words = world.read::<2>(to)?.unwrap_or_default();
+            let mut what = match again(world, to, words)? {
+                Some(what) => what,
+                None => found(world, words[0], None).1,
+            };
             what.extend(verdict::from_front(world.session, to).map(|front| format!(", {}", front.text())));
             let verdict = format!("both neighbours lead here, and it leads to neither: {what}");
             finding(Kind::Overwritten, to, verdict)
@@ -175,6 +178,16 @@ fn next_of(world: &World<'_>, one: &Break, other: Option<&Break>) -> Result<Opti
             finding(kind, at, format!("next leads to no entry that leads back: {what}"))
         }
     }
+}
+
+/// What became of an entry that leads to neither of its neighbours, if it is still one: of itself, or of another list.
+fn again(world: &World<'_>, entry: u64, [next, prev]: [u64; 2]) -> Result<Option<String>> {
+    if next == entry && prev == entry {
+        return Ok(Some("it leads to itself, initialised again while on the list".into()));
+    }
+    let Some([_, twin]) = (if is_pointer(next) { world.read::<2>(next)? } else { None }) else { return Ok(None) };
+    let is_copy = twin != entry && is_pointer(twin) && world.read::<2>(twin)? == Some([next, prev]);
+    Ok(is_copy.then(|| format!("it has the links of {twin:x}, which was copied over it")))
 }
 
 /// A `next` whose entry leads back elsewhere, and no more witnesses. Only if the list comes back is it known to be one.

@@ -51,6 +51,8 @@ pub(super) struct Book {
     others: Vec<Range<u64>>,
     /// numbers of caches that are not looked at
     records: Vec<u32>,
+    /// numbers of the caches that tasks come from
+    tasks: Vec<u32>,
     /// words of `struct vm_struct`s that only the kernel's list of areas refers to
     own: OnceLock<HashSet<u64>>,
 }
@@ -105,6 +107,7 @@ impl Book {
             areas: numbers,
             others: merged(others),
             records: RECORDS.iter().flat_map(|name| slabs.caches.named(name)).map(|cache| cache as u32).collect(),
+            tasks: slabs.caches.named("task_struct").map(|cache| cache as u32).collect(),
             own: OnceLock::new(),
         })
     }
@@ -115,6 +118,18 @@ impl Book {
         let left = || self.structs.iter().filter(|(node, _)| !marks.is_done(**node));
         self.own.get_or_init(|| left().map(|(_, words)| words.area).collect());
         left().map(|(node, words)| (*node, words.pointer)).collect()
+    }
+
+    /// Whether a word is a mark and no reference: whoever was last to read under a `struct rw_semaphore` stays its owner,
+    /// with the lowest bits set, long after it has gone (`RWSEM_READER_OWNED` in kernel/locking/rwsem.c).
+    #[inline]
+    pub fn is_mark(&self, nodes: &Nodes, node: u32, word: u64) -> bool {
+        let is_task = || {
+            nodes
+                .block(node)
+                .is_some_and(|block| matches!(block.kind, Kind::Slab(cache) if self.tasks.contains(&cache)))
+        };
+        word & 7 != 0 && is_task()
     }
 
     /// Whether references to an object have to be asked about.

@@ -4,6 +4,7 @@
 //! * KFENCE's records, which have the address of every object that it holds.
 //! * Interrupt and exception stacks (x86-64 has them in per-CPU memory) that no CPU was on: what is there is old.
 //! * Memory for a crash kernel, which is another kernel.
+//! * Places of packets that CPUs have kept for the next ones, and have given to somebody.
 
 use crate::{
     ftrace, kfence,
@@ -41,7 +42,29 @@ pub(super) fn find(session: &Session) -> Result<Vec<Range<u64>>> {
             found.push(start..last.saturating_add(1));
         }
     }
+    for place in taken_packets(session).or_else(none)? {
+        found.extend(physical(session, &place)?);
+    }
     Ok(merged(found))
+}
+
+/// The places behind the first `skb_count` in each CPU's `struct napi_alloc_cache` (net/core/skbuff.c): what they have is old.
+fn taken_packets(session: &Session) -> Result<Vec<Range<u64>>> {
+    let mut found = Vec::new();
+    let name = "napi_alloc_cache";
+    let (Some(variable), Some(cache)) = (session.kernel_symbol(name), session.place(name, "skb_cache")) else {
+        return Ok(found);
+    };
+    let (count, first, bytes) = (session.offset(name, "skb_count")?, cache.bit_offset / 8, cache.bits / 8);
+    for (_, copy) in Percpu::of(session)?.copies(variable) {
+        let places = copy.saturating_add(first)..copy.saturating_add(first).saturating_add(bytes);
+        match session.u32(copy.wrapping_add(count)) {
+            Ok(kept) => found.push(places.start.saturating_add(u64::from(kept) * 8).min(places.end)..places.end),
+            Err(e) if e.is_control() => return Err(e),
+            Err(_) => {}
+        }
+    }
+    Ok(found)
 }
 
 /// Whether some CPU may be on one of these stacks: where registers do not tell, it may.

@@ -144,6 +144,7 @@ impl<'a> Scanner<'a> {
             self.percpu.into_iter().for_each(|percpu| percpu.look(word));
             if word >= lowest
                 && let Some(node) = self.nodes.at(word)
+                && !self.book.is_mark(self.nodes, node, word)
             {
                 hit(node, va.wrapping_add(i as u64 * 8));
             }

@@ -53,6 +53,21 @@ pub struct Track {
     frames: Frames,
 }
 
+/// `CONFIG_NR_CPUS` ends there.
+const MAX_CPU: u32 = 8192;
+
+impl Track {
+    /// What in the record cannot be true, if anything: then it was written over.
+    pub fn absurd(&self) -> Option<String> {
+        // it may be code that is gone: a module's initialisation
+        match self.caller >> 63 {
+            1 if self.cpu < MAX_CPU => None,
+            1 => Some(format!("CPU {}", self.cpu)),
+            _ => Some(format!("{:x}, which is no code", self.caller)),
+        }
+    }
+}
+
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Frames {
     Handle(u32),

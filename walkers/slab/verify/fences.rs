@@ -345,12 +345,7 @@ impl Slot<'_> {
     fn track(&self, start: u64, out: &mut Vec<Finding>) {
         let object = self.slab.base.wrapping_add(start);
         let Ok(Some(track)) = track::track(self.session, self.number, object, track::Which::Alloc) else { return };
-        // it may be code that is gone: a module's initialisation
-        let code = track.caller >> 63 == 1;
-        if code && track.cpu < MAX_CPU {
-            return;
-        }
-        let what = if code { format!("CPU {}", track.cpu) } else { format!("{:x}, which is no code", track.caller) };
+        let Some(what) = track.absurd() else { return };
         let bytes = self.bytes(start, &(self.cache.info_end()..self.cache.info_end() + 8)).unwrap_or_default();
         out.push(Finding {
             verdict: format!("its record of allocation names {what}: written over"),
@@ -406,9 +401,6 @@ pub(crate) fn is_zeroed(session: &Session) -> bool {
     // a struct static_key begins with its count
     session.kernel_symbol("init_on_free").and_then(|key| session.u32(key).ok()).is_some_and(|count| count as i32 > 0)
 }
-
-/// `CONFIG_NR_CPUS` ends there.
-const MAX_CPU: u32 = 8192;
 
 #[cfg(test)]
 mod tests {
