@@ -93,8 +93,9 @@ fn the_labs_guests_agree() {
             // pages that nothing refers to may be a device's
             let mut pages = told(&truth, "leak_page", &["object"]);
             pages.extend(told(&truth, "leak_one_page", &["object"]));
-            // a stale word of a stack, which is said, may still lead to one
-            let stale = |at: &str| kmdb(&folder.join("vmcore.elf"), &format!("{at}::refs")).0.contains(" stack ");
+            // a stale word of a stack, which is said, may still lead to one, or the pointer that another sin damaged
+            let hides = |way: &str| way.contains(" stack ") || way.contains("zoo`zoo_flip_list");
+            let stale = |at: &str| hides(&kmdb(&folder.join("vmcore.elf"), &format!("{at}::refs")).0);
             let missed = forgotten.difference(&found).filter(|at| !pages.contains(*at));
             let missed: Vec<&String> = missed.filter(|at| !stale(at)).collect();
             assert!(missed.is_empty(), "{name}: not found: {missed:?}");

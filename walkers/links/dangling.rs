@@ -4,7 +4,7 @@
 //! A variable of a function's own (`data.27`) is left out: what it held when the function ended nobody will use, as in
 //! `fw_cfg_write_vmcoreinfo()`, which frees what its `static` pointer points to.
 
-use super::{Finding, Kind, World, deserted, is_pointer, kernel_data, module_data};
+use super::{Finding, Kind, World, is_pointer, kernel_data, module_data};
 use crate::{module, page::word};
 use engine::prelude::*;
 use std::ops::Range;
@@ -55,10 +55,10 @@ fn heads(world: &World<'_>, range: Range<u64>, out: &mut Vec<Finding>) -> Result
     let Some(memory) = world.memory(range.start, (range.end - range.start).min(MAX_WORDS * 8))? else { return Ok(()) };
     for (at, words) in (range.start.saturating_add(8)..).step_by(8).zip(memory.windows(24).step_by(8)) {
         let [lock, next, prev] = [0, 8, 16].map(|from| word(words, from));
-        if lock != 0 || next != prev || next == at || !is_pointer(next) {
+        if lock != 0 || next != prev || next == at || !is_pointer(next) || world.left(next).is_some() {
             continue;
         }
-        if let Some(what) = deserted::entry(world, at, next)?.filter(|_| !is_local(world.session, at)) {
+        if let Some(what) = world.deserted.what(world, at, next, true)?.filter(|_| !is_local(world.session, at)) {
             let verdict = format!("a variable of the kernel's points to {next:x}, {what}");
             out.push(Finding { kind: Kind::Dangling, at, verdict, freed: None });
         }

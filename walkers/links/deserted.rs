@@ -96,7 +96,7 @@ pub(super) fn queue(world: &World<'_>, at: u64, [next, prev]: [u64; 2]) -> Resul
 
 /// Where the only entry of the list whose head is at `at` lies, if it is none any more. One that still leads back is told
 /// of with the list.
-pub(super) fn entry(world: &World<'_>, at: u64, next: u64) -> Result<Option<&'static str>> {
+fn entry(world: &World<'_>, at: u64, next: u64) -> Result<Option<&'static str>> {
     match world.left(next) {
         Some(_) if world.read::<2>(next)?.is_some_and(|[_, back]| back == at) => Ok(None),
         Some(0) => Ok(Some("on the stack of a task that has ended")),

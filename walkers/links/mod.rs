@@ -232,7 +232,11 @@ fn kernel_data(session: &Session) -> Vec<Range<u64>> {
         let (start, end) = (session.kernel_symbol(start)?, session.kernel_symbol(end)?);
         (start < end && end - start <= MAX_VARIABLES).then_some(start.next_multiple_of(8)..end)
     });
-    own.collect()
+    // x86-64 gives back what it does not need of the memory that it would share with a hypervisor: others have it then
+    let given = ["__start_bss_decrypted_unused", "__end_bss_decrypted"].map(|name| session.kernel_symbol(name));
+    let [Some(from), Some(to)] = given else { return own.collect() };
+    let parts = own.flat_map(|range| [range.start..range.end.min(from), range.start.max(to)..range.end]);
+    parts.filter(|range| !range.is_empty()).collect()
 }
 
 /// The kernel's and the modules' variables.
