@@ -202,6 +202,7 @@ fn run(session: &Session, line: &str) -> String {
     let result = pipeline::run(&cx, line);
     let mut out = lines.0.into_inner();
     if let Err(e) = result {
+        session.notes.hush();
         out.push(format!("error: {e}"));
         out.extend(e.advice().map(|a| format!("hint: {a}")));
     }
@@ -291,11 +292,13 @@ fn conditions() {
         ),
         (
             "::walk node | ::where nam == 1",
-            "error: in `nam == 1`: 'nam' is no column, member, enumerator or symbol\nhint: did you mean `name`?",
+            "error: in `nam == 1`: 'nam' is no column, member, enumerator or symbol\nhint: did you mean `name`?\n\
+             note: there are no kernel symbols to look in: `nam`",
         ),
         (
             "::walk node | ::where next->nam == 1",
-            "error: in `next->nam == 1`: `struct node` has no member `nam`\nhint: did you mean `name`?",
+            "error: in `next->nam == 1`: `struct node` has no member `nam`\nhint: did you mean `name`?\n\
+             note: there are no kernel symbols to look in: `next->nam`",
         ),
         ("::enum colour | ::where value > 1", "Int(2) Str(\"C_GREEN\")\nInt(3) Str(\"C_BLUE\")"),
         ("::typelist | ::where kind == \"struct\"", "Uint(48) Str(\"struct\") Str(\"node\")"),
@@ -313,7 +316,10 @@ fn orders_and_sums() {
     check(&[
         ("::walk node | ::sort id", "0x1040\n0x1000\n0x1080"),
         ("::walk node | ::sort -r name | ::print name", "name = [ \"two\" ]\nname = [ \"three\" ]\nname = [ \"one\" ]"),
-        ("::walk node | ::sort next->id", "0x1000\n0x1040\n0x1080"),
+        (
+            "::walk node | ::sort next->id",
+            "0x1000\n0x1040\n0x1080\nnote: memory that was asked for is not in the dump, at 9000",
+        ),
         ("::walk node | ::uniq -c 'id > 0'", "Uint(2) Int(1)\nUint(1) Int(0)"),
         ("::walk node | ::uniq 'id > 0'", "0x1000\n0x1040"),
         ("::walk node | ::sum id", "Uint(305) Uint(3) Int(-2) Uint(300) Uint(101)"),
@@ -404,7 +410,7 @@ fn variables() {
             "20::typeset a b; ::typeset c; ::vars; ::vars -np; ::unset a x",
             ". = 20\na = 20\nb = 20\nc = 0\nm = 464c457f\n0x20>a\n0x20>b\nerror: no variable `x`\nnote: `b`, `d`, `e`, `t`, `thread` cannot be told: the dump lacks the symbols or the task that they come from",
         ),
-        ("::echo -n 'a b' $[1+f]", "-n a b 10 "),
+        ("::echo -n 'a b' $[1+f]", "-n a b 10 \nnote: there are no kernel symbols to look in: `f`"),
         ("::quit", "error: quit"),
     ]);
 }
