@@ -201,7 +201,7 @@ struct UdpTable {
     mask: u32,
 }
 
-/// The tables that a symbol and the namespaces name.
+/// The tables that a symbol and the namespaces name. Without any it is said whose sockets are not seen.
 fn tables(session: &Session, symbol: &str, paths: &[&str]) -> Result<BTreeSet<u64>> {
     let mut found: BTreeSet<u64> = session.kernel_symbol(symbol).into_iter().collect();
     namespaces(session, &mut |net| {
@@ -216,7 +216,14 @@ fn tables(session: &Session, symbol: &str, paths: &[&str]) -> Result<BTreeSet<u6
         found.extend(at.map(|(at, _)| at));
         Ok(())
     })?;
+    if found.is_empty() {
+        unseen(session, symbol);
+    }
     Ok(found)
+}
+
+fn unseen(session: &Session, symbol: &str) {
+    session.notes.once(0, format!("no symbol `{symbol}`: the sockets that are found by it are not shown"));
 }
 
 /// The name of the struct that a type is, or points at.
@@ -281,7 +288,13 @@ pub fn raw(session: &Session, visit: Visit<'_>) -> Result<()> {
     let node = session.offset("sock_common", "skc_node")?;
     let Some(field) = session.place("raw_hashinfo", "ht") else { return Ok(()) };
     for name in ["raw_v4_hashinfo", "raw_v6_hashinfo"] {
-        let Some(at) = session.kernel_symbol(name).or_else(|| session.symbol(name).ok()) else { continue };
+        let Some(at) = session.kernel_symbol(name).or_else(|| session.symbol(name).ok()) else {
+            // IPv6 may not be loaded
+            if name.contains("v4") {
+                unseen(session, name);
+            }
+            continue;
+        };
         container::hlist_table(session, at.wrapping_add(field.bit_offset / 8), field.bits / 64, node, visit)?;
     }
     Ok(())
