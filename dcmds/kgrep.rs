@@ -21,7 +21,10 @@
 use engine::prelude::*;
 use regex::bytes::{Regex, RegexBuilder};
 use std::{ops::RangeInclusive, sync::Arc};
-use walkers::search::{self, Area, Pattern};
+use walkers::{
+    search::{self, Area, Pattern},
+    sieve::Sieve,
+};
 
 /// Search memory for a value, a text or a pattern.
 ///
@@ -80,53 +83,18 @@ struct Words {
     /// sorted ranges of values, both ends included, after `mask`
     wanted: Vec<(u64, u64)>,
     mask: u64,
-    /// what most words fail, where there are many values
-    sieve: Option<Sieve>,
+    /// what most words fail, where there are many values, and by how much they are moved for it
+    sieve: Option<(u32, Sieve)>,
 }
 
-/// Which values may be among the wanted, by a bit for each hash: memory is full of pointers that lie between the lowest
-/// and the highest of a thousand values, and a search among these for each of them would take ten times as long.
-struct Sieve {
-    /// values that differ only in so many low bits are one to it
-    shift: u32,
-    /// 64 - log2 of the number of bits
-    top: u32,
-    bits: Vec<u64>,
-}
-
-impl Sieve {
+/// A sieve for ranges of that length: values that differ only in the low bits that are moved out are one to it, so that a
+/// range touches two of its steps at most.
+fn sieve(wanted: &[(u64, u64)], dist: u64) -> Option<(u32, Sieve)> {
     /// Fewer values are quicker found by themselves.
     const LEAST: usize = 5;
-
-    fn new(wanted: &[(u64, u64)], dist: u64) -> Option<Sieve> {
-        // so that a range touches two of its steps at most
-        let shift = u64::BITS - dist.leading_zeros();
-        if wanted.len() < Sieve::LEAST || shift > 40 {
-            return None;
-        }
-        let log = (wanted.len() * 32).next_power_of_two().trailing_zeros().clamp(12, 26);
-        let mut sieve = Sieve { shift, top: u64::BITS - log, bits: vec![0; 1 << (log - 6)] };
-        for (low, high) in wanted {
-            for step in [low >> shift, high >> shift] {
-                let hash = sieve.hash(step);
-                if let Some(word) = sieve.bits.get_mut(hash / 64) {
-                    *word |= 1 << (hash % 64);
-                }
-            }
-        }
-        Some(sieve)
-    }
-
-    /// Fibonacci hashing: the upper bits of a product with 2^64 over the golden ratio.
-    fn hash(&self, step: u64) -> usize {
-        (step.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> self.top) as usize
-    }
-
-    #[inline]
-    fn passes(&self, word: u64) -> bool {
-        let hash = self.hash(word >> self.shift);
-        self.bits.get(hash / 64).is_some_and(|bits| bits >> (hash % 64) & 1 == 1)
-    }
+    let shift = u64::BITS - dist.leading_zeros();
+    let steps = wanted.iter().flat_map(|(low, high)| [low >> shift, high >> shift]);
+    (wanted.len() >= LEAST && shift <= 40).then(|| (shift, Sieve::of(steps, wanted.len())))
 }
 
 impl Words {
@@ -135,7 +103,7 @@ impl Words {
             values.iter().map(|value| (value & mask, (value & mask).saturating_add(dist))).collect();
         wanted.sort_unstable();
         wanted.dedup();
-        let sieve = Sieve::new(&wanted, dist);
+        let sieve = sieve(&wanted, dist);
         Words { size, wanted, mask, sieve }
     }
 
@@ -161,7 +129,8 @@ impl Words {
         }
         let (words, _) = bytes.as_chunks::<N>();
         near(words, &decode, self.common(), &mut |start, block| {
-            let passes = |word: u64| self.sieve.as_ref().is_none_or(|sieve| sieve.passes(word & self.mask));
+            let passes =
+                |word: u64| self.sieve.as_ref().is_none_or(|(shift, sieve)| sieve.passes((word & self.mask) >> shift));
             for (i, word) in block.iter().enumerate() {
                 let word = decode(*word);
                 if passes(word) && self.is(word) {
@@ -225,7 +194,7 @@ impl Pattern for Bytes {
     }
 }
 
-/// Bytes that a regular expression's finding may reach into the next megabyte.
+/// Bytes that a regular expression's finding may reach into the next piece.
 const REACH: usize = 256;
 /// Bytes of a text that `-v` shows.
 const SHOWN: usize = 64;

@@ -1,11 +1,10 @@
 //! A table of what was counted, by keys of any length.
 //!
-//! Kernels before Linux 5.11 (c85d69135a91) take keys of no more than 512 bytes, and the path of a file may be longer. Where
-//! a kernel refuses, hits are counted under a digest of the key, and a second table has the key itself.
+//! Kernels before Linux 5.11 (c85d69135a91) take keys of no more than 512 bytes, and the path of a file may be longer; and
+//! all of them hash every byte. So hits are counted under a digest of a long key, and a second table has the key itself.
 
 use crate::{Error, Result, program::ENTRY};
 use bpf::{Shape, Table};
-use std::io;
 
 /// Bytes of a digest: two numbers that are mixed in different ways, so that keys which share one do not share the other.
 pub const DIGEST: usize = 16;
@@ -18,23 +17,15 @@ pub struct Counted {
 }
 
 impl Counted {
-    /// Makes a table for so many keys of so many bytes; longer ones than `longest` are not tried.
+    /// Makes a table for so many keys of so many bytes; of longer ones than `longest` it has digests.
     pub fn new(bytes: usize, keys: usize, longest: usize) -> Result<Counted> {
         let bytes = bytes.max(8);
         let refused = || Error::refused(format!("a table of {keys} keys of {bytes} bytes"));
-        let whole = match bytes > longest {
-            true => Err(io::Error::from_raw_os_error(libc::E2BIG)),
-            false => Table::new(Shape::PerCpuHash, bytes, ENTRY, keys),
-        };
-        match whole {
-            Ok(entries) => Ok(Counted { entries, keys: None }),
-            Err(error) if error.raw_os_error() == Some(libc::E2BIG) => {
-                let entries = Table::new(Shape::PerCpuHash, DIGEST, ENTRY, keys).map_err(refused())?;
-                let keys = Table::new(Shape::Hash, DIGEST, bytes, keys).map_err(refused())?;
-                Ok(Counted { entries, keys: Some(keys) })
-            }
-            Err(error) => Err(refused()(error)),
-        }
+        let apart = bytes > longest;
+        let hashed = if apart { DIGEST } else { bytes };
+        let entries = Table::new(Shape::PerCpuHash, hashed, ENTRY, keys).map_err(refused())?;
+        let keys = apart.then(|| Table::new(Shape::Hash, DIGEST, bytes, keys).map_err(refused())).transpose()?;
+        Ok(Counted { entries, keys })
     }
 
     /// The descriptors: of the entries, and of the keys where they are apart.

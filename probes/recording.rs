@@ -33,7 +33,7 @@ pub struct Limits {
     pub maps: bool,
     /// whether some of several probes may be missing: those of a pattern, of which the kernel refuses one or other
     pub some: bool,
-    /// bytes of a key that a table of the kernel's is tried with; of longer ones it keeps digests, which are made faster
+    /// bytes of a key that a table of the kernel's has whole; of longer ones it has digests, which are made faster
     /// than the kernel hashes hundreds of bytes
     pub longest_key: usize,
     /// whether BPF may be used; if not, or where it is refused, perf's samples are looked at here

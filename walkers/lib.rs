@@ -78,6 +78,7 @@ pub mod resource;
 pub mod rhashtable;
 pub mod rq;
 pub mod search;
+pub mod sieve;
 pub mod signal;
 pub mod slab;
 pub mod spaces;

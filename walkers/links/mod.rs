@@ -31,6 +31,7 @@ pub use queues::VIEWS;
 
 use crate::{
     module, refs,
+    sieve::Sieve,
     slab::{self, Slab, Slabs, State, names},
     task_stack::Stacks,
 };
@@ -278,33 +279,6 @@ const MAX_VARIABLES: u64 = 1 << 28;
 /// Variables are looked at by so many bytes at once.
 const PIECE: u64 = 1 << 16;
 
-/// Lets some of the kernel's pointers pass, and nearly no other words: those need not be looked up.
-struct Sieve(Vec<u64>);
-
-impl Sieve {
-    fn of(values: &HashSet<u64>) -> Sieve {
-        // some thirty bits for each
-        let bits = (values.len().max(2) * 32).next_power_of_two();
-        let mut sieve = Sieve(vec![0; bits / 64]);
-        for value in values {
-            let (word, bit) = sieve.place(*value);
-            sieve.0.get_mut(word).into_iter().for_each(|word| *word |= bit);
-        }
-        sieve
-    }
-
-    /// Pointers differ in the middle: these bits are spread over all.
-    fn place(&self, value: u64) -> (usize, u64) {
-        let spread = value.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32;
-        ((spread as usize / 64) & (self.0.len() - 1), 1 << (spread % 64))
-    }
-
-    fn passes(&self, value: u64) -> bool {
-        let (word, bit) = self.place(value);
-        value >> 63 == 1 && self.0.get(word).is_some_and(|word| word & bit != 0)
-    }
-}
-
 /// Memory, and what becomes of the objects in it.
 struct World<'a> {
     session: &'a Session,
@@ -389,10 +363,12 @@ impl World<'_> {
 
     /// Where, in allocated objects and variables, words are that are one of `values`, and which.
     fn places_of(&self, values: &HashSet<u64>) -> Result<Vec<(u64, u64)>> {
-        let sieve = Sieve::of(values);
+        let sieve = Sieve::of(values.iter().copied(), values.len());
+        // of the kernel's half
+        let is_wanted = |word: u64| word >> 63 == 1 && sieve.passes(word) && values.contains(&word);
         let pick = |start: u64, memory: &[u8]| -> Vec<(u64, u64)> {
             let words = memory.chunks_exact(8).map(|bytes| bytes.try_into().map_or(0, u64::from_le_bytes));
-            (start..).step_by(8).zip(words).filter(|(_, word)| sieve.passes(*word) && values.contains(word)).collect()
+            (start..).step_by(8).zip(words).filter(|(_, word)| is_wanted(*word)).collect()
         };
         let in_slabs = self.slabs.all().par_iter().map(|slab| {
             self.session.interrupt.check()?;
