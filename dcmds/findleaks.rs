@@ -170,10 +170,6 @@ impl Dcmd for Findleaks {
         let graph = if self.force { Arc::new(Graph::build(cx)?) } else { Graph::of(cx)? };
         let leaks = if self.force { Arc::new(Leaks::find(cx, &graph)?) } else { Leaks::of(cx)? };
         let text = !out.piped;
-        if graph.missing > 0 {
-            let what = "bytes of the kernel's memory are not in the dump: what only they refer to looks leaked";
-            cx.notes.once(0, format!("{} {what}", graph.missing));
-        }
         if cx.is_live() {
             cx.notes.once(0, "the kernel runs: what was moved or freed meanwhile may look leaked");
         }

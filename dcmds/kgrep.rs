@@ -303,7 +303,7 @@ impl Gather for Kgrep {
             (None, None) => return Ok(()),
         };
         let (area, space) = match self.physical {
-            true => (Arc::new(Area::physical(cx)), Space::Phys),
+            true => (Arc::new(Area::physical(cx)?), Space::Phys),
             false => (Area::mapped(cx)?, Space::Kernel),
         };
         let size = words.as_ref().map(|words| words.size);
@@ -324,10 +324,7 @@ impl Gather for Kgrep {
             cx.notes.add(0, "nothing was searched: no memory is mapped in that range");
         }
         if searched.missing > 0 {
-            cx.notes.add(
-                0,
-                format!("{} bytes of mapped memory are not in the dump and were not searched", searched.missing),
-            );
+            cx.notes.add(0, format!("{} bytes of memory are not in the dump and were not searched", searched.missing));
         }
         if area.lost_tables > 0 {
             cx.notes.add(

@@ -103,9 +103,11 @@ impl Locks {
         })?;
         let mut fit = Vec::new();
         for kind in TOLD {
-            match locks::at(cx, kind, addr) {
+            let (tried, lost) = cx.notes.trying(|| locks::at(cx, kind, addr));
+            match tried {
                 Ok(lock) if locks::plausible(&lock, &tasks) => fit.push(lock),
                 Err(e) if e.is_control() => return Err(e),
+                _ if lost => cx.notes.add(addr, "what would tell more of the lock is not in the dump"),
                 _ => {}
             }
         }
@@ -114,7 +116,6 @@ impl Locks {
         if fit.iter().any(busy) {
             fit.retain(busy);
         }
-        cx.notes.take();
         if fit.is_empty() {
             return Err(Error::Usage(format!("nothing at {addr:x} is like a mutex, rwsem or rt_mutex"))
                 .hint("-t says what it is; `::whatis` tells whose memory that is"));

@@ -8,7 +8,9 @@
 //! child->name = 0xffffffffbd267f35 "Reserved"
 //! ```
 
+use crate::search::merged;
 use engine::{ViewEntry, prelude::*};
+use std::ops::Range;
 
 /// `struct resource`.
 #[derive(View, Clone, Debug)]
@@ -70,6 +72,12 @@ impl Ram {
             Ok(()) => Ok(Ram(ram)),
         }
     }
+}
+
+/// Where the kernel says that there is RAM, in the order of addresses and disjoint; empty if that cannot be told.
+pub fn ram(session: &Session) -> Result<Vec<Range<u64>>> {
+    let ram = session.once(|| Ram::of(session))?;
+    Ok(merged(ram.0.iter().map(|(start, end)| *start..end.saturating_add(1)).collect()))
 }
 
 /// Whether there is RAM at a physical address, and not a device or nothing at all; true if that cannot be told.

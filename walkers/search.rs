@@ -5,7 +5,7 @@
 //! of the direct map what no other mapping shows. Pieces are searched on all CPUs and answered in the order of their
 //! addresses, piece by piece, so that whoever has enough can stop.
 
-use crate::page::PageMap;
+use crate::{page::PageMap, resource};
 use engine::prelude::*;
 use rayon::prelude::*;
 use std::{
@@ -31,6 +31,8 @@ pub struct Run {
 #[derive(Debug)]
 pub struct Area {
     runs: Vec<Run>,
+    /// RAM that the dump lacks and that would be searched at these addresses
+    absent: Vec<Range<u64>>,
     /// whose addresses the runs' `va` are
     space: Space,
     /// page tables that are not in the dump
@@ -39,6 +41,8 @@ pub struct Area {
 
 /// The kernel's half.
 const KERNEL: u64 = 1 << 63;
+/// The image is mapped by pages of this size: the last one shows what is behind it, too.
+const LARGE_PAGE: u64 = 2 << 20;
 /// Bytes of a piece: it is copied and then looked at, which a CPU's second cache should hold.
 const PIECE: u64 = 256 << 10;
 /// Pieces that are searched before the first of them is answered, at most: the CPUs wait for each other at the end of
@@ -76,23 +80,27 @@ impl Area {
             session.interrupt.check()?;
             lost_tables += outcome.unreadable;
         }
-        runs = of_memory(session, runs);
+        runs = of_memory(session, runs)?;
+        let mut absent = Vec::new();
         if let Some(base) = direct {
             let known = merged(runs.iter().map(|run| run.pa..run.pa.saturating_add(run.len)).collect());
             let rest = subtract(target.ranges(), &known);
+            let shift = |pa: Range<u64>| base.saturating_add(pa.start)..base.saturating_add(pa.end);
+            absent = subtract(&absent_ram(session)?, &known).into_iter().map(shift).collect();
             let at_base =
                 |pa: Range<u64>| Run { va: base.wrapping_add(pa.start), pa: pa.start, len: pa.end - pa.start };
             // a firmware's ROM is in QEMU's dumps, but the kernel does not map it
-            runs.extend(of_memory(session, rest.into_iter().map(at_base).collect()));
+            runs.extend(of_memory(session, rest.into_iter().map(at_base).collect())?);
         }
         runs.sort_unstable_by_key(|run| run.va);
-        Ok(Area { runs, space: Space::Kernel, lost_tables })
+        Ok(Area { runs, absent, space: Space::Kernel, lost_tables })
     }
 
     /// All physical memory, at its physical addresses.
-    pub fn physical(session: &Session) -> Area {
+    pub fn physical(session: &Session) -> Result<Area> {
         let run = |range: &Range<u64>| Run { va: range.start, pa: range.start, len: range.end - range.start };
-        Area { runs: session.target.ranges().iter().map(run).collect(), space: Space::Phys, lost_tables: 0 }
+        let runs = session.target.ranges().iter().map(run).collect();
+        Ok(Area { runs, absent: absent_ram(session)?, space: Space::Phys, lost_tables: 0 })
     }
 
     /// What it consists of.
@@ -118,23 +126,66 @@ impl Area {
     }
 }
 
-/// What of the mappings is memory, and known by their addresses: no device's registers, which have no `struct page`, and
-/// not the kernel's init section, whose pages have had other users since boot.
-fn of_memory(session: &Session, runs: Vec<Run>) -> Vec<Run> {
-    let pages = PageMap::of(session).ok();
-    let is_memory = |run: &Run| match &pages {
-        Some(pages) => pages.page(run.pa / session.target.page_size().max(1)).is_some(),
-        None => session.target.present(run.pa),
+/// RAM of which the dump has nothing.
+fn absent_ram(session: &Session) -> Result<Vec<Range<u64>>> {
+    Ok(subtract(&resource::ram(session)?, session.target.ranges()))
+}
+
+/// Bytes of sorted, disjoint ranges that lie in another.
+fn within(sorted: &[Range<u64>], range: &RangeInclusive<u64>) -> u64 {
+    let part = |one: &Range<u64>| {
+        let (from, last) = (one.start.max(*range.start()), (one.end - 1).min(*range.end()));
+        if from <= last { last - from + 1 } else { 0 }
     };
-    let init = session.kernel_symbol("__init_begin").zip(session.kernel_symbol("__init_end"));
-    let init = init.map_or(0..0, |(start, end)| start..end);
-    let holes = if init.is_empty() { Vec::new() } else { vec![init] };
-    let runs = runs.into_iter().filter(is_memory).flat_map(|run| {
-        let range = run.va..run.va.saturating_add(run.len);
-        let part = move |va: Range<u64>| Run { va: va.start, pa: run.pa + (va.start - run.va), len: va.end - va.start };
-        subtract(std::slice::from_ref(&range), &holes).into_iter().map(part)
-    });
-    runs.collect()
+    sorted.iter().filter(|one| !one.is_empty()).map(part).fold(0, u64::saturating_add)
+}
+
+/// What of the mappings is memory, and known by their addresses: no device's registers, which have no `struct page`, and
+/// nothing that the kernel's image gave back to the allocator when it had booted (its init section, and the gaps between
+/// sections), whose pages have had other users since and are searched where those have them.
+fn of_memory(session: &Session, runs: Vec<Run>) -> Result<Vec<Run>> {
+    let pages = PageMap::of(session).map(Some).or_else(|e| if e.is_control() { Err(e) } else { Ok(None) })?;
+    let memory = match &pages {
+        Some(pages) => merged(pages.sections().iter().map(|section| physical(&section.frames, pages.shift)).collect()),
+        None => session.target.ranges().to_vec(),
+    };
+    let image = session.kernel_symbol("_text").zip(session.kernel_symbol("_end"));
+    let image = image.map_or(0..0, |(start, end)| start..end.checked_next_multiple_of(LARGE_PAGE).unwrap_or(end));
+    let mut kept = Vec::new();
+    for run in runs {
+        let whole = run.pa..run.pa.saturating_add(run.len);
+        let mut gone = subtract(std::slice::from_ref(&whole), &memory);
+        if let Some(pages) = pages.as_ref().filter(|_| image.start <= run.va && run.va < image.end) {
+            gone.extend(given_back(session, pages, &whole)?);
+            gone = merged(gone);
+        }
+        let part = |pa: Range<u64>| Run { va: run.va + (pa.start - run.pa), pa: pa.start, len: pa.end - pa.start };
+        kept.extend(subtract(std::slice::from_ref(&whole), &gone).into_iter().map(part));
+    }
+    Ok(kept)
+}
+
+/// Addresses of page frames.
+fn physical(frames: &Range<u64>, shift: u32) -> Range<u64> {
+    frames.start << shift..frames.end << shift
+}
+
+/// What of a part of the kernel's image the page allocator has: it reserves the rest (`PG_reserved`).
+fn given_back(session: &Session, pages: &PageMap, part: &Range<u64>) -> Result<Vec<Range<u64>>> {
+    let Some(reserved) = session.enumerator("PG_reserved").and_then(|bit| 1u64.checked_shl(bit as u32)) else {
+        return Ok(Vec::new());
+    };
+    let flags = session.offset("page", "flags")?;
+    let mut gone = Vec::new();
+    for frame in part.start >> pages.shift..part.end.saturating_add((1 << pages.shift) - 1) >> pages.shift {
+        session.interrupt.check()?;
+        let Some(page) = pages.page(frame) else { continue };
+        // one that is not in the dump may be the kernel's as well as not
+        if session.u64(page.wrapping_add(flags)).is_ok_and(|flags| flags & reserved == 0) {
+            gone.push(physical(&(frame..frame + 1), pages.shift));
+        }
+    }
+    Ok(gone)
 }
 
 /// Sorted and disjoint.
@@ -207,7 +258,7 @@ pub fn search(
     pattern: &dyn Pattern,
     visit: &mut dyn FnMut(u64) -> Result<()>,
 ) -> Result<Searched> {
-    let mut searched = Searched::default();
+    let mut searched = Searched { bytes: 0, missing: within(&area.absent, range) };
     let pieces = area.pieces(range);
     // what is everywhere fills memory with its places: no more of them at a time than need be
     let (mut left, mut batch) = (pieces.as_slice(), 1);
@@ -320,15 +371,17 @@ mod tests {
     fn pieces_keep_to_the_range() {
         let area = Area {
             runs: vec![Run { va: 0x1000, pa: 0x9000, len: PIECE + 0x1000 }],
+            absent: vec![0xa000..0xb000, 0xc000..0xd000],
             space: Space::Kernel,
             lost_tables: 0,
         };
+        assert_eq!(within(&area.absent, &(0xa800..=0xc7ff)), 0x1000);
+        assert_eq!(within(&area.absent, &(0..=u64::MAX)), 0x2000);
         let pieces = area.pieces(&(0x2000..=u64::MAX));
         assert_eq!(pieces, [Run { va: 0x2000, pa: 0xa000, len: PIECE }]);
         assert_eq!(area.pieces(&(0..=0x10ff)), [Run { va: 0x1000, pa: 0x9000, len: 0x100 }]);
         assert!(area.pieces(&(0..=0xfff)).is_empty());
-        let end =
-            Area { runs: vec![Run { va: u64::MAX - 0xfff, pa: 0, len: 0x1000 }], space: Space::Kernel, lost_tables: 0 };
+        let end = Area { runs: vec![Run { va: u64::MAX - 0xfff, pa: 0, len: 0x1000 }], ..area };
         assert_eq!(end.pieces(&(0..=u64::MAX)).len(), 1);
     }
 }

@@ -121,6 +121,15 @@ impl Notes {
         }
     }
 
+    /// Does what is merely tried: its notes are forgotten. Also tells whether it met memory that is not there.
+    pub fn trying<T>(&self, what: impl FnOnce() -> T) -> (T, bool) {
+        let before = self.snapshot();
+        let made = what();
+        let lost = self.since(&before).0.values().any(|kind| kind.quiet);
+        self.restore(before);
+        (made, lost)
+    }
+
     /// Whether nothing was noted.
     pub fn is_empty(&self) -> bool {
         self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner).is_empty()
@@ -201,6 +210,15 @@ mod tests {
         notes.quietly(1, "unseen");
         notes.hush();
         assert!(notes.is_empty());
+    }
+
+    #[test]
+    fn what_is_tried_leaves_no_notes() {
+        let notes = Notes::default();
+        notes.add(1, "kept");
+        assert_eq!(notes.trying(|| notes.add(2, "loud")), ((), false));
+        assert_eq!(notes.trying(|| notes.quietly(2, "unseen")), ((), true));
+        assert_eq!(notes.take(), ["kept, at 1"]);
     }
 
     #[test]

@@ -58,8 +58,10 @@ impl Answer {
         if self.text.len() < kept {
             self.text.push_str(line);
         }
-        let signs = ["note: ", "kmdb: ", "unreadable", "not in the dump", "?"];
-        if self.said.len() < MOST_SAID && signs.iter().any(|sign| line.contains(sign)) {
+        let is_word = ["note: ", "kmdb: "].iter().any(|word| line.starts_with(word));
+        let in_cell = || ["unreadable", "not in the dump", "?"].iter().any(|sign| line.contains(sign));
+        // words come last, behind any number of cells
+        if is_word || self.said.len() < MOST_SAID && in_cell() {
             self.said.insert(line.to_owned());
         }
         if line.chars().any(|c| c.is_control() && !matches!(c, '\n' | '\t')) {

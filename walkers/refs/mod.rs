@@ -61,8 +61,6 @@ pub struct Graph {
     pub objects: u64,
     /// words that were looked at
     pub words: u64,
-    /// bytes of roots and objects that are not in the dump
-    pub missing: u64,
 }
 
 /// Stacks that no task has now, and those of interrupts that no CPU is on.
@@ -104,8 +102,12 @@ impl Graph {
         let (objects, unknown) = leave_out_free(session, &slabs, &nodes, &marks)?;
         mark(session, &nodes, &roots, &book, &marks, unknown)?;
         let marked = marks.finish();
-        let (done, from, words, missing) = (marked.done, marked.from, marked.words, marked.missing);
-        Ok(Graph { nodes, roots, done, from, book, percpu, objects, words, missing })
+        if marked.missing > 0 {
+            let what = "bytes of the kernel's memory are not in the dump: what only they refer to looks leaked";
+            session.notes.once(0, format!("{} {what}", marked.missing));
+        }
+        let (done, from, words) = (marked.done, marked.from, marked.words);
+        Ok(Graph { nodes, roots, done, from, book, percpu, objects, words })
     }
 
     /// The pages that the kernel has allocated, each by itself, and that nothing was seen to refer to. Page tables and
