@@ -14,7 +14,7 @@
 //! allocated by. Nothing of the program has to be prepared, and it runs on meanwhile.
 
 use crate::probe::{
-    command::Started,
+    command::{Started, is_gone},
     duration, spec,
     users::{Seen, Users, When},
 };
@@ -81,6 +81,8 @@ const ALLOCATORS: &[Allocator] = &[
     Allocator { name: "reallocarray", size: 1, times: Some(2), old: Some(0) },
     Allocator { name: "aligned_alloc", size: 1, times: None, old: None },
     Allocator { name: "memalign", size: 1, times: None, old: None },
+    Allocator { name: "valloc", size: 0, times: None, old: None },
+    Allocator { name: "pvalloc", size: 0, times: None, old: None },
 ];
 const FREE: u64 = ALLOCATORS.len() as u64;
 /// Blocks that are kept at once.
@@ -156,7 +158,7 @@ impl Dcmd for Memleak {
         let start = Instant::now();
         loop {
             let left = self.duration.map(|d| d.saturating_sub(start.elapsed()));
-            let ended = started.as_mut().is_some_and(Started::has_ended) || gone(pid);
+            let ended = started.as_mut().is_some_and(Started::has_ended) || is_gone(pid);
             // Ctrl-C is how a run ends, and no reason to withhold what it found
             if ended || left.is_some_and(|left| left.is_zero()) || cx.interrupt.is_set() {
                 break;
@@ -180,11 +182,6 @@ impl Dcmd for Memleak {
         let lost = calls.counters().map_err(spec::wrong)?.lost + backs.counters().map_err(spec::wrong)?.lost;
         self.show(cx, &blocks, &mut users, pid as u32, lost, out)
     }
-}
-
-/// Whether a process has ended.
-fn gone(pid: i32) -> bool {
-    !std::path::Path::new(&format!("/proc/{pid}")).exists()
 }
 
 impl Memleak {
@@ -243,6 +240,12 @@ impl Memleak {
             // the innermost is where malloc came back to: the call is in front of it
             let stack = frames.into_iter().flat_map(|pc| users.names(when, pc, true)).collect();
             out.row(LeakRow { bytes, blocks: count, stack })?;
+        }
+        if self.command.is_none() && is_gone(pid as i32) {
+            cx.notes.once(0, format!("process {pid} has ended"));
+        }
+        if blocks.number == 0 {
+            cx.notes.once(0, "nothing was allocated or freed meanwhile");
         }
         if lost > 0 {
             let text = format!("{lost} calls lost: the ring was full; blocks may have been freed that are shown");

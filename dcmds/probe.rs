@@ -367,7 +367,11 @@ impl Run<'_> {
             self.cx.interrupt.check()?;
             let left = until.duration.map(|d| d.saturating_sub(start.elapsed()));
             let ended = until.command.as_mut().is_some_and(|command| command.has_ended());
-            if ended || left.is_some_and(|left| left.is_zero()) {
+            let gone = self.ready.only.and_then(join::Only::gone);
+            if let Some(pid) = gone {
+                self.cx.notes.once(0, format!("process {pid} has ended"));
+            }
+            if ended || gone.is_some() || left.is_some_and(|left| left.is_zero()) {
                 break;
             }
             let next = until.interval.map(|every| every.saturating_mul(self.intervals as u32 + 1));

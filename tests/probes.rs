@@ -143,6 +143,23 @@ fn what_is_not_there_is_said() {
 }
 
 #[test]
+fn a_run_ends_with_the_process_that_it_looks_at() {
+    let mut child = Command::new("sleep").arg("2").spawn().unwrap();
+    let pid = child.id();
+    let begun = Instant::now();
+    // it is a zombie from then on: nobody waits for it before the probe has ended
+    let found = kmdb(&format!("::probe t:syscalls:sys_enter_brk -p 0t{pid} -d 60s | ::count"));
+    child.wait().unwrap();
+    let Some((_, said)) = found else { return };
+    assert!(said.contains(&format!("process {pid} has ended")), "{said}");
+    assert!(begun.elapsed() < Duration::from_secs(50), "it waited on");
+    let output =
+        Command::new(env!("CARGO_BIN_EXE_kmdb")).args(["-k", "-e", &format!("::probe cpu:9hz -p 0t{pid}")]).output();
+    let said = String::from_utf8_lossy(&output.unwrap().stderr).into_owned();
+    assert!(said.contains(&format!("there is no process {pid}")), "{said}");
+}
+
+#[test]
 fn a_dump_has_no_probes() {
     let dump = concat!(env!("CARGO_MANIFEST_DIR"), "/corpus/k612-uaf/vmcore.zst");
     let output =

@@ -19,7 +19,7 @@ impl Started {
         let started = Command::new("sh").arg("-c").arg(format!("{STOPPED}{exec}{command}")).spawn();
         let started = Started(started.map_err(|e| Error::Usage(format!("`{command}`: {e}")))?);
         let patience = Instant::now() + Duration::from_secs(5);
-        while started.state() != Some('T') && Instant::now() < patience {
+        while state(started.pid()) != Some('T') && Instant::now() < patience {
             std::thread::sleep(Duration::from_millis(1));
         }
         Ok(started)
@@ -28,12 +28,6 @@ impl Started {
     /// Its process.
     pub fn pid(&self) -> i32 {
         self.0.id() as i32
-    }
-
-    /// The letter that /proc has for its state.
-    fn state(&self) -> Option<char> {
-        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.pid())).ok()?;
-        stat.rsplit_once(") ")?.1.chars().next()
     }
 
     /// Lets it run.
@@ -48,6 +42,23 @@ impl Started {
     /// Whether it has ended.
     pub fn has_ended(&mut self) -> bool {
         !matches!(self.0.try_wait(), Ok(None))
+    }
+}
+
+/// The letter that /proc has for the state of a process or thread.
+fn state(pid: i32) -> Option<char> {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    stat.rsplit_once(") ")?.1.chars().next()
+}
+
+/// Whether a process, or thread, runs no more, though its parent may not have asked yet how it ended.
+pub fn is_gone(pid: i32) -> bool {
+    // a process whose first thread has ended goes on in the others
+    let is_last = || std::fs::read_dir(format!("/proc/{pid}/task")).is_ok_and(|tasks| tasks.count() < 2);
+    match state(pid) {
+        None => true,
+        Some('Z' | 'X') => is_last(),
+        Some(_) => false,
     }
 }
 

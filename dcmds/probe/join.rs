@@ -4,7 +4,11 @@
 //! The earlier hit leaves words under a key, which tells calls or requests apart; the later one finds them there. What
 //! is left lies in a fixed order, so that a name at the later hit is a place in it.
 
-use super::{command::Started, compile::Compiler, names::Names};
+use super::{
+    command::{Started, is_gone},
+    compile::Compiler,
+    names::Names,
+};
 use engine::prelude::*;
 use probes::{
     expr::{Current, Int, Space as Whose, Test, Text, Value},
@@ -68,13 +72,20 @@ impl Only {
     pub fn of(cx: &Cx<'_>, pid: Option<i32>, started: Option<&Started>) -> Result<Option<Only>> {
         let Some(started) = started else {
             let whole = |number| {
-                let thread = Some(number).filter(|_| process_of(number).is_some_and(|pid| pid != number));
-                Only { pid: process_of(number).unwrap_or(number), family: None, thread }
+                let gone = || Error::Usage(format!("there is no process {number}"));
+                let pid = process_of(number).ok_or_else(gone)?;
+                Ok(Only { pid, family: None, thread: Some(number).filter(|number| *number != pid) })
             };
-            return Ok(pid.map(whole));
+            return pid.map(whole).transpose();
         };
         let family = i32::try_from(cx.offset("task_struct", "tgid")?).ok();
         Ok(Some(Only { pid: started.pid(), family, thread: None }))
+    }
+
+    /// The process, or the thread of it, if it is one that ran before, and has ended. A command is waited for.
+    pub fn gone(self) -> Option<i32> {
+        let pid = self.thread.unwrap_or(self.pid);
+        (self.family.is_none() && is_gone(pid)).then_some(pid)
     }
 
     /// The test for it; none if the kernel binds the probe to it.
