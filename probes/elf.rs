@@ -161,6 +161,12 @@ impl Binary {
         Ok(all)
     }
 
+    /// Whether a function is Go's, whose runtime moves stacks: names of packages are in front of its functions' names,
+    /// which those of C do not have.
+    pub fn is_go(&self, function: &str) -> Result<bool> {
+        Ok(function.contains('.') && self.parsed()?.section_by_name(".gopclntab").is_some())
+    }
+
     /// Whether the file has symbols of its own, and not only those that others link to.
     pub fn is_stripped(&self) -> Result<bool> {
         Ok(self.parsed()?.symbols().next().is_none())

@@ -38,6 +38,9 @@ pub fn find(cx: &Cx<'_>, rest: &str, pid: Option<i32>, on_return: bool) -> Resul
         Some(address) => vec![binary.address(number(&format!("0x{address}"))?).map_err(wrong)?],
         None => named(cx, &binary, name, on_return)?,
     };
+    if on_return {
+        must_return(&binary, &sites)?;
+    }
     let moved = |mut site: Site| {
         if offset > 0 {
             site.name = format!("{}+{offset:#x}", site.name);
@@ -46,6 +49,23 @@ pub fn find(cx: &Cx<'_>, rest: &str, pid: Option<i32>, on_return: bool) -> Resul
         Source::User { file: path.clone(), site, on_return }
     };
     Ok(sites.into_iter().map(moved).collect())
+}
+
+/// A probe of a return puts an address of its own on the stack. Go's runtime, which reads stacks to move them, ends the
+/// program when it finds one that it does not know.
+fn must_return(binary: &Binary, sites: &[Site]) -> Result<()> {
+    for site in sites {
+        if binary.is_go(&site.name).map_err(wrong)? {
+            let (file, name) = (binary.path().display(), &site.name);
+            return Err(Error::Usage(format!(
+                "`{name}` is a function of Go, whose runtime would end the program at a probe of its return"
+            ))
+            .hint(format!(
+                "`u:{file}:{name}` probes where it begins, and with `+OFFSET` an instruction of it, such as its `ret`"
+            )));
+        }
+    }
+    Ok(())
 }
 
 /// The functions of that name: the symbol's, else the source's.

@@ -149,6 +149,8 @@ impl Dwarf {
         let frame = frame_base(unit, &entry);
         units.children(local, |child| {
             match child.tag {
+                // Go's compiler lists results so
+                gimli::DW_TAG_formal_parameter if is_result(child) => {}
                 gimli::DW_TAG_formal_parameter => found.push(Parameter {
                     name: units.name(unit, child).map(|name| decode::text(name).to_string()).unwrap_or_default(),
                     ty: self.type_of(units, unit, child),
@@ -163,6 +165,11 @@ impl Dwarf {
         });
         found
     }
+}
+
+/// Whether a parameter is handed back and not handed over.
+fn is_result(entry: &Entry<'_>) -> bool {
+    matches!(entry.get(gimli::DW_AT_variable_parameter), Some(AttributeValue::Flag(true)))
 }
 
 /// The inlined copies in a unit: each entry, its first instruction, and the function that it is in.
