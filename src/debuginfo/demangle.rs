@@ -25,11 +25,12 @@ pub fn demangle(name: &str) -> Cow<'_, str> {
     spelled.map_or(Cow::Borrowed(name), Cow::Owned)
 }
 
-/// Rust's older names look like C++'s, but end in a hash: `17h`, sixteen digits, `E`.
+/// Rust's older names look like C++'s, but end in a hash: `17h`, sixteen digits, `E`. LLVM may add more behind a dot.
 fn is_hashed(name: &str) -> bool {
-    let name = name.split('.').next().unwrap_or(name);
-    let hash = name.strip_suffix('E').and_then(|name| name.rsplit_once("17h")).map(|(_, hash)| hash);
-    hash.is_some_and(|hash| hash.len() == 16 && hash.bytes().all(|b| b.is_ascii_hexdigit()))
+    let hash = name.rsplit_once("17h").and_then(|(_, hash)| hash.split_once('E'));
+    hash.is_some_and(|(hash, more)| {
+        hash.len() == 16 && hash.bytes().all(|b| b.is_ascii_hexdigit()) && (more.is_empty() || more.starts_with('.'))
+    })
 }
 
 #[cfg(test)]
@@ -40,6 +41,9 @@ mod tests {
     fn names_of_both_languages() {
         assert_eq!(demangle("_ZNSt6vectorIiSaIiEE9push_backERKi"), "std::vector<int, std::allocator<int> >::push_back");
         assert_eq!(demangle("_ZN4core3fmt5Write9write_fmt17h0123456789abcdefE"), "core::fmt::Write::write_fmt");
+        let method = "_ZN36_$LT$rs..Re$u20$as$u20$rs..Shape$GT$4area17h8700e1b6e41dff68E";
+        assert_eq!(demangle(method), "<rs::Re as rs::Shape>::area");
+        assert_eq!(demangle(&format!("{method}.llvm.123")), "<rs::Re as rs::Shape>::area");
         assert_eq!(demangle("_RNvC6_123foo3bar"), "123foo::bar");
         assert_eq!(demangle("_Zinvalid"), "_Zinvalid");
     }
