@@ -212,6 +212,15 @@ impl Parser<'_> {
         match name {
             "NULL" => return Ok(CKind::Null),
             "sizeof" => {}
+            // the one function of those that other tracers have: the text at an address
+            "str" if self.cur.rest().trim_start().starts_with('(') => {
+                self.skip();
+                let open = self.cur.pos;
+                self.cur.bump();
+                let at = self.infix(1)?;
+                self.close(open, ')')?;
+                return Ok(CKind::Cast("char *".to_owned(), Box::new(at)));
+            }
             name => return Ok(CKind::Name(name.to_string())),
         }
         self.skip();
@@ -314,7 +323,7 @@ impl Parser<'_> {
             Some('=') => error.hint("equal is ==, a pattern is matched by =~"),
             Some('?') => error.hint("there is no ?:"),
             Some(')' | ']') => self.cur.error(format!("{} unmatched", self.cur.peek().unwrap_or(')'))),
-            Some('(') => error.hint("functions cannot be called"),
+            Some('(') => error.hint("functions cannot be called, but for `str(x)`, the text at x"),
             Some(c) if is_identifier(c) || c == '"' => error.expected(&["an operator"]),
             _ => error,
         }

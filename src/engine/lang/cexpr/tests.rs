@@ -349,6 +349,16 @@ fn questions_that_cannot_be_asked() {
 }
 
 #[test]
+fn str_is_a_cast() {
+    for text in ["str(a + 1)", "str (a)"] {
+        let kind = parse(text).unwrap().kind;
+        assert!(matches!(&kind, CKind::Cast(ctype, _) if ctype == "char *"), "{text}: {kind:?}");
+    }
+    assert!(matches!(parse("str").unwrap().kind, CKind::Name(_)));
+    assert!(matches!(parse("p->str").unwrap().kind, CKind::Member { .. }));
+}
+
+#[test]
 fn mistakes_teach() {
     for (text, at, words) in [
         ("count = 0", "=", "equal is =="),
