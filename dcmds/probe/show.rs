@@ -152,9 +152,23 @@ impl<'a> Shower<'a> {
 
     /// What could not be shown whole.
     pub fn sum_up(&self) {
-        let cut = self.users.borrow().cut;
-        if cut > 0 {
+        let users = self.users.borrow();
+        if users.cut > 0 {
+            let cut = users.cut;
             self.cx.notes.once(0, format!("{cut} user stacks are deeper than the {STACK_COPY} bytes that were copied"));
+        }
+        if let Some(pid) = users.nameless.first() {
+            let more = match users.nameless.len() {
+                1 => String::new(),
+                n => format!(" and {} more", n - 1),
+            };
+            self.cx.notes.once(
+                0,
+                format!(
+                    "code that process {pid}{more} made as it ran has no names: there is no /tmp/perf-{pid}.map, which \
+                     `node --perf-basic-prof` and, of Java, `jcmd {pid} Compiler.perfmap` write"
+                ),
+            );
         }
     }
 }

@@ -13,7 +13,7 @@ use probes::{
     tasks::{Change, What},
 };
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap},
     path::{Path, PathBuf},
     rc::Rc,
     sync::{Arc, Mutex, PoisonError},
@@ -73,6 +73,8 @@ pub struct Users {
     seen: Arc<Seen>,
     /// stacks that ended before the outermost frame, since not more was copied
     pub cut: u64,
+    /// processes that ran code which they made themselves, and wrote down no names of
+    pub nameless: BTreeSet<u32>,
 }
 
 /// A moment in a process.
@@ -205,12 +207,10 @@ impl Users {
     /// says that it is a return address: the call is the instruction in front.
     pub fn names(&mut self, when: When, pc: u64, returned: bool) -> Vec<String> {
         let place = if returned { pc.wrapping_sub(1) } else { pc };
-        let Some(mapped) = self.mapping(when, place) else {
-            return vec![self.jitted(when.pid, place).unwrap_or_else(|| format!("{pc:#x}"))];
+        let mapped = self.mapping(when, place).filter(|mapped| !mapped.file.as_os_str().is_empty());
+        let Some(mapped) = mapped else {
+            return vec![self.jitted(when.pid, place, pc).unwrap_or_else(|| format!("{pc:#x}"))];
         };
-        if mapped.file.as_os_str().is_empty() {
-            return vec![self.jitted(when.pid, place).unwrap_or_else(|| format!("{pc:#x}"))];
-        }
         let at = pc - mapped.range.start + mapped.offset;
         if let Some(known) = self.names.get(&(mapped.file.clone(), at << 1 | u64::from(returned))) {
             return known.to_vec();
@@ -237,11 +237,14 @@ impl Users {
 
     /// By `/tmp/perf-PID.map`: start, size and name of what a compiler made as the program ran. It grows, and addresses
     /// are used again, so that what was written last holds.
-    fn jitted(&mut self, pid: u32, pc: u64) -> Option<String> {
+    fn jitted(&mut self, pid: u32, place: u64, pc: u64) -> Option<String> {
         let process = self.processes.get_mut(&pid)?;
         process.read_jit(pid);
-        let (_, (end, name)) = process.jitted.range(..=pc).next_back()?;
-        (pc < *end).then(|| name.clone())
+        if process.jit_read == 0 {
+            self.nameless.insert(pid);
+        }
+        let (start, (end, name)) = process.jitted.range(..=place).next_back()?;
+        (place < *end).then(|| if pc == *start { name.clone() } else { format!("{name}+{:#x}", pc - start) })
     }
 }
 
