@@ -7,7 +7,7 @@
  * opens     opens COUNT files that are not there
  * calls     calls hits_step(i % 1024), from hits_outer, COUNT times
  * deeps     calls hits_deep(i % 10), which calls itself down to 0 and returns what it was given, COUNT times
- * pingpong  hands a byte to and fro with another process COUNT times, and says how often it gave up its CPU for that
+ * pingpong  hands a byte to and fro with another process COUNT times, and says how often the two gave up their CPU
  * sleeps    sleeps COUNT times for i % 10 + 1 milliseconds
  * writes    writes a byte to /dev/null COUNT times
  * pages     reads FILE twice, COUNT pages of it each time, one by one, and says how many pages came
@@ -89,7 +89,7 @@ static long opens(long count)
 
 static long pingpong(long count)
 {
-    struct rusage usage;
+    struct rusage own, others;
     long before;
     int to[2], fro[2];
     char c = 'x';
@@ -101,14 +101,15 @@ static long pingpong(long count)
                 exit(1);
         exit(0);
     }
-    getrusage(RUSAGE_SELF, &usage);
-    before = usage.ru_nvcsw;
+    getrusage(RUSAGE_SELF, &own);
+    before = own.ru_nvcsw;
     for (long i = 0; i < count; i++)
         if (write(to[1], &c, 1) != 1 || read(fro[0], &c, 1) != 1)
             exit(1);
-    getrusage(RUSAGE_SELF, &usage);
     wait(NULL);
-    return usage.ru_nvcsw - before;
+    getrusage(RUSAGE_SELF, &own);
+    getrusage(RUSAGE_CHILDREN, &others);
+    return own.ru_nvcsw - before + others.ru_nvcsw;
 }
 
 static void sleeps(long count)
