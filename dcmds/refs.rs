@@ -42,8 +42,8 @@ pub struct Refs {
 struct RefRow {
     /// what it is in: the object, or the variable
     addr: Object,
-    /// what that is: a root (`data`, `percpu`, `module`, `stack`, `register`, `page`, `mapped`, `reserved`), or the name of
-    /// the object's cache
+    /// what that is: a root (`data`, `percpu`, `module`, `code`, `stack`, `register`, `page`, `mapped`, `reserved`), or the
+    /// name of the object's cache
     kind: String,
     /// where the reference is, in words
     reference: String,
@@ -127,6 +127,7 @@ impl Namer<'_, '_> {
                 let kind = if kind == RootKind::Data { "data" } else { "module" };
                 self.variable(word, kind).unwrap_or_else(|| plain(kind, cx.sym(word)))
             }
+            Place::Root(RootKind::Code) => plain("code", cx.sym(word)),
             Place::Root(RootKind::Mapped) => plain("mapped", cx.sym(word)),
             Place::Root(RootKind::Reserved) => plain("reserved", "memory set aside at boot".into()),
             Place::PageStruct => self.page(word)?,

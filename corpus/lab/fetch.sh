@@ -26,8 +26,10 @@ suite() {
     apt+=(-o "Dir::Etc::sourcelist=$lists.list" -o Dir::Etc::sourceparts=- -o "Dir::State::lists=$lists"
         -o "APT::Architecture=$arch" -o "APT::Architectures=$arch")
     echo "deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] $mirror $1 main" > "$lists.list"
-    [ "$1" = sid ] ||
-        echo "deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] $mirror-security $1-security main" >> "$lists.list"
+    case $1 in
+    sid | *-backports) ;;
+    *) echo "deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] $mirror-security $1-security main" >> "$lists.list" ;;
+    esac
     if [ -z "$(find "$lists" -maxdepth 1 -name '*Packages*' -mtime -1)" ]; then apt-get "${apt[@]}" -qq update; fi
 }
 

@@ -166,6 +166,8 @@ MATRIX = {
     "k510-plain": dict(kernel="k510", script=plain + "traceagain\n"),
     "k72-dbg": dict(kernel="k72", script=rich, append=DEBUG),
     "k72-plain": dict(kernel="k72", script=plain + "traceagain\n", append=PLAIN),
+    **{f"{k}-dbg": dict(kernel=k, script=rich, append=DEBUG) for k in ("k73", "k612-13")},
+    **{f"{k}-plain": dict(kernel=k, script=plain + "traceagain\n", append=PLAIN) for k in ("k73", "k612-13")},
     # KFENCE takes an allocation every millisecond (Debian leaves it off)
     "k612-kfence": dict(kernel="k612", script=plain + "traceagain\n", append=PLAIN + " kfence.sample_interval=1"),
     # no VMCOREINFO note, four levels, page table isolation; KASLR off
@@ -187,7 +189,7 @@ MATRIX = {
        for k in ("k612", "k61", "k510", "k72")},
     "k612-plain-forms": dict(kernel="k612", script=state.format(first="cgroups\nactors", ring=160, story="story"), append=f"{PLAIN} {QUIET}", **STATE),
     **{f"{k}-busy": dict(kernel=k, script=state.format(first=BUSY, ring=160, story=BUSY_TRUTH), append=f"{PLAIN} {QUIET}", hardware=crashes.SLOW, **STATE)
-       for k in ("k612", "k61", "k510", "k72")},
+       for k in ("k612", "k61", "k510", "k72", "k73")},
     # Debian's full and PREEMPT_RT kernels
     **{f"{k}-dbg": dict(kernel=k, script=rich, append=DEBUG) for k in ("k612-rt", "k61-rt", "k612-full", "k61-full")},
     "k612-rt-plain": dict(kernel="k612-rt", script=plain + "traceagain\n", append=PLAIN),
@@ -223,7 +225,7 @@ MATRIX = {
     "a72-dbg": dict(kernel="a72", script=rich, append=DEBUG, cpu=ARM_MAX),
     "a72-16k-plain": dict(kernel="a72-16k", script=plain + "traceagain\n", append=PLAIN, cpu=ARM_MAX),
     # what is hooked into the kernel, and all that /proc and /sys say of devices, settings, parameters, routes
-    **{f"{k}-machine": dict(kernel=k, script=hooked, append=PLAIN) for k in ("k612", "k61", "k510", "k72")},
+    **{f"{k}-machine": dict(kernel=k, script=hooked, append=PLAIN) for k in ("k612", "k61", "k510", "k72", "k73")},
     "a612-machine": dict(kernel="a612", script=hooked, append=PLAIN, cpu=A72),
     # the packet filter; nft is the host's
     **{f"{k}-netfilter": dict(kernel=k, script="mods\nnet\nactors\n" + FILTERED + "truth\nfinal\n", append=PLAIN,

@@ -35,7 +35,7 @@ def recipes(debug, plain, four_levels, arm64):
     script = "step mods\nmods\nnet\nstep trace\ntraceon 1024 kmem\nstep zoo\n" + COMMIT + "traceoff\nstep truth\ntruth\n"
     each = {"dbg": debug, "plain": plain}
     made = {}
-    for kernel, cpu in (("k510", {}), ("k61", dict(cpu=four_levels)), ("k612", {}), ("k72", {}), ("a612", dict(cpu=arm64))):
+    for kernel, cpu in (("k510", {}), ("k61", dict(cpu=four_levels)), ("k612", {}), ("k72", {}), ("k73", {}), ("a612", dict(cpu=arm64))):
         for tag, append in each.items():
             made[f"zoo-{kernel}-{tag}"] = dict(kernel=kernel, module="zoo", script=script, append=append, mem=256, oracle=False, **cpu)
     made["zoo-k612-zeroed"] = dict(kernel="k612", module="zoo", script=script, append=f"{plain} init_on_free=1", mem=256, oracle=False)

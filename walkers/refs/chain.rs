@@ -72,6 +72,9 @@ impl Graph {
         if self.nodes.page_structs().contains(&word) {
             return Place::PageStruct;
         }
+        if self.constants.binary_search_by_key(&word, |constant| constant.0).is_ok() {
+            return Place::Root(RootKind::Code);
+        }
         let next = self.roots.partition_point(|root| root.va <= word);
         let root = next.checked_sub(1).and_then(|i| self.roots.get(i)).filter(|root| word - root.va < root.len);
         match (root, self.nodes.at(word)) {
@@ -114,6 +117,7 @@ impl Graph {
         let found: Result<Vec<Vec<(u64, u32)>>> = of_roots.chain(of_blocks).collect();
         let mut words = found?.concat();
         words.extend(scanner.page_structs(hit)?);
+        words.extend(self.constants.iter().filter(|(at, node)| wanted(*node) && scanner.counts(*node, *at)));
         words.sort_unstable();
         Ok(words)
     }

@@ -1,9 +1,9 @@
 //! References: what of the kernel's memory can be reached, from where, and what cannot.
 //!
 //! Every object in use (in a slab, of KFENCE, whole pages, an area of vmalloc memory) is [numbered](nodes), and all that
-//! can be reached is [marked](Marks), from the [roots] on: variables, per-CPU memory, modules, stacks, registers,
-//! other pages of the kernel. Any aligned word that is an address in an object, or of its `struct page`, counts as a
-//! reference to it. What is not reached nobody can free any more: it has leaked.
+//! can be reached is [marked](Marks), from the [roots] on: variables, per-CPU memory, modules, instructions, stacks,
+//! registers, other pages of the kernel. Any aligned word that is an address in an object, or of its `struct page`,
+//! counts as a reference to it. What is not reached nobody can free any more: it has leaked.
 //!
 //! A word that is no pointer may look like one, and hide a leak; and a few objects are referred to by something else than
 //! an address, and look like leaks: `leaks` tells which. Words that are bookkeeping are left out: ftrace's records of
@@ -13,6 +13,7 @@ mod areas;
 mod bits;
 mod book;
 mod chain;
+mod code;
 mod hidden;
 mod known;
 mod leaks;
@@ -53,6 +54,8 @@ pub struct Graph {
     pub nodes: Nodes,
     /// the roots but registers and `struct page`s
     pub roots: Vec<Root>,
+    /// what the kernel's instructions have addresses of: where, and the object's number
+    constants: Vec<(u64, u32)>,
     done: bits::Bits,
     from: Vec<u64>,
     book: Book,
@@ -87,6 +90,7 @@ impl Graph {
         let found = pages::find(session, &frames, &hidden_frames)?;
         let nodes = Nodes::build(session, &slabs, &found, &areas)?;
         let roots = roots::find(session, &nodes, &frames, &areas, &hidden)?;
+        let constants = code::constants(session, &nodes)?;
         let book = Book::of(session, &nodes, &slabs, &areas)?;
         let percpu = Percpus::of(session)?;
         let marks = Marks::new(session, &nodes, &book, &percpu);
@@ -100,14 +104,14 @@ impl Graph {
                 .for_each(|node| marks.leave_out(node));
         }
         let (objects, unknown) = leave_out_free(session, &slabs, &nodes, &marks)?;
-        mark(session, &nodes, &roots, &book, &marks, unknown)?;
+        mark(session, &nodes, (&roots, &constants), &book, &marks, unknown)?;
         let marked = marks.finish();
         if marked.missing > 0 {
             let what = "bytes of the kernel's memory are not in the dump: what only they refer to looks leaked";
             session.notes.once(0, format!("{} {what}", marked.missing));
         }
         let (done, from, words) = (marked.done, marked.from, marked.words);
-        Ok(Graph { nodes, roots, done, from, book, percpu, objects, words })
+        Ok(Graph { nodes, roots, constants, done, from, book, percpu, objects, words })
     }
 
     /// The pages that the kernel has allocated, each by itself, and that nothing was seen to refer to. Page tables and
@@ -166,13 +170,14 @@ fn leave_out_free(session: &Session, slabs: &Slabs, nodes: &Nodes, marks: &Marks
 fn mark(
     session: &Session,
     nodes: &Nodes,
-    roots: &[Root],
+    (roots, constants): (&[Root], &[(u64, u32)]),
     book: &Book,
     marks: &Marks<'_>,
     unknown: Vec<u32>,
 ) -> Result<()> {
     let of = |kinds: &[RootKind]| roots.iter().filter(|root| kinds.contains(&root.kind)).collect::<Vec<_>>();
     marks.mark_from_roots(&of(&[RootKind::Data, RootKind::Percpu, RootKind::Module]))?;
+    marks.mark_from_objects(constants.iter().map(|(at, node)| (*node, *at)))?;
     marks.mark_from_roots(&of(&[RootKind::Stack]))?;
     marks.mark_from_objects(registers(session, nodes))?;
     marks.mark_from_roots(&of(&[RootKind::Reserved, RootKind::Mapped]))?;

@@ -20,6 +20,8 @@ pub enum RootKind {
     Percpu,
     /// variables of modules
     Module,
+    /// the kernel's instructions
+    Code,
     /// the part of a task's stack that is in use
     Stack,
     /// mapped memory that is no area of `vmalloc()`
