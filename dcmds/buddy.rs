@@ -10,6 +10,7 @@
 use engine::{Schema, prelude::*};
 use walkers::{
     buddy::{self, Filled},
+    total::Total,
     vmstat::Counters,
     zone::{Memory, Zone},
 };
@@ -67,7 +68,7 @@ struct ListRow {
 /// Notes a zone whose counter of free pages is not what is on its lists.
 fn check(cx: &Cx<'_>, zone: &Zone, filled: &[Filled]) -> Result<()> {
     let counted = filled.iter().filter(|f| f.list.cpu.is_none() && buddy::is_counted(cx, f.list.migratetype));
-    let found: u64 = counted.map(Filled::pages).sum();
+    let found: u64 = counted.map(Filled::pages).total();
     let told = Counters::of_zone(cx, zone)?.exact(cx, "NR_FREE_PAGES");
     if let Some(told) = told.filter(|told| *told != found) {
         cx.notes.add(zone.addr, format!("free pages of a zone: {told} by the counter, {found} on the lists"));

@@ -10,7 +10,10 @@
 
 use crate::words::cpu_list;
 use engine::{IntoRow, prelude::*};
-use walkers::irq::{self, Irq};
+use walkers::{
+    irq::{self, Irq},
+    total::Total,
+};
 
 /// Show interrupts, as /proc/interrupts does: how often each came, of which controller it is, who asked for it.
 ///
@@ -155,7 +158,7 @@ impl Irqs {
         out.row(IrqRow {
             addr: Some(addr),
             irq: irq.number.to_string(),
-            count: counts.as_ref().map(|c| c.iter().sum()).map_err(|e| Error::Unavailable(e.kind())),
+            count: counts.as_ref().map(|c| c.iter().copied().total()).map_err(|e| Error::Unavailable(e.kind())),
             counts,
             chip: Some(irq.chip(cx)),
             hwirq: Some(irq.hwirq),
@@ -168,7 +171,7 @@ impl Irqs {
     }
 
     fn counter(&self, cx: &Cx<'_>, counter: irq::Counter, out: &mut Out<'_>) -> Result<()> {
-        let sum: u64 = counter.counts.iter().sum();
+        let sum = counter.counts.iter().copied().total();
         if self.percpu {
             return match counter.counts.len() {
                 1 => Ok(()),

@@ -48,7 +48,7 @@ fn chosen(
 /// Tells if slabs that the kernel counts were not found, as in a dump that lacks pages.
 fn check_counters(cx: &Cx<'_>, slabs: &Slabs, number: usize, cache: &Cache) -> Result<()> {
     let nodes = cache.nodes(cx)?;
-    let counted: Option<u64> = nodes.iter().map(|node| node.nr_slabs).sum();
+    let counted = nodes.iter().try_fold(0u64, |sum, node| Some(sum.saturating_add(node.nr_slabs?)));
     let found = slabs.of_cache(number).len() as u64;
     if let Some(counted) = counted.filter(|counted| *counted != found) {
         cx.notes.add(cache.addr, format!("{}: {counted} slabs by the kernel's count, {found} found", cache.name()));

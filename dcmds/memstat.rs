@@ -9,7 +9,10 @@
 //! ```
 
 use engine::{Schema, prelude::*};
-use walkers::memuse::{self, Kind, Usage};
+use walkers::{
+    memuse::{self, Kind, Usage},
+    total::Total,
+};
 
 /// Show what memory is used for, by the kernel's counters.
 ///
@@ -72,7 +75,7 @@ impl Memstat {
             let names: Vec<&str> = members.iter().map(|(kind, _)| kind.name()).collect();
             // holes are marked like what was set aside at boot
             let holes = if group == Kind::Boot { walked.total.saturating_sub(counted.total) } else { 0 };
-            let told: u64 = members.iter().map(|(_, n)| **n).sum::<u64>() + holes;
+            let told: u64 = members.iter().map(|(_, n)| **n).total().saturating_add(holes);
             let seen = walked.pages.get(&group).copied().unwrap_or(0);
             out.row(CheckRow {
                 kind: names.join(", "),
@@ -81,7 +84,7 @@ impl Memstat {
                 more: seen.wrapping_sub(told) as i64,
             })?;
         }
-        let (told, seen) = (counted.total.max(walked.total), walked.pages.values().sum());
+        let (told, seen) = (counted.total.max(walked.total), walked.pages.values().copied().total());
         out.row(CheckRow { kind: "Total".into(), counted: told, walked: seen, more: seen.wrapping_sub(told) as i64 })
     }
 }

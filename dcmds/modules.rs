@@ -19,6 +19,7 @@ use engine::{IntoRow, prelude::*};
 use walkers::{
     module::{self, State},
     system,
+    total::Total,
 };
 
 /// Show the loaded modules, in the order in which they were loaded.
@@ -103,7 +104,7 @@ fn row(cx: &Cx<'_>, loaded: &engine::Module) -> Result<ModuleRow> {
         addr: cx.object("module", loaded.addr),
         name: loaded.name.to_string(),
         base: loaded.ranges.first().map(|r| Addr(r.start)),
-        size: loaded.ranges.iter().map(|r| r.end - r.start).sum(),
+        size: loaded.ranges.iter().map(|r| r.end - r.start).total(),
         uses: module.users(),
         state,
         taint: (module.taints != 0).then(|| system::taint_letters(cx, module.taints)),

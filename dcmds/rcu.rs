@@ -150,7 +150,8 @@ fn state_row(cx: &Cx<'_>) -> Result<StateRow> {
         tasks: tasks(),
         expedited: state.expediting(),
         expedited_cpus: cpus(&|node| node.expmask),
-        callbacks: rcu::data(cx).map(|all| all.iter().map(|(_, data)| data.callbacks).sum()),
+        callbacks: rcu::data(cx)
+            .map(|all| all.iter().fold(0, |sum: i64, (_, data)| sum.saturating_add(data.callbacks))),
         forced: state.n_force_qs,
     })
 }

@@ -10,6 +10,7 @@
 use engine::{Schema, prelude::*};
 use walkers::{
     buddy,
+    total::Total,
     vmstat::{Counters, Group},
     zone::{Memory, Zone},
 };
@@ -62,7 +63,7 @@ struct ZoneRow {
 impl ZoneCmd {
     fn row(&self, cx: &Cx<'_>, memory: &Memory, zone: Zone) -> Result<ZoneRow> {
         let counters = Counters::of_zone(cx, &zone)?;
-        let pcp = zone.held(cx)?.iter().map(|held| u64::try_from(held.pages.count).unwrap_or(0)).sum();
+        let pcp = zone.held(cx)?.iter().map(|held| u64::try_from(held.pages.count).unwrap_or(0)).total();
         let [min, low, high] = zone.watermarks();
         let lines = match self.verbose {
             true => counters

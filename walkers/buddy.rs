@@ -15,6 +15,7 @@
 use crate::{
     list,
     page::{PageKind, PageMap, word},
+    total::Total,
     zone::{CpuList, Memory, Zone},
 };
 use engine::{ViewEntry, prelude::*};
@@ -175,7 +176,7 @@ pub fn count(session: &Session, zone: &Zone) -> Result<Vec<Filled>> {
         out.push(blocks.count(session, list)?);
     }
     for (order, told) in counts.iter().enumerate() {
-        let found: u64 = out.iter().filter(|f| f.list.order as usize == order).map(|f| f.blocks).sum();
+        let found: u64 = out.iter().filter(|f| f.list.order as usize == order).map(|f| f.blocks).total();
         if found != *told {
             session
                 .notes

@@ -93,6 +93,7 @@ pub mod system;
 pub mod task;
 pub mod task_stack;
 pub mod timer;
+pub mod total;
 pub mod typegraph;
 pub mod unwind;
 pub mod user;

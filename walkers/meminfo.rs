@@ -11,7 +11,9 @@
 use crate::{
     hugetlb, list,
     percpu::Percpu,
-    super_block, swap, vmalloc,
+    super_block, swap,
+    total::Total,
+    vmalloc,
     vmstat::{Counters, huge_in_pages, huge_page},
     zone::Memory,
 };
@@ -81,7 +83,7 @@ impl<'a> Meminfo<'a> {
     pub fn total(&self) -> Result<u64> {
         match self.session.kernel_symbol("_totalram_pages") {
             Some(at) => self.session.u64(at),
-            None => Ok(self.memory.zones.iter().map(|zone| zone.managed).sum()),
+            None => Ok(self.memory.zones.iter().map(|zone| zone.managed).total()),
         }
     }
 
@@ -137,18 +139,19 @@ impl<'a> Meminfo<'a> {
 
     /// Pages that applications could get without swapping: `si_mem_available()`.
     pub fn available(&self) -> Result<u64> {
-        let low: u64 = self.memory.zones.iter().map(|zone| zone.watermarks()[1]).sum();
-        let reserve: u64 = self.memory.nodes.iter().map(|node| node.reserve).sum();
+        let low: u64 = self.memory.zones.iter().map(|zone| zone.watermarks()[1]).total();
+        let reserve: u64 = self.memory.nodes.iter().map(|node| node.reserve).total();
         let half = |pages: u64| pages - low.min(pages / 2);
         let free = self.must("NR_FREE_PAGES")?;
-        let files = half(self.must("NR_ACTIVE_FILE")? + self.must("NR_INACTIVE_FILE")?);
-        let slabs = half(self.must("NR_SLAB_RECLAIMABLE_B")? + self.count("NR_KERNEL_MISC_RECLAIMABLE").unwrap_or(0));
-        Ok((free + files + slabs).saturating_sub(reserve))
+        let files = half([self.must("NR_ACTIVE_FILE")?, self.must("NR_INACTIVE_FILE")?].into_iter().total());
+        let other = self.count("NR_KERNEL_MISC_RECLAIMABLE").unwrap_or(0);
+        let slabs = half(self.must("NR_SLAB_RECLAIMABLE_B")?.saturating_add(other));
+        Ok([free, files, slabs].into_iter().total().saturating_sub(reserve))
     }
 
     /// Pages of all pools of huge pages.
     pub fn hugetlb(&self) -> Result<u64> {
-        Ok(hugetlb::all(self.session)?.iter().map(|pool| pool.total.saturating_mul(1 << pool.order.min(32))).sum())
+        Ok(hugetlb::all(self.session)?.iter().map(|pool| pool.total.saturating_mul(1 << pool.order.min(32))).total())
     }
 
     /// Pages of the per-CPU allocator: `pcpu_nr_pages()`.
@@ -219,8 +222,8 @@ impl<'a> Meminfo<'a> {
     /// Pages of swap, and of them those that are free: `si_swapinfo()`.
     pub fn swap_space(&self) -> Result<(u64, u64)> {
         let areas = swap::all(self.session)?;
-        let total: u64 = areas.iter().map(|area| u64::from(area.pages)).sum();
-        Ok((total, total.saturating_sub(areas.iter().map(swap::Swap::used).sum())))
+        let total: u64 = areas.iter().map(|area| u64::from(area.pages)).total();
+        Ok((total, total.saturating_sub(areas.iter().map(swap::Swap::used).total())))
     }
 
     fn swap(&self, all: &mut Vec<Figure>) {

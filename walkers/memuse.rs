@@ -17,6 +17,7 @@ use crate::{
     frame::{self, Frames},
     meminfo::Meminfo,
     page::PageMap,
+    total::Total,
     vmstat::Counters,
     zone::{Memory, Zone},
 };
@@ -145,9 +146,9 @@ pub fn counted(session: &Session) -> Result<Usage> {
     let (memory, counters, meminfo) = (Memory::of(session)?, Counters::of(session)?, Meminfo::of(session)?);
     let get = |name: &str| counters.exact(session, name).unwrap_or(0);
     let page_kib = (session.target.page_size() >> 10).max(1);
-    let stacks = (get("NR_KERNEL_STACK_KB") + get("NR_KERNEL_SCS_KB")) / page_kib;
-    let total: u64 = memory.zones.iter().map(|zone| zone.present).sum();
-    let managed: u64 = memory.zones.iter().map(|zone| zone.managed).sum();
+    let stacks = get("NR_KERNEL_STACK_KB").saturating_add(get("NR_KERNEL_SCS_KB")) / page_kib;
+    let total: u64 = memory.zones.iter().map(|zone| zone.present).total();
+    let managed: u64 = memory.zones.iter().map(|zone| zone.managed).total();
     let zero = |kind, pages| or_zero(session, kind, pages);
     let (buffers, swap) = (zero(Kind::Buffers, meminfo.buffers())?, zero(Kind::SwapCache, meminfo.swap_cache())?);
     let vmalloc = zero(Kind::Vmalloc, meminfo.vmalloc())?;
@@ -155,19 +156,21 @@ pub fn counted(session: &Session) -> Result<Usage> {
     let mapped = session.has_member("task_struct", "stack_vm_area");
     let mut held = 0u64;
     for zone in memory.zones.iter().filter(|zone| zone.is_populated()) {
-        held += zone.held(session)?.iter().map(|held| u64::try_from(held.pages.count).unwrap_or(0)).sum::<u64>();
+        held = held.saturating_add(
+            zone.held(session)?.iter().map(|held| u64::try_from(held.pages.count).unwrap_or(0)).total(),
+        );
     }
     let mut pages = BTreeMap::from([
         (Kind::Boot, total.saturating_sub(managed)),
         (Kind::Slab, get("NR_SLAB_UNRECLAIMABLE_B")),
         (Kind::SlabReclaimable, get("NR_SLAB_RECLAIMABLE_B")),
         (Kind::Stacks, stacks),
-        (Kind::Tables, get("NR_PAGETABLE") + get("NR_SECONDARY_PAGETABLE")),
+        (Kind::Tables, get("NR_PAGETABLE").saturating_add(get("NR_SECONDARY_PAGETABLE"))),
         (Kind::Vmalloc, if mapped { vmalloc.saturating_sub(stacks) } else { vmalloc }),
         (Kind::Percpu, zero(Kind::Percpu, percpu(session, &meminfo))?),
         (Kind::Anon, get("NR_ANON_MAPPED")),
         (Kind::Shared, get("NR_SHMEM")),
-        (Kind::Cache, get("NR_FILE_PAGES").saturating_sub(get("NR_SHMEM") + buffers + swap)),
+        (Kind::Cache, get("NR_FILE_PAGES").saturating_sub([get("NR_SHMEM"), buffers, swap].into_iter().total())),
         (Kind::Buffers, buffers),
         (Kind::SwapCache, swap),
         (Kind::Hugetlb, zero(Kind::Hugetlb, meminfo.hugetlb())?),
@@ -175,7 +178,7 @@ pub fn counted(session: &Session) -> Result<Usage> {
         (Kind::Free, get("NR_FREE_PAGES")),
         (Kind::FreeCpu, held),
     ]);
-    let sum = pages.values().fold(0u64, |sum, n| sum.saturating_add(*n));
+    let sum = pages.values().copied().total();
     pages.insert(Kind::Kernel, total.saturating_sub(sum));
     Ok(Usage { pages, total, excess: sum.saturating_sub(total) })
 }
@@ -196,19 +199,18 @@ pub fn walked(session: &Session) -> Result<Usage> {
             frame::Kind::Reserved => Kind::Boot,
             _ => Kind::Kernel,
         };
-        *pages.entry(kind).or_default() += spans.iter().map(|span| overlap(span, &run.frames)).sum::<u64>();
+        *pages.entry(kind).or_default() += spans.iter().map(|span| overlap(span, &run.frames)).total();
     }
-    let mut held = 0;
+    let mut held = 0u64;
     for zone in memory.zones.iter().filter(|zone| zone.is_populated()) {
         let filled = buddy::count(session, zone)?;
-        held += filled.iter().filter(|f| f.list.cpu.is_some()).map(buddy::Filled::pages).sum::<u64>();
+        held = filled.iter().filter(|f| f.list.cpu.is_some()).map(buddy::Filled::pages).fold(held, u64::saturating_add);
     }
     pages.insert(Kind::FreeCpu, held);
     let map = PageMap::of(session)?;
-    let total: u64 =
-        map.sections().iter().map(|s| spans.iter().map(|span| overlap(span, &s.frames)).sum::<u64>()).sum();
+    let total: u64 = map.sections().iter().map(|s| spans.iter().map(|span| overlap(span, &s.frames)).total()).total();
     // of several pages that are allocated at once, and are no large page, only the first has a user
-    let seen: u64 = pages.values().sum();
+    let seen = pages.values().copied().total();
     *pages.entry(Kind::Kernel).or_default() += total.saturating_sub(seen).saturating_sub(frames.unknown);
     if frames.unknown > 0 {
         let what = "struct pages are not in the dump: what they describe is not counted";

@@ -12,6 +12,7 @@
 //! }
 //! ```
 
+use crate::total::Total;
 use engine::{
     prelude::*,
     targets::{Reason, Space},
@@ -91,7 +92,7 @@ impl PageMap {
 
     /// Number of page frames that have a `struct page`.
     pub fn frames(&self) -> u64 {
-        self.sections.iter().map(|s| s.frames.end - s.frames.start).sum()
+        self.sections.iter().map(|s| s.frames.end - s.frames.start).total()
     }
 
     /// The section that a frame is in.

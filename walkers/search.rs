@@ -5,7 +5,7 @@
 //! of the direct map what no other mapping shows. Pieces are searched on all CPUs and answered in the order of their
 //! addresses, piece by piece, so that whoever has enough can stop.
 
-use crate::{page::PageMap, resource};
+use crate::{page::PageMap, resource, total::Total};
 use engine::prelude::*;
 use rayon::prelude::*;
 use std::{
@@ -137,7 +137,7 @@ fn within(sorted: &[Range<u64>], range: &RangeInclusive<u64>) -> u64 {
         let (from, last) = (one.start.max(*range.start()), (one.end - 1).min(*range.end()));
         if from <= last { last - from + 1 } else { 0 }
     };
-    sorted.iter().filter(|one| !one.is_empty()).map(part).fold(0, u64::saturating_add)
+    sorted.iter().filter(|one| !one.is_empty()).map(part).total()
 }
 
 /// What of the mappings is memory, and known by their addresses: no device's registers, which have no `struct page`, and

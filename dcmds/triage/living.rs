@@ -15,6 +15,7 @@ use walkers::{
     slab::{Aliases, Cache, Caches},
     super_block,
     task::Task,
+    total::Total,
     unwind::{self, Trace},
 };
 
@@ -187,7 +188,7 @@ pub(super) fn memory(cx: &Cx<'_>) -> Vec<String> {
     // pages of files can be dropped, and are not what is missing
     let kept = |of: &oom::Candidate| of.memory.anonymous.saturating_add(of.memory.shared);
     let size = |bytes: u64| engine::lang::printf::human_size(bytes);
-    let sum = all.iter().map(kept).fold(0, u64::saturating_add);
+    let sum = all.iter().map(kept).total();
     let largest = all.iter().max_by_key(|candidate| kept(candidate)).map(|largest| {
         format!("the process with the most memory is {}: {}", blocked::who(cx, largest.task.addr), size(kept(largest)))
     });
@@ -219,7 +220,7 @@ fn largest_cache(cx: &Cx<'_>) -> Option<(String, u64)> {
     let caches = Caches::of(cx).ok()?;
     let bytes = |cache: &Cache| {
         let nodes = cache.nodes(cx).unwrap_or_default();
-        let objects = nodes.iter().filter_map(|node| node.total_objects).fold(0, u64::saturating_add);
+        let objects = nodes.iter().filter_map(|node| node.total_objects).total();
         objects.saturating_mul(cache.size.into())
     };
     let all = caches.iter().enumerate().map(|(number, cache)| (number, cache.name(), bytes(cache)));

@@ -13,6 +13,7 @@ use crate::{
     kfence,
     kmem_log::{self, caller::Callers},
     slab::{self, Which},
+    total::Total,
     vmalloc,
 };
 use engine::prelude::*;
@@ -130,7 +131,7 @@ impl Leaks {
 
 fn group(mut leaks: Vec<Leak>) -> Group {
     leaks.sort_by_key(|leak| (leak.origin.time.unwrap_or(u64::MAX), leak.addr));
-    let bytes = leaks.iter().map(|leak| leak.size).sum();
+    let bytes = leaks.iter().map(|leak| leak.size).total();
     Group { leaks, bytes }
 }
 

@@ -120,6 +120,8 @@ pub struct FreeMap {
     unknown: Vec<bool>,
     /// sheaves of free objects, in the hands of CPUs and nodes: each also has pointers to objects that it had before
     pub sheaves: Vec<u64>,
+    /// whether free objects that CPUs and nodes have at hand are not in the dump: those look allocated
+    pub lost: bool,
     /// what was wrong
     pub faults: Vec<Fault>,
     /// how many
@@ -242,6 +244,7 @@ impl FreeMap {
     }
 
     fn fault(&mut self, slab: u64, at: u64, kind: FaultKind) {
+        self.lost |= slab == 0 && matches!(kind, FaultKind::Unreadable(_));
         if self.faults.len() < MAX_FAULTS {
             self.faults.push(Fault { slab, at, kind });
         }
