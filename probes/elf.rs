@@ -174,9 +174,26 @@ impl Binary {
 
     /// A place by the address that the file itself has for it.
     pub fn address(&self, address: u64) -> Result<Site> {
-        let offset = offset_of(&self.parsed()?, address)
-            .ok_or_else(|| Error::Wrong(format!("{} has nothing at address {address:x}", self.path.display())))?;
+        let offset = code_at(&self.parsed()?, address)
+            .ok_or_else(|| Error::Wrong(format!("{} has no code at address {address:x}", self.path.display())))?;
         Ok(self.at(format!("{address:#x}"), offset))
+    }
+
+    /// The code from a function's first byte on.
+    pub fn code_of(&self, function: &Site) -> &[u8] {
+        self.code(self.begin(function))
+    }
+
+    /// The place so many bytes behind a function's first byte.
+    pub fn inside(&self, function: &Site, distance: u64) -> Site {
+        let name = format!("{}+{distance:#x}", function.name);
+        Site { inlined: function.inlined, ..self.at(name, self.begin(function).saturating_add(distance)) }
+    }
+
+    /// Where a function begins, whose probe is behind its `endbr64`.
+    fn begin(&self, function: &Site) -> u64 {
+        let before = function.offset.saturating_sub(ENDBR64.len() as u64);
+        if self.code(before).starts_with(ENDBR64) { before } else { function.offset }
     }
 
     /// A copy of a function that stands in another one's code, by the address that the file has for it.
@@ -187,7 +204,6 @@ impl Binary {
     /// A function's first instruction that is worth a probe: behind `endbr64`, for stepping over that one is dear, and
     /// arguments and stack are still as the caller left them.
     fn function(&self, name: &str, offset: u64) -> Site {
-        const ENDBR64: &[u8] = &[0xf3, 0x0f, 0x1e, 0xfa];
         let skip = if self.code(offset).starts_with(ENDBR64) { ENDBR64.len() as u64 } else { 0 };
         self.at(name.to_owned(), offset + skip)
     }
@@ -239,6 +255,21 @@ impl Binary {
 /// Whether a symbol is that of a function which chooses the code that has its name.
 fn is_chosen_at_start(symbol: &object::Symbol<'_, '_>) -> bool {
     matches!(symbol.flags(), object::SymbolFlags::Elf { st_info, .. } if st_info.st_type() == object::elf::STT_GNU_IFUNC)
+}
+
+/// The instruction that an indirect call must find, where the processor looks for it.
+const ENDBR64: &[u8] = &[0xf3, 0x0f, 0x1e, 0xfa];
+
+/// Where in the file an address is, if there is code.
+fn code_at(file: &object::File<'_>, address: u64) -> Option<u64> {
+    let is_there = |segment: &object::Segment<'_, '_>| {
+        let runs = match segment.flags() {
+            object::SegmentFlags::Elf { p_flags, .. } => p_flags.contains(object::elf::PF_X),
+            _ => false,
+        };
+        runs && address.wrapping_sub(segment.address()) < segment.size()
+    };
+    file.segments().any(|segment| is_there(&segment)).then(|| offset_of(file, address)).flatten()
 }
 
 /// Where in the file an address is.

@@ -132,6 +132,7 @@ fn what_is_not_there_is_said() {
     for (line, expected) in [
         ("::probe t:sched:no_such", "no tracepoint sched:no_such"),
         ("::probe nothing", "names no probe"),
+        ("::probe u:libc:malloc+0x100001", "no function is so long"),
         ("::probe u:no_such_program:f", "no program or library `no_such_program`"),
         ("::probe t:sched:sched_switch | ::print no_such_field", "there is no `no_such_field` here"),
     ] {
@@ -139,6 +140,31 @@ fn what_is_not_there_is_said() {
         assert_eq!(status, Some(2), "{line}");
         // where tracefs is not mounted, that is what is said
         assert!(text.contains(expected) || text.contains("tracefs"), "{line}: {text}");
+    }
+}
+
+/// Three instructions, of 5, 4 and 1 bytes, behind an `endbr64`.
+#[cfg(target_arch = "x86_64")]
+const BYTES: &str = r#"
+__asm__(".globl piece\n.type piece, @function\npiece: endbr64\nmovl $7, %eax\naddq $1, %rax\nret\n.size piece, . - piece");
+int piece(void);
+int main(void) { int sum = 0; for (int i = 0; i < 100; i++) sum += piece(); return sum == 1; }
+"#;
+
+#[cfg(target_arch = "x86_64")]
+#[test]
+fn only_instructions_are_probed_and_offsets_are_the_symbols() {
+    let Some(program) = Compiled::new("cc", "bytes.c", BYTES, &["-O1"]) else { return };
+    let file = program.path().display();
+    for offset in [4, 9, 13] {
+        let Some((rows, _)) = kmdb(&format!("::probe u:{file}:piece+{offset} -C {file} | ::count")) else { return };
+        assert_eq!(rows[0]["count"], 100, "{offset}");
+    }
+    for offset in [1, 5, 8, 10] {
+        let line = format!("::probe u:{file}:piece+{offset} -C {file} | ::count");
+        let output = Command::new(env!("CARGO_BIN_EXE_kmdb")).args(["-k", "-e", &line]).output().unwrap();
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(said.contains("in the middle of an instruction"), "{offset}: {said}");
     }
 }
 

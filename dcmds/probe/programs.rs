@@ -11,6 +11,7 @@ use super::{
     spec::{is_pattern, number, pattern, wrong},
     typed::Typed,
 };
+use crate::dis;
 use engine::{
     debuginfo::{demangle::demangle, dwarf::Inlined},
     prelude::*,
@@ -41,14 +42,35 @@ pub fn find(cx: &Cx<'_>, rest: &str, pid: Option<i32>, on_return: bool) -> Resul
     if on_return {
         must_return(&binary, &sites)?;
     }
-    let moved = |mut site: Site| {
-        if offset > 0 {
-            site.name = format!("{}+{offset:#x}", site.name);
-            site.offset += offset;
-        }
-        Source::User { file: path.clone(), site, on_return }
+    let moved = |site: Site| {
+        let site = if offset > 0 { inside(cx, &binary, &site, offset)? } else { site };
+        Ok(Source::User { file: path.clone(), site, on_return })
     };
-    Ok(sites.into_iter().map(moved).collect())
+    sites.into_iter().map(moved).collect()
+}
+
+/// An instruction of a function. The kernel puts its breakpoint wherever it is told to: in the middle of an instruction
+/// it would make another one of it.
+fn inside(cx: &Cx<'_>, binary: &Binary, function: &Site, distance: u64) -> Result<Site> {
+    /// A function is not longer.
+    const MOST: u64 = 1 << 20;
+    let (name, code) = (&function.name, binary.code_of(function));
+    if distance > MOST || distance >= code.len() as u64 {
+        return Err(Error::Usage(format!("`{name}+{distance:#x}`: no function is so long")));
+    }
+    let mut at = 0;
+    while at < distance {
+        let rest = code.get(at as usize..).unwrap_or_default();
+        // behind what is no instruction nothing is known
+        let Some((_, len)) = dis::decode(cx.target.arch(), rest, at, |_| None) else { break };
+        let next = at + len.max(1) as u64;
+        if next > distance {
+            return Err(Error::Usage(format!("`{name}+{distance:#x}` is in the middle of an instruction"))
+                .hint(format!("the one there begins at `{name}+{at:#x}`, the next at `{name}+{next:#x}`")));
+        }
+        at = next;
+    }
+    Ok(binary.inside(function, distance))
 }
 
 /// A probe of a return puts an address of its own on the stack. Go's runtime, which reads stacks to move them, ends the

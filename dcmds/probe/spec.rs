@@ -51,7 +51,8 @@ pub fn find(cx: &Cx<'_>, word: &str, pid: Option<i32>) -> Result<Vec<Source>> {
             Err(Error::Usage(format!("`{word}` matches nothing"))
                 .hint(format!("`::probes '{word}'` lists what there is")))
         }
-        n if n > MOST => Err(Error::Usage(format!("`{word}` matches {n} places; at most {MOST} are probed at once"))),
+        n if n > MOST => Err(Error::Usage(format!("`{word}` matches {n} places; at most {MOST} are probed at once"))
+            .hint(format!("`::probes '{word}'` lists them, so that a narrower pattern can be found"))),
         _ => Ok(found),
     }
 }

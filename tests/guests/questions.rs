@@ -85,7 +85,7 @@ pub const TOOLS: &[Question] = &[
     ("argdist_histogram", "reads 1000", "::argdist -H k:vfs_read count -w 'comm == \"hits-reads\"' -C", Total(1000)),
     ("trace", "reads 1000", "::trace k:vfs_read count -w 'comm == \"hits-reads\"' -C | ::count", Be("count", 1000)),
     ("funccount", "reads 1000", "::funccount k:vfs_rea[d]* -C", Begin(1000, "probe", "k:vfs_read")),
-    ("stackcount", "reads 1000", "::stackcount k:vfs_read -C | ::where count >= 1000", Stack("stack", &["vfs_read", "ksys_read"])),
+    ("stackcount", "reads 1000", "::stackcount k:vfs_read -C | ::where count >= 1000", Stack("stack", &["vfs_read", "sys_read"])),
     ("stackcount_user", "reads 1000", "::stackcount -U k:vfs_read -C | ::where count >= 1000", Stack("ustack", &["read", "main"])),
     ("funclatency", "reads 1000", "::funclatency vfs_read -w 'comm == \"hits-reads\"' -C", Total(1000)),
     ("funclatency_user", "calls 1000", "::funclatency -u /bin/hits hits_step -C", Total(1000)),
