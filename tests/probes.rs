@@ -87,6 +87,45 @@ fn sums_are_exact() {
     assert_eq!((&rows[0]["min"], &rows[0]["max"]), (&Value::from(0), &Value::from(1023)));
 }
 
+/// `step` is called with 1000 to 1999, or less 3000, by a process on each of two processors.
+const SPREAD: &str = r#"
+#define _GNU_SOURCE
+#include <sched.h>
+#include <sys/wait.h>
+#include <unistd.h>
+__attribute__((noinline)) long step(long n) { __asm__ volatile("" ::: "memory"); return n * 3; }
+int main(int count, char **words) {
+    for (int cpu = 0; cpu < 2; cpu++)
+        if (!fork()) {
+            cpu_set_t set;
+            CPU_ZERO(&set);
+            CPU_SET(cpu, &set);
+            sched_setaffinity(0, sizeof set, &set);
+            for (long i = 0; i < 1000; i++) step(1000 + i - (count > 1 ? 3000 : 0));
+            return 0;
+        }
+    while (wait(0) > 0) ;
+    return 0;
+}
+"#;
+
+#[test]
+fn the_least_and_most_are_those_of_all_processors() {
+    let Some(program) = Compiled::new("cc", "spread.c", SPREAD, &["-O1"]) else { return };
+    let file = program.path().display();
+    for (word, least, most) in [("", 1000, 1999), (" less", -2000, -1001)] {
+        for fold in ["::sum '(long)arg0'", "::group -m '(long)arg0' pid"] {
+            let Some((rows, _)) = kmdb(&format!("::probe u:{file}:step -C '{file}{word}' | {fold}")) else { return };
+            assert!(!rows.is_empty() && rows.iter().all(|row| row["min"] == least), "{fold}: {rows:?}");
+        }
+        let Some((rows, _)) = kmdb(&format!("::probe u:{file}:step -C '{file}{word}' | ::group -M '(long)arg0' uid"))
+        else {
+            return;
+        };
+        assert!(!rows.is_empty() && rows.iter().all(|row| row["max"] == most), "{rows:?}");
+    }
+}
+
 #[test]
 fn events_come_out_in_order_with_their_values() {
     let Some(rows) = probe("-c 1000", "| ::print arg0") else { return };
@@ -132,6 +171,7 @@ fn what_is_not_there_is_said() {
     for (line, expected) in [
         ("::probe t:sched:no_such", "no tracepoint sched:no_such"),
         ("::probe nothing", "names no probe"),
+        ("::probe u:libc:*", "at most 1000 are probed at once"),
         ("::probe u:libc:malloc+0x100001", "no function is so long"),
         ("::probe u:no_such_program:f", "no program or library `no_such_program`"),
         ("::probe t:sched:sched_switch | ::print no_such_field", "there is no `no_such_field` here"),

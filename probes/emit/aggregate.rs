@@ -51,6 +51,13 @@ impl Emit {
         if of.is_some() {
             self.asm.load(Size::Double, Reg::R2, Reg::Fp, kept);
             self.add(8, Reg::R2.into());
+            // an entry that another CPU made has zeros here, which are no values
+            let old = self.asm.label();
+            self.asm.load(Size::Double, Reg::R1, Reg::R0, 0).jump_if(Cond::Ne, Reg::R1, 1, old);
+            for word in [16, 24] {
+                self.asm.store(Size::Double, Reg::R0, word, Reg::R2);
+            }
+            self.asm.jump(done).place(old);
             self.extreme(16, Cond::SignedGe);
             self.extreme(24, Cond::SignedLe);
         }
