@@ -8,6 +8,7 @@
 //! R1 to R5 are lost at every call.
 
 mod aggregate;
+mod frames;
 
 use crate::{
     Error, Result,
@@ -30,6 +31,9 @@ pub(crate) struct Tables {
     /// the processes of a command
     pub(crate) family: i32,
 }
+
+/// That the stack is the process's (BPF_F_USER_STACK).
+const USER_STACK: i32 = 1 << 8;
 
 /// A program in the making.
 pub(crate) struct Emit {
@@ -207,7 +211,8 @@ impl Emit {
                     self.fallible(|emit| emit.way(way, to), bit)?;
                 }
                 Value::KernelStack(_) => self.stack(to, value.room(), 0, bit),
-                Value::UserStack(_) => self.stack(to, value.room(), 1 << 8, bit), // BPF_F_USER_STACK
+                Value::UserStack(_) => self.stack(to, value.room(), USER_STACK, bit),
+                Value::UserFrames { entry, .. } => self.frames(to, value.room(), *entry, bit),
                 Value::SavedStack { offset, .. } => {
                     for word in (0..value.room()).step_by(8) {
                         let from = self.saved + usize::from(*offset) + word;

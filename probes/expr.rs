@@ -327,6 +327,13 @@ pub enum Value {
     KernelStack(u16),
     /// addresses of the process's frames, as far as frame pointers lead; of an event, none: its stack itself is copied
     UserStack(u16),
+    /// the same at a probe in a program, which has the process's registers in hand
+    UserFrames {
+        /// so many at most
+        frames: u16,
+        /// whether a function begins there
+        entry: bool,
+    },
     /// frames that an earlier hit left, so many at most
     SavedStack {
         /// where in what was left, in bytes
@@ -339,7 +346,10 @@ pub enum Value {
 impl Value {
     /// Whether it is addresses of frames, with zeros behind them.
     pub fn is_stack(&self) -> bool {
-        matches!(self, Value::KernelStack(_) | Value::UserStack(_) | Value::SavedStack { .. })
+        matches!(
+            self,
+            Value::KernelStack(_) | Value::UserStack(_) | Value::UserFrames { .. } | Value::SavedStack { .. }
+        )
     }
 
     /// Whether taking it may fail: it lies in memory.
@@ -348,7 +358,7 @@ impl Value {
             Value::Int(int) => int.reads(),
             Value::Text(text, _) => matches!(text, Text::Memory { .. }),
             Value::Path(_) => true,
-            Value::KernelStack(_) | Value::UserStack(_) | Value::SavedStack { .. } => false,
+            Value::KernelStack(_) | Value::UserStack(_) | Value::UserFrames { .. } | Value::SavedStack { .. } => false,
         }
     }
 
@@ -358,9 +368,10 @@ impl Value {
             Value::Int(_) => 8,
             Value::Text(_, max) => usize::from(*max).next_multiple_of(8),
             Value::Path(_) => Way::ROOM,
-            Value::KernelStack(frames) | Value::UserStack(frames) | Value::SavedStack { frames, .. } => {
-                usize::from(*frames) * 8
-            }
+            Value::KernelStack(frames)
+            | Value::UserStack(frames)
+            | Value::UserFrames { frames, .. }
+            | Value::SavedStack { frames, .. } => usize::from(*frames) * 8,
         }
     }
 }

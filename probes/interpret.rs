@@ -175,7 +175,7 @@ impl Moment {
                     bytes.extend(self.kernel.iter().flat_map(|pc| pc.to_ne_bytes()));
                     Some(())
                 }
-                Value::UserStack(_) => {
+                Value::UserStack(_) | Value::UserFrames { .. } => {
                     bytes.extend(self.user.iter().flat_map(|pc| pc.to_ne_bytes()));
                     Some(())
                 }

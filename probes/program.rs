@@ -51,7 +51,7 @@ impl Action {
 
     /// Whether a user's stack is among its values.
     pub fn has_user_stacks(&self) -> bool {
-        self.values().iter().any(|value| matches!(value, Value::UserStack(_)))
+        self.values().iter().any(|value| matches!(value, Value::UserStack(_) | Value::UserFrames { .. }))
     }
 
     /// Whether events bring a copy of the user's stack along.

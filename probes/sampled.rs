@@ -182,7 +182,8 @@ impl Sampled {
             _ => (source, Holds::Nothing),
         };
         let mut parts = BASE;
-        if spec.action.values().iter().any(|v| matches!(v, Value::KernelStack(1..) | Value::UserStack(1..))) {
+        let chain = |v: &Value| matches!(v, Value::KernelStack(1..) | Value::UserStack(1..) | Value::UserFrames { .. });
+        if spec.action.values().iter().any(chain) {
             parts |= sample::CALLCHAIN;
         }
         if spec.action.copies_stacks() {
@@ -395,7 +396,7 @@ fn check(source: &Source, spec: &Spec, missing: &mut Vec<&'static str>) -> Resul
             Value::Int(int) => obstacle(int, &reach),
             Value::Text(text, _) => obstacle_of_text(text, &reach),
             Value::Path(_) => Some("memory at the hit"),
-            Value::KernelStack(_) | Value::UserStack(_) | Value::SavedStack { .. } => None,
+            Value::KernelStack(_) | Value::UserStack(_) | Value::UserFrames { .. } | Value::SavedStack { .. } => None,
         };
         let (shown, required, of): (&[Value], &[Value], _) = match &spec.action {
             Action::Emit(values) => (values, &[], None),

@@ -335,6 +335,17 @@ impl Plan {
         })
     }
 
+    /// The stack of the process, by its frame pointers. Where the kernel itself changes return addresses, it follows them.
+    fn frames(&self, source: &Source) -> Value {
+        match source {
+            Source::User { on_return: false, site, .. } if self.then == Then::Group => {
+                let entry = source.is_entry() && !site.name.starts_with("0x");
+                Value::UserFrames { frames: FRAMES, entry }
+            }
+            _ => Value::UserStack(FRAMES),
+        }
+    }
+
     /// The program for a source, and how its values look.
     pub fn spec(&self, cx: &Cx<'_>, source: &Source, id: u64, only: Option<join::Only>) -> Result<(Spec, Vec<Looks>)> {
         let names = Names::behind(cx, source, !self.begins.is_empty());
@@ -369,7 +380,7 @@ impl Plan {
                 "ustack" if self.then == Then::Show && !self.frame_pointers || self.is_gathered_here() => {
                     (Value::UserStack(0), Looks::UserStack)
                 }
-                "ustack" => (Value::UserStack(FRAMES), Looks::UserStack),
+                "ustack" => (self.frames(source), Looks::UserStack),
                 text => compiler.value(text)?,
             };
             values.push(value);

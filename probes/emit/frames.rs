@@ -1,0 +1,53 @@
+//! Frames of a program by its frame pointers, followed here.
+//!
+//! The kernel's helper does the same, but tries to read on where the chain has ended, and such a fault costs more than the
+//! rest of the probe. That it ended is told by the pointer here: the first pages of a process hold no frame.
+
+use super::Emit;
+use crate::source::register;
+use bpf::{Helper, Reg, Size, insn::Cond};
+
+/// What the code segment is in 64-bit mode (`__USER_CS`); programs of 32 bits have other frames.
+const USER_CS: i32 = 0x33;
+/// Where the first frame can be: below that nothing is mapped (`vm.mmap_min_addr`).
+const LEAST: i32 = 1 << 16;
+
+impl Emit {
+    /// Lays out the addresses of the frames, with a zero behind the last. At a function's entry its return address is on
+    /// top of the stack yet, and no frame leads to it.
+    pub(super) fn frames(&mut self, at: usize, room: usize, entry: bool, bit: u32) {
+        let (Some(ip), Some(sp), Some(bp), Some(cs)) =
+            (register("rip"), register("rsp"), register("rbp"), register("cs"))
+        else {
+            // arm64 signs return addresses, and the helper knows what to take off
+            return self.stack(at, room, super::USER_STACK, bit);
+        };
+        let (other, done) = (self.asm.label(), self.asm.label());
+        // a frame as it lies in memory: where the next one is, and the return address
+        let frame = self.slot(16);
+        self.asm.load(Size::Double, Reg::R1, Reg::R6, cs as i16).jump_if(Cond::Ne, Reg::R1, USER_CS, other);
+        self.asm.load(Size::Double, Reg::R1, Reg::R6, ip as i16).store(Size::Double, Reg::R7, at as i16, Reg::R1);
+        self.asm.load(Size::Double, Reg::R1, Reg::R6, bp as i16).store(Size::Double, Reg::Fp, frame, Reg::R1);
+        for (i, to) in (at + 8..at + room).step_by(8).enumerate() {
+            self.asm.store_imm(Size::Double, Reg::R7, to as i16, 0);
+            let (into, len) = match entry && i == 0 {
+                true => {
+                    self.asm.load(Size::Double, Reg::R3, Reg::R6, sp as i16);
+                    (frame + 8, 8)
+                }
+                false => {
+                    self.asm.load(Size::Double, Reg::R3, Reg::Fp, frame).jump_if(Cond::Lt, Reg::R3, LEAST, done);
+                    (frame, 16)
+                }
+            };
+            self.asm.mov(Reg::R1, Reg::Fp).alu(bpf::insn::Op::Add, Reg::R1, i32::from(into)).mov(Reg::R2, len);
+            self.asm.call(Helper::ProbeReadUser).jump_if(Cond::Ne, Reg::R0, 0, done);
+            self.asm.load(Size::Double, Reg::R1, Reg::Fp, frame + 8).jump_if(Cond::Eq, Reg::R1, 0, done);
+            self.asm.store(Size::Double, Reg::R7, to as i16, Reg::R1);
+        }
+        self.asm.jump(done).place(other);
+        self.stack(at, room, super::USER_STACK, bit);
+        self.asm.place(done);
+        self.used -= 16;
+    }
+}
