@@ -603,7 +603,7 @@ impl Dcmd for Probes {
         }
         let pid = self.pid.as_ref().map(|pid| pid.eval(cx)).transpose()?.and_then(|pid| i32::try_from(pid).ok());
         for pattern in &self.patterns {
-            for source in spec::find(cx, pattern, pid)? {
+            for source in spec::all(cx, pattern, pid)? {
                 let has = match &source {
                     Source::User { site, .. } if site.usdt => site.arguments(),
                     source => names::Names::at(cx, source).own_names().join(" "),

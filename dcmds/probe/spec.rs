@@ -32,8 +32,19 @@ pub const KINDS: &[(&str, &str)] = &[
     ("cpu:RATEhz", "a timer on each CPU"),
 ];
 
-/// The sources that a word names.
+/// The sources that a word names, to be probed.
 pub fn find(cx: &Cx<'_>, word: &str, pid: Option<i32>) -> Result<Vec<Source>> {
+    let found = all(cx, word, pid)?;
+    if found.len() > MOST {
+        let n = found.len();
+        return Err(Error::Usage(format!("`{word}` matches {n} places; at most {MOST} are probed at once"))
+            .hint(format!("`::probes '{word}'` lists them, so that a narrower pattern can be found")));
+    }
+    Ok(found)
+}
+
+/// The sources that a word names, however many they are.
+pub fn all(cx: &Cx<'_>, word: &str, pid: Option<i32>) -> Result<Vec<Source>> {
     let (kind, rest) = word.split_once(':').ok_or_else(|| unknown(word))?;
     let found = match kind {
         "t" => tracepoints(rest)?,
@@ -46,15 +57,12 @@ pub fn find(cx: &Cx<'_>, word: &str, pid: Option<i32>) -> Result<Vec<Source>> {
         "cpu" => vec![clock(rest)?],
         _ => return Err(unknown(word)),
     };
-    match found.len() {
-        0 => {
-            Err(Error::Usage(format!("`{word}` matches nothing"))
-                .hint(format!("`::probes '{word}'` lists what there is")))
-        }
-        n if n > MOST => Err(Error::Usage(format!("`{word}` matches {n} places; at most {MOST} are probed at once"))
-            .hint(format!("`::probes '{word}'` lists them, so that a narrower pattern can be found"))),
-        _ => Ok(found),
+    if found.is_empty() {
+        return Err(
+            Error::Usage(format!("`{word}` matches nothing")).hint(format!("`::probes '{word}'` lists what there is"))
+        );
     }
+    Ok(found)
 }
 
 fn unknown(word: &str) -> Error {
