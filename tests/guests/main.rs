@@ -131,6 +131,9 @@ fn is_right(must: &Must, rows: &[Value], counted: Option<u64>) -> bool {
         Must::BeSaid(column, more) => {
             counted.is_some_and(|n| n > 0 && one(column).is_some_and(|found| (n..=n + more).contains(&found)))
         }
+        Must::AboutSaid(column, by) => {
+            counted.is_some_and(|n| n > 0 && one(column).is_some_and(|found| found.abs_diff(n) <= *by))
+        }
         Must::Near(column, number, more) => one(column).is_some_and(|n| (*number..=number + more).contains(&n)),
         Must::Least(column, number) => one(column).is_some_and(|n| n >= *number),
         Must::Group(number, texts) => {
