@@ -96,12 +96,25 @@ impl Namespace {
     }
 }
 
+/// The kinds that the kernel was built with. One that it was built without has a first namespace all the same, in which
+/// everybody is.
+struct Built(Vec<Kind>);
+
+impl Built {
+    fn of(session: &Session) -> Result<Built> {
+        let operations = |kind: &Kind| session.kernel_symbol(&format!("{}ns_operations", kind.name())).is_some();
+        // there are always mounts; some kernels do not name their data
+        let told = operations(&Kind::Mnt);
+        Ok(Built(KINDS.into_iter().filter(|kind| !told || operations(kind)).collect()))
+    }
+}
+
 /// The namespaces of a task, in the order of [`KINDS`]; kinds that this kernel was built without are left out. One that
 /// has exited has only its user namespace.
 pub fn of_task(session: &Session, task: u64) -> Result<Vec<Namespace>> {
     let proxy = session.u64(task.wrapping_add(session.offset("task_struct", "nsproxy")?))?;
     let mut found = Vec::new();
-    for kind in KINDS {
+    for kind in session.once(|| Built::of(session))?.0.iter().copied() {
         let addr = match kind.member() {
             Some(member) => match session.place("nsproxy", member) {
                 Some(field) if proxy != 0 => session.u64(proxy.wrapping_add(field.bit_offset / 8))?,
