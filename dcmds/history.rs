@@ -38,6 +38,16 @@ pub fn report(
     }
 }
 
+/// Behind a verdict: how many other findings follow from the same cause, which `-v` has.
+pub fn follows(count: usize, verbose: bool) -> String {
+    match count {
+        0 => String::new(),
+        _ if verbose => String::new(),
+        1 => "; one more finding follows from it (-v)".into(),
+        _ => format!("; {count} more findings follow from it (-v)"),
+    }
+}
+
 /// An object's tracks, what happened last first: of one in use the record of its freeing tells of a life before, and is
 /// left out.
 pub fn tracks(cx: &Cx<'_>, cache: usize, object: u64, state: State, out: &mut Vec<String>) -> Result<()> {

@@ -65,6 +65,12 @@ struct FindingRow {
     offset: Option<i64>,
     /// bytes that differ
     bytes: u64,
+    /// bytes from the first bad one to the last that the same write is seen to have reached
+    #[hidden]
+    reach: u64,
+    /// how many places are damaged as well by the same cause: `-v` has them
+    #[hidden]
+    follows: u64,
     /// what probably happened
     verdict: String,
     /// what should be there
@@ -152,6 +158,22 @@ impl KmemVerify {
         (!name.is_empty()).then(|| format!("the first bad byte is in {}.{name}", cx.types.spell(ctype)))
     }
 
+    /// Who allocated and freed the object that a write went on into from another: the record of the first may be among what
+    /// was written over.
+    fn reached(cx: &Cx<'_>, finding: &Finding, out: &mut Vec<String>) -> Result<()> {
+        let Some(last) = slab::find(cx, finding.end.saturating_sub(1))? else { return Ok(()) };
+        if finding.end <= finding.at || finding.object.is_none_or(|object| last.object <= object) {
+            return Ok(());
+        }
+        let mut tracks = Vec::new();
+        history::tracks(cx, last.cache, last.object, last.state, &mut tracks)?;
+        if !tracks.is_empty() {
+            out.push(format!("the object that it reached, {:x}, {}:", last.object, last.state.name()));
+            out.append(&mut tracks);
+        }
+        Ok(())
+    }
+
     /// Who allocated and freed the objects on both sides, as far as that was recorded.
     fn neighbours(cx: &Cx<'_>, cache: &slab::Cache, finding: &Finding, out: &mut Vec<String>) -> Result<()> {
         let Some(object) = finding.object else { return Ok(()) };
@@ -175,6 +197,10 @@ impl KmemVerify {
             history.push(format!("expected {}:", finding.expected));
             history.extend(marked(cx, finding));
         }
+        if self.verbose {
+            let row = |f: &Finding| format!("from it follows, at {:x}, {}: {}", f.at, f.kind.name(), f.verdict);
+            history.extend(finding.follows.iter().map(row));
+        }
         history.extend(KmemVerify::member(cx, cache, finding));
         if let (Some(object), Some(state)) = (finding.object, finding.state) {
             history::tracks(cx, finding.cache, object, state, &mut history)?;
@@ -188,6 +214,7 @@ impl KmemVerify {
                 history.append(&mut tracks);
             }
         }
+        KmemVerify::reached(cx, finding, &mut history)?;
         if self.verbose {
             KmemVerify::neighbours(cx, cache, finding, &mut history)?;
         }
@@ -200,7 +227,9 @@ impl KmemVerify {
             state: finding.state.map(State::name),
             offset: finding.object.map(|object| finding.at.wrapping_sub(object) as i64),
             bytes: finding.differ as u64,
-            verdict: finding.verdict.clone(),
+            reach: finding.end.wrapping_sub(finding.at),
+            follows: finding.follows.len() as u64,
+            verdict: finding.verdict.clone() + &history::follows(finding.follows.len(), self.verbose),
             expected: finding.expected.clone(),
             found: hex(&finding.found),
             slab: (finding.slab != 0).then_some(Addr(finding.slab)),

@@ -15,7 +15,7 @@
 use crate::history;
 use engine::{cprint::path, prelude::*};
 use walkers::{
-    links::{self, Finding},
+    links::{self, Cause},
     slab::{self, Slabs, State},
 };
 
@@ -33,6 +33,9 @@ pub struct Verify {
     /// how much was checked, in one row
     #[arg(short = 's')]
     summary: bool,
+    /// below each finding what follows from it: other words that lead to what is gone
+    #[arg(short = 'v')]
+    verbose: bool,
 }
 
 /// Damage.
@@ -53,6 +56,9 @@ struct FindingRow {
     /// the freed object that is still led to
     #[hidden]
     freed: Option<Addr>,
+    /// how many other places are wrong by the same cause: `-v` has them
+    #[hidden]
+    follows: u64,
     /// who allocated the object, and who freed the other
     #[detail]
     history: Vec<String>,
@@ -82,9 +88,14 @@ fn place(cx: &Cx<'_>, slabs: &Slabs, at: u64, found: Option<&slab::Found>) -> St
     format!("{} {:x}{}", cache.name(), found.object, member.unwrap_or_else(|| format!("+{:x}", found.offset)))
 }
 
-fn show(cx: &Cx<'_>, slabs: &Slabs, finding: &Finding, out: &mut Out<'_>) -> Result<()> {
+fn show(cx: &Cx<'_>, slabs: &Slabs, cause: &Cause, verbose: bool, out: &mut Out<'_>) -> Result<()> {
+    let finding = &cause.finding;
     let found = slab::find(cx, finding.at)?;
     let mut history = Vec::new();
+    for other in cause.follows.iter().filter(|_| verbose) {
+        let place = place(cx, slabs, other.at, slab::find(cx, other.at)?.as_ref());
+        history.push(format!("from it follows, at {:x}, {place}, {}: {}", other.at, other.kind.name(), other.verdict));
+    }
     if let Some(found) = &found {
         history::tracks(cx, found.cache, found.object, found.state, &mut history)?;
     }
@@ -106,8 +117,9 @@ fn show(cx: &Cx<'_>, slabs: &Slabs, finding: &Finding, out: &mut Out<'_>) -> Res
         finding: finding.kind.name(),
         object,
         place: place(cx, slabs, finding.at, found.as_ref()),
-        verdict: finding.verdict.clone(),
+        verdict: finding.verdict.clone() + &history::follows(cause.follows.len(), verbose),
         freed: finding.freed.map(Addr),
+        follows: cause.follows.len() as u64,
         history,
     })
 }
@@ -129,7 +141,7 @@ impl Dcmd for Verify {
         let wanted = |number: usize| chosen.as_ref().is_none_or(|chosen| chosen.contains(&number));
         let (findings, seen) = links::verify(cx, chosen.is_some().then_some(&wanted as &dyn Fn(usize) -> bool))?;
         if !self.summary {
-            return findings.iter().try_for_each(|finding| show(cx, &slabs, finding, out));
+            return findings.iter().try_for_each(|cause| show(cx, &slabs, cause, self.verbose, out));
         }
         if !findings.is_empty() {
             cx.env.found();

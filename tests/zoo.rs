@@ -93,10 +93,15 @@ impl Wanted {
     fn is(&self, row: &Value) -> bool {
         let text = |column: &str| row[column].as_str().unwrap_or_default();
         let place = text("cache").to_owned() + text("place");
-        text("finding") == self.finding
-            && self.at.is_none_or(|(column, addr)| number(text(column)) == Some(addr))
-            && place.contains(&self.cache)
-            && text("verdict").contains(&self.says)
+        // the same object may be gone for more than one
+        let follows = row["history"].as_array().into_iter().flatten().filter_map(Value::as_str).any(|line| {
+            line.starts_with("from it follows") && line.contains(self.finding) && line.contains(&self.says)
+        });
+        (follows && self.at.is_none_or(|(_, addr)| row.to_string().contains(&format!("{addr:x}"))))
+            || text("finding") == self.finding
+                && self.at.is_none_or(|(column, addr)| number(text(column)) == Some(addr))
+                && place.contains(&self.cache)
+                && text("verdict").contains(&self.says)
     }
 
     fn text(&self) -> String {
@@ -171,15 +176,13 @@ fn judged(sin: &Sin<'_>, sight: &Sight) -> Judged {
     };
     match sin.name {
         "overflow" => fence("redzone-right", "overflow: 5 bytes"),
-        "overflow_far" if sight.fenced => rows(vec![
-            row("redzone-right", object("object"), "overflow"),
-            row("redzone-left", object("victim"), "overflow from the neighbour in front"),
-        ]),
+        "overflow_far" if sight.fenced => {
+            one("redzone-right", object("object"), &format!("into the next object, {:x}", sin.addr("victim")))
+        }
         "overflow_far" => one("list-overwritten", at("victim", 0), "overflow from the neighbour in front"),
-        "overflow_free" if sight.fenced => rows(vec![
-            row("redzone-right", object("object"), "overflow"),
-            row("redzone-left", object("victim"), "overflow"),
-        ]),
+        "overflow_free" if sight.fenced => {
+            one("redzone-right", object("object"), &format!("into the next object, {:x}", sin.addr("victim")))
+        }
         "overflow_free" => one("freelist", object("victim"), "overflow from the neighbour in front"),
         "overflow_short" if sight.tails => one("redzone-kmalloc", object("object"), "overflow: 3 bytes"),
         "overflow_short" => Judged::Unseen("what kmalloc() was not asked for is fenced since Linux 6.2, by slub_debug"),
@@ -200,6 +203,8 @@ fn judged(sin: &Sin<'_>, sight: &Sight) -> Judged {
         "link_user" => one("freelist", object("object"), "overwritten"),
         "link_end" => one("counter", None, "the slab counts"),
         "bit_flip" => poison("bit flip: bit 3"),
+        "wild" if sight.zeroed => poison("written"),
+        "wild" if sight.fenced => one("redzone-right", object("object"), "wild write"),
         "wild" => one("freelist", object("object"), "overwritten"),
         "track" if sin.words.contains_key("at") => one("track", object("object"), "written over"),
         "track" => Judged::Unseen("without slub_debug there are no records to write over"),
@@ -236,7 +241,7 @@ fn judged(sin: &Sin<'_>, sight: &Sight) -> Judged {
         "hlist_poison" => one("list-poison", None, &format!("{:x}", sin.addr("at"))),
         "bl_torn" => one("list-torn", at("at", 8), "prev should be"),
         "stale_write" => one("list-overwritten", at("at", 0), "both neighbours lead here"),
-        "memset_three" if sight.fenced => one("redzone-left", object("victim"), "overflow from the neighbour in front"),
+        "memset_three" if sight.fenced => one("redzone-right", None, "over a whole object"),
         "memset_three" => one("list-overwritten", at("victim", 0), "2 objects in a row"),
         "nul_past" if sight.fenced => one("redzone-right", object("object"), "overflow: 1 byte"),
         "nul_past" if sin.addr("victim") & 0xff == 0x40 || sin.words.contains_key("none") => {
@@ -321,7 +326,7 @@ impl Said {
         let leaks = ask(dump, "::walk leakbuf");
         Said {
             dump: dump.to_owned(),
-            found: ["::kmem_verify", "::verify"].iter().flat_map(|command| rows(dump, command)).collect(),
+            found: ["::kmem_verify", "::verify -v"].iter().flat_map(|command| rows(dump, command)).collect(),
             leaks: leaks.iter().filter_map(|row| number(row["addr"].as_str()?)).collect(),
             told: ask(dump, "::kmalog -v"),
             percpu: ask(dump, "::findleaks").iter().filter(|row| row["cache"] == "[percpu]").count() as u64,
@@ -346,10 +351,12 @@ impl Said {
                 is_one_a_cpus.then_some("a slab that a CPU has does not count its objects")
             }
             "timer_code" => {
-                let hangs = |row: &&Value| {
-                    row["addr"].as_str().and_then(number) == Some(sin.addr("at") + 8) && !row["freed"].is_null()
-                };
-                self.found.iter().find(hangs).map(|_| "it hangs behind a timer that was freed, which is what is found")
+                let hangs =
+                    |row: &Value| row.to_string().contains(&format!("from it follows, at {:x}", sin.addr("at") + 8));
+                ask(&self.dump, "::verify -v")
+                    .into_iter()
+                    .find(hangs)
+                    .map(|_| "it hangs behind a timer that was freed, which is what is found")
             }
             _ => None,
         }

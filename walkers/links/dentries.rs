@@ -5,8 +5,8 @@
 //! So all words in use that hold the very address are counted, and there may be more of them than references, as of those
 //! who only look, but not fewer. Nobody has the one that file systems in memory take to keep a file.
 
-use super::{Finding, Kind, World, is_pointer};
-use crate::{refs::Graph, slab::State};
+use super::{Finding, Kind, World, is_pointer, taken};
+use crate::slab::State;
 use engine::prelude::*;
 use std::collections::{BTreeMap, HashMap};
 
@@ -81,10 +81,11 @@ fn taken(world: &World<'_>, shape: &Shape, dentries: &Dentries) -> Result<Vec<Fi
         return Ok(Vec::new());
     }
     // What slabs and variables hold accounts for most. Only for the rest all of memory is looked at, which takes its time.
-    if surplus(world, shape, &suspects, &known_holders(world, &suspects)?, |_| 1)?.is_empty() {
+    let (addrs, size) = (suspects.iter().map(|one| one.addr).collect(), session.size_of("dentry")?);
+    if surplus(world, shape, &suspects, &taken::known_holders(world, &addrs, |_| size)?, |_| 1)?.is_empty() {
         return Ok(Vec::new());
     }
-    surplus(world, shape, &suspects, &holders(session, &suspects)?, usual)
+    surplus(world, shape, &suspects, &taken::holders(session, &addrs)?, usual)
 }
 
 /// What is wrong if that many words hold the address of each, and `usual` references to those of a file system in memory
@@ -148,34 +149,6 @@ fn read(world: &World<'_>, cache: usize, shape: &Shape) -> Result<Dentries> {
         Ok(()) | Err(Error::Stop) => Ok(found),
         Err(e) => Err(e),
     }
-}
-
-/// How many words of slabs and variables hold the address of each, but its own.
-fn known_holders(world: &World<'_>, suspects: &[One]) -> Result<HashMap<u64, i64>> {
-    let size = world.session.size_of("dentry")?;
-    let addrs = suspects.iter().map(|one| one.addr).collect();
-    let mut found: HashMap<u64, i64> = HashMap::new();
-    for (at, addr) in world.places_of(&addrs)? {
-        if at.wrapping_sub(addr) >= size {
-            *found.entry(addr).or_default() += 1;
-        }
-    }
-    Ok(found)
-}
-
-/// How many words of all that is in use do.
-fn holders(session: &Session, suspects: &[One]) -> Result<HashMap<u64, i64>> {
-    let graph = Graph::of(session)?;
-    let nodes: HashMap<u32, u64> =
-        suspects.iter().filter_map(|one| Some((graph.object_at(one.addr)?, one.addr))).collect();
-    let mut found: HashMap<u64, i64> = HashMap::new();
-    for (word, node) in graph.words_to(session, &|node| nodes.contains_key(&node), &|_| true)? {
-        let Some(addr) = nodes.get(&node) else { continue };
-        if graph.object_at(word) != Some(node) && session.u64(word).ok() == Some(*addr) {
-            *found.entry(*addr).or_default() += 1;
-        }
-    }
-    Ok(found)
 }
 
 /// How many references that nobody has are usual for a file system in memory: what more than a few of its dentries have.

@@ -3,7 +3,7 @@
 
 use super::{Finding, Kind, World};
 use crate::{
-    hrtimer,
+    hrtimer, notifier,
     page::{PageMap, word},
     slab::verify::verdict,
     task_stack::Stacks,
@@ -18,7 +18,8 @@ const STACK_END: u64 = 0x57ac_6e9d;
 pub fn look(world: &World<'_>) -> Result<Vec<Finding>> {
     let mut out = Vec::new();
     // what cannot be asked here, such as a kernel without these symbols, is not damaged
-    for asked in [waiting(world, &mut out), stacks(world, &mut out), pages(world, &mut out)] {
+    for asked in [waiting(world, &mut out), notifiers(world, &mut out), stacks(world, &mut out), pages(world, &mut out)]
+    {
         if let Err(e) = asked
             && e.is_control()
         {
@@ -74,6 +75,26 @@ fn waiting(world: &World<'_>, out: &mut Vec<Finding>) -> Result<()> {
     })?;
     out.extend(lost);
     out.extend(unhung);
+    Ok(())
+}
+
+/// Notifiers: a chain calls each of its blocks, also one that was freed.
+fn notifiers(world: &World<'_>, out: &mut Vec<Finding>) -> Result<()> {
+    let session = world.session;
+    for (name, chain) in notifier::chains(session) {
+        let walked = notifier::each(session, Object { addr: chain, ctype: None }, &mut |block| {
+            let Some(freed) = world.freed(block)? else { return Ok(()) };
+            let verdict =
+                format!("a notifier of {name} lies in an object that was freed: use after free when something happens");
+            out.push(Finding { kind: Kind::Pending, at: block, verdict, freed: Some(freed) });
+            // where that leads nobody knows
+            Err(Error::Stop)
+        });
+        match walked {
+            Err(e) if e.is_control() && !matches!(e, Error::Stop) => return Err(e),
+            _ => {}
+        }
+    }
     Ok(())
 }
 

@@ -9,6 +9,8 @@
 //! memory that nobody has initialised, is none.
 
 mod arrays;
+mod calls;
+mod causes;
 mod counts;
 mod dangling;
 mod dentries;
@@ -18,15 +20,19 @@ mod gaps;
 mod gone;
 mod holders;
 mod maples;
+mod mappings;
 mod order;
 mod places;
 mod pointers;
 mod queues;
 mod rings;
+mod tables;
+mod taken;
 mod told;
 mod trees;
 mod zeroed;
 
+pub use causes::Cause;
 pub use queues::VIEWS;
 
 use crate::{
@@ -56,6 +62,8 @@ pub enum Kind {
     Torn,
     /// a link was written over
     Overwritten,
+    /// a timer, a work or a notifier that is set lies in an object that was freed
+    Pending,
     /// a link leads to an object that was freed
     Freed,
     /// a tree's node and its child do not agree, or both are red
@@ -66,8 +74,6 @@ pub enum Kind {
     Refcount,
     /// a variable points to an object that was freed
     Dangling,
-    /// a timer or a work that is set lies in an object that was freed
-    Pending,
     /// the end of a task's stack was written over
     Stack,
     /// a page's reference count is below zero
@@ -136,7 +142,7 @@ const MAX_FINDINGS: usize = 10_000;
 const MAX_TREES: usize = 1 << 20;
 
 /// Everything that is wrong with what links objects: in the caches of which `wanted` says so, or, without, everywhere.
-pub fn verify(session: &Session, wanted: Option<&dyn Fn(usize) -> bool>) -> Result<(Vec<Finding>, Seen)> {
+pub fn verify(session: &Session, wanted: Option<&dyn Fn(usize) -> bool>) -> Result<(Vec<Cause>, Seen)> {
     let slabs = Slabs::of(session)?;
     slabs.free_all(session)?;
     let world = World { session, slabs: &slabs, left: left(session)?, deserted: Deserted::of(session)? };
@@ -155,6 +161,7 @@ pub fn verify(session: &Session, wanted: Option<&dyn Fn(usize) -> bool>) -> Resu
             .collect::<Result<_>>()?;
         parts.into_iter().for_each(|part| found.add(part));
         found.findings.extend(pointers::look(&world, number, cache, &places.pointers)?);
+        found.findings.extend(calls::look(&world, number, cache, &places.calls)?);
         if !places.nodes.is_empty() {
             scalars.insert(number, places.scalars);
         }
@@ -168,7 +175,10 @@ pub fn verify(session: &Session, wanted: Option<&dyn Fn(usize) -> bool>) -> Resu
         found.findings.extend(holders::look(&world)?);
         found.findings.extend(queues::of_sockets(&world)?);
         found.findings.extend(told::look(&world)?);
+        found.findings.extend(tables::named(&world)?);
+        found.findings.extend(mappings::look(&world)?);
         found.findings.extend(dentries::look(&world)?);
+        found.findings.extend(taken::look(&world)?);
         found.findings.extend(zeroed::look(&world)?);
     }
     if let Some(number) = slabs.caches.named("maple_node").find(|number| wanted.is_none_or(|wanted| wanted(*number))) {
@@ -182,7 +192,7 @@ pub fn verify(session: &Session, wanted: Option<&dyn Fn(usize) -> bool>) -> Resu
     findings.sort_by_key(|finding| (finding.kind, finding.at));
     findings.dedup_by_key(|finding| (finding.kind, finding.at));
     findings.truncate(MAX_FINDINGS);
-    Ok((findings, seen))
+    Ok((causes::gather(&world, findings)?, seen))
 }
 
 /// The parts of stacks that are not in use now, by address, and whose they are: of tasks that do not run, and 0 of all
@@ -396,13 +406,16 @@ impl World<'_> {
         found.seen.bytes += memory.len() as u64;
         let mut words = memory.chunks_exact(8).map(|bytes| bytes.try_into().map_or(0, u64::from_le_bytes));
         let Some(mut next) = words.next() else { return Ok(()) };
+        let mut run = tables::Run::default();
         for (at, prev) in (start..).step_by(8).zip(words) {
+            let ahead = if is_pointer(next) { self.read::<2>(next)? } else { None };
             if is_pointer(next) || is_pointer(prev) {
-                found.seen.links += u64::from(rings::look(self, at, next, prev, &mut found.breaks)?);
+                found.seen.links += u64::from(rings::look(self, at, (next, ahead), prev, &mut found.breaks)?);
             }
+            run.add(self, at, next, ahead.map(|[_, back]| back), &mut found.findings)?;
             next = prev;
         }
-        Ok(())
+        run.end(self, &mut found.findings)
     }
 
     /// Bytes; `None` if they are not in the dump.

@@ -51,10 +51,21 @@ pub struct Places {
     pub waits: Vec<u64>,
     /// of each pointer, with its name
     pub pointers: Vec<(u64, String)>,
+    /// of each pointer to a function, or to a table of some (`struct file_operations`), with its name
+    pub calls: Vec<(u64, String)>,
     /// it is a node of an xarray
     pub array: Option<arrays::Shape>,
     /// if it has nodes of trees: its numbers and pointers, but for those in the nodes
     pub scalars: Vec<Scalar>,
+}
+
+/// Whether what a pointer leads to is a function, or a struct of them by its name.
+fn is_called(session: &Session, to: TypeId) -> bool {
+    match session.types.resolve(to).as_ref().map(|(_, shape)| &**shape) {
+        Some(Type::Func { .. }) => true,
+        Some(Type::Struct { name: Some(name), .. }) => name.ends_with("_operations") || name.ends_with("_ops"),
+        _ => false,
+    }
 }
 
 /// Structs in structs that are followed.
@@ -86,6 +97,10 @@ impl Places {
                 Some("refcount_struct") => self.counts.push(base),
                 // their links are told of by themselves
                 Some("list_head" | "hlist_head" | "hlist_node" | "hlist_nulls_node" | "llist_node") => {}
+                // kfree_rcu() puts a number where the function is
+                Some("callback_head") => {}
+                // what a program does with signals is in its own memory
+                Some("sigaction") => {}
                 Some("sk_buff_head") => self.queues.push(base),
                 Some("wait_queue_head") if self.waits.len() < MAX_PLACES => {
                     let head = session.offset("wait_queue_head", "head").ok();
@@ -112,7 +127,10 @@ impl Places {
                 }
             }
             Type::Int { size, signed, .. } => self.scalar(path, base, (*size).into(), *signed, false),
-            Type::Pointer { .. } => {
+            Type::Pointer { to } => {
+                if self.calls.len() < MAX_PLACES && is_called(session, *to) {
+                    self.calls.push((base, path.to_owned()));
+                }
                 if self.pointers.len() < MAX_PLACES {
                     self.pointers.push((base, path.to_owned()));
                 }

@@ -91,10 +91,29 @@ fn packet(session: &Session, at: u64) -> Result<Option<Finding>> {
     let (member, what) = match (u64::from(packet.tail), u64::from(packet.end)) {
         (tail, end) if tail > end => ("tail", format!("the data end at {tail:#x} of a buffer of {end:#x} bytes")),
         (_, end) if data > end => ("data", format!("the data begin at {:x}, outside the buffer", packet.data)),
-        _ => return Ok(None),
+        (_, end) => return fragments(session, packet.head.wrapping_add(end)),
     };
     let at = packet.addr.wrapping_add(session.offset("sk_buff", member)?);
     Ok(Some(Finding { kind: Kind::Queue, at, verdict: format!("a packet in a queue: {what}"), freed: None }))
+}
+
+/// `struct skb_shared_info`, behind a packet's buffer, if it counts more fragments than it has room for.
+fn fragments(session: &Session, at: u64) -> Result<Option<Finding>> {
+    let (Some(count), Some(frags)) =
+        (session.place("skb_shared_info", "nr_frags"), session.place("skb_shared_info", "frags"))
+    else {
+        return Ok(None);
+    };
+    let Some(one) = session.place("skb_shared_info", "frags[0]") else { return Ok(None) };
+    let at = at.wrapping_add(count.bit_offset / 8);
+    let value = match session.u8(at) {
+        Ok(value) => u64::from(value),
+        Err(e) if e.is_control() => return Err(e),
+        Err(_) => return Ok(None),
+    };
+    let room = frags.bits.checked_div(one.bits).unwrap_or(0);
+    let verdict = || format!("a packet in a queue counts {value} fragments, there is room for {room}");
+    Ok((room > 0 && value > room).then(|| Finding { kind: Kind::Queue, at, verdict: verdict(), freed: None }))
 }
 
 /// The views of this file, for the test that holds them against kernels.

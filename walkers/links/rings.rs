@@ -7,7 +7,7 @@
 //! broken there. One damaged word breaks it for two entries, of which the one tells what should stand there.
 
 use super::{Finding, Kind, World, front, gaps, is_pointer};
-use crate::slab::verify::verdict;
+use crate::slab::{self, verify::verdict};
 use engine::prelude::*;
 use std::collections::HashSet;
 
@@ -37,12 +37,18 @@ fn ends(word: u64) -> bool {
     word == 0 || (word & 1 == 1 && word < MAX_NULLS)
 }
 
-/// Holds the link at `at` against the entries that it leads to. True if it is one.
-pub fn look(world: &World<'_>, at: u64, next: u64, prev: u64, out: &mut Vec<Break>) -> Result<bool> {
+/// Holds the link at `at` against the entries that it leads to, of which `next` comes with what is there. True if it is
+/// one.
+pub fn look(
+    world: &World<'_>,
+    at: u64,
+    (next, ahead): (u64, Option<[u64; 2]>),
+    prev: u64,
+    out: &mut Vec<Break>,
+) -> Result<bool> {
     if next == at || prev == at || (next == prev && !is_pointer(next)) {
         return Ok(false);
     }
-    let ahead = if is_pointer(next) { world.read::<2>(next)? } else { None };
     let behind = if is_pointer(prev) { world.read::<2>(prev)? } else { None };
     let fits_ahead = ahead.is_some_and(|[_, back]| back == at);
     let fits_behind = behind.is_some_and(|[forth, _]| forth == at);
@@ -197,7 +203,15 @@ fn alone(world: &World<'_>, at: u64, to: u64) -> Result<Option<Finding>> {
     // an entry that ends in a null is none that comes back, but the one behind it may know it
     let is_known =
         |next| Ok::<_, Error>(is_pointer(next) && world.read::<2>(next)?.is_some_and(|[_, back]| back == to));
-    if !comes_back(world, to, at)? && (two_lead_here || !is_pointer(back) || !is_known(next)?) {
+    let comes_back = comes_back(world, to, at)?;
+    if two_lead_here && !comes_back && are_alike(world, at, to)? {
+        let verdict = format!(
+            "{at:x} leads here, and {back:x} does as well: one entry in two chains, it was added again without being taken \
+             out"
+        );
+        return Ok(Some(Finding { kind: Kind::Torn, at: to.wrapping_add(8), verdict, freed: None }));
+    }
+    if !comes_back && (two_lead_here || !is_pointer(back) || !is_known(next)?) {
         return Ok(None);
     }
     Ok(Some(if two_lead_here {
@@ -208,6 +222,14 @@ fn alone(world: &World<'_>, at: u64, to: u64) -> Result<Option<Finding>> {
         let verdict = format!("prev should be {at:x}, {what}");
         Finding { kind, at: to.wrapping_add(8), verdict, freed: None }
     }))
+}
+
+/// Whether two entries are the same member of two objects of one cache: entries of lists of one kind.
+fn are_alike(world: &World<'_>, one: u64, other: u64) -> Result<bool> {
+    let (Some(one), Some(other)) = (slab::find(world.session, one)?, slab::find(world.session, other)?) else {
+        return Ok(false);
+    };
+    Ok(one.cache == other.cache && one.offset == other.offset && one.object != other.object)
 }
 
 /// An entry that somebody leads to and that is no longer one.

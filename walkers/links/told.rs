@@ -14,6 +14,8 @@ const SAID: &[(&str, &str)] = &[
     ("list_add double add", "an entry was added twice"),
     ("refcount_t: ", "a count was put, or taken, too often"),
     ("BUG: Bad page state", "a page was freed that is in use, or its struct page was written over"),
+    ("object pointer: 0x", "an address was freed that is none of kmalloc()'s"),
+    ("Not a kmalloc allocation", "an address was freed that is none of kmalloc()'s"),
     ("BUG: Bad page map", "a page table was written over"),
     ("BUG: Bad rss-counter", "the counts of a process's pages are wrong"),
     ("ODEBUG: ", "an object that is in use was freed or initialized"),

@@ -55,6 +55,8 @@ pub struct Track {
 
 /// `CONFIG_NR_CPUS` ends there.
 const MAX_CPU: u32 = 8192;
+/// `PID_MAX_LIMIT`
+const MAX_PID: u64 = 1 << 22;
 
 impl Track {
     /// What in the record cannot be true, if anything: then it was written over.
@@ -159,6 +161,42 @@ pub fn track(session: &Session, cache: usize, object: u64, which: Which) -> Resu
         Some(view) if kept(&slabs, view) => Tracks::of(session)?.decode(session, (view, cache), object, which, None),
         _ => Ok(None),
     }
+}
+
+/// Where, from the start of an object, the last member of its records ends that holds what no record does; `None` if all
+/// could be records.
+pub(super) fn spoilt(session: &Session, cache: usize, object: u64) -> Result<Option<u64>> {
+    let slabs = Slabs::of(session)?;
+    let Some(view) = slabs.caches.get(cache).filter(|view| kept(&slabs, view)) else { return Ok(None) };
+    let tracks = Tracks::of(session)?;
+    let place = |member: &str| session.place("track", member).map(|place| (place.bit_offset / 8, place.bits / 8));
+    let now = session.kernel_symbol("jiffies").and_then(|at| session.u64(at).ok());
+    let cpus = session.kernel_symbol("nr_cpu_ids").and_then(|at| session.u32(at).ok()).unwrap_or(MAX_CPU).into();
+    let mut end = None;
+    for which in [Which::Alloc, Which::Free] {
+        let from = tracks.offset(view, which);
+        for member in ["addr", "handle", "addrs", "cpu", "pid", "when"] {
+            let Some((offset, size)) = place(member) else { continue };
+            let is_wrong = |at: u64, size: u64| -> Result<bool> {
+                let value = session.uint(object.wrapping_add(at), size as usize)?;
+                Ok(match member {
+                    "cpu" => value >= cpus,
+                    "pid" => value > MAX_PID,
+                    "when" => now.is_some_and(|now| value > now),
+                    "handle" => value != 0 && stackdepot::stack(session, value as u32).is_err(),
+                    _ => value != 0 && session.symbolize(value).is_none(),
+                })
+            };
+            let (count, size) = if member == "addrs" { (size / 8, 8) } else { (1, size) };
+            for number in 0..count {
+                let at = from + offset + number * size;
+                if is_wrong(at, size)? {
+                    end = end.max(Some(at + size));
+                }
+            }
+        }
+    }
+    Ok(end)
 }
 
 /// Shows every record of every object, allocated or free, to `visit`: of each object its allocation first. Objects that

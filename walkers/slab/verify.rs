@@ -6,6 +6,7 @@
 
 mod canaries;
 mod constructed;
+mod extent;
 mod fences;
 mod lists;
 mod reports;
@@ -95,6 +96,10 @@ pub struct Finding {
     pub found: Vec<u8>,
     /// how many bytes differ
     pub differ: usize,
+    /// behind the last byte that the same write is seen to have reached; `at` if it was none
+    pub end: u64,
+    /// what else is wrong by the same cause
+    pub follows: Vec<Finding>,
     /// in plain words what probably happened
     pub verdict: String,
     /// the object in whose favour, or by whose owner, the damage was probably done: the neighbour of an overflow
@@ -130,7 +135,11 @@ pub fn verify(session: &Session, slabs: &Slabs, fences: &Fences, number: usize) 
     let Some(cache) = slabs.caches.get(number) else { return Ok(Default::default()) };
     let mut findings = lists::cache(session, slabs, number, cache)?;
     reports::of_cache(session, slabs, number, &mut findings)?;
-    if !cache.sound() || !cache.fits(session.target.page_size()) {
+    // nothing in its slabs can be told by sizes that are wrong
+    if findings.iter().any(|finding| finding.kind == Kind::Cache)
+        || !cache.sound()
+        || !cache.fits(session.target.page_size())
+    {
         return Ok((findings, Seen::default()));
     }
     let free = slabs.free(session, number)?;
@@ -168,8 +177,7 @@ pub fn verify(session: &Session, slabs: &Slabs, fences: &Fences, number: usize) 
     if cache.ctor != 0 {
         findings.extend(constructed::look(session, slabs, number, cache)?);
     }
-    findings.sort_by_key(|f| (f.slab, f.object, f.at));
-    Ok((findings, seen))
+    Ok((extent::gather(findings), seen))
 }
 
 /// The memory of one slab.
@@ -197,5 +205,7 @@ fn one(
         slot.object(i, free.state(index, i), &mut findings);
     }
     slot.end(&mut findings);
+    let findings =
+        if findings.is_empty() { findings } else { extent::join(&slot, findings, &|i| free.state(index, i)) };
     Ok((findings, Seen { slabs: 1, objects, missing: 0 }))
 }

@@ -54,6 +54,8 @@ pub(super) fn look(session: &Session, number: usize, cache: &Cache) -> Result<Ve
                 expected: "KFENCE's canary, 0xaa and the address's lowest bits".into(),
                 found: found.iter().copied().take(MAX_SHOWN).collect(),
                 differ,
+                end: range.start + last as u64 + 1,
+                follows: Vec::new(),
                 verdict,
                 suspect: None,
             });

@@ -73,6 +73,8 @@ pub(super) fn look(session: &Session, slabs: &Slabs, number: usize, cache: &Cach
                 expected: "what all other objects of the cache have".into(),
                 found: bytes.to_vec(),
                 differ: 8,
+                end: object.wrapping_add(offset).wrapping_add(8),
+                follows: Vec::new(),
                 verdict: String::new(),
                 suspect: None,
             }),

@@ -128,10 +128,25 @@ pub(super) struct Plan {
 }
 
 impl Plan {
+    /// Where the records behind an object end.
+    pub fn records_end(&self) -> u64 {
+        self.padding
+    }
+
     /// Whether there is anything to compare.
     pub fn any(&self) -> bool {
         self.red || self.poison || self.tracks > 0 || self.zeroed
     }
+}
+
+/// Bytes round an object that all hold one value.
+pub(super) struct Zone {
+    /// what is damaged if one does not
+    pub kind: Kind,
+    /// where, in the slab, the range counts from
+    pub base: u64,
+    pub range: Range<u64>,
+    pub value: u8,
 }
 
 /// A slab under comparison.
@@ -208,9 +223,7 @@ impl Slot<'_> {
 
     /// Compares the surroundings of object number `index`.
     pub fn object(&self, index: u32, state: State, out: &mut Vec<Finding>) {
-        let (cache, plan) = (self.cache, self.plan);
-        let start = cache.left_pad() + u64::from(index) * u64::from(cache.size);
-        let (size, inuse) = (u64::from(cache.object_size), u64::from(cache.inuse));
+        let start = self.start(index);
         let red = match self.red_value(start, state) {
             Ok(red) => red,
             Err(finding) => {
@@ -219,37 +232,56 @@ impl Slot<'_> {
             }
         };
         let object = Some((start, state));
-        if plan.red {
-            if cache.left_pad() > 0 {
-                let left = 0..cache.left_pad();
-                self.compare(Kind::LeftRedzone, start - cache.left_pad(), left, object, red, out);
-            }
-            let fence = self.tail(start, red).unwrap_or(size);
-            if fence < size {
-                self.compare(Kind::Tail, start, fence..size, object, red, out);
-            }
-            self.compare(Kind::RightRedzone, start, size..inuse, object, red, out);
-        } else if plan.poison {
-            self.compare(Kind::Padding, start, size..inuse, object, POISON_INUSE, out);
+        for zone in self.zones(start, red) {
+            self.compare(zone.kind, zone.base, zone.range, object, zone.value, out);
         }
-        if state == State::Free && plan.object_poison {
-            self.poison(start, size, (POISON_FREE, POISON_END), out);
-        } else if state == State::Free && plan.zeroed {
-            self.poison(start, size, (0, 0), out);
+        if let Some(fill) = self.fill(state) {
+            self.poison(start, self.cache.object_size.into(), fill, out);
         }
-        if plan.poison && plan.padding < plan.end {
-            let hole = self.extensions.and_then(|extensions| extensions.in_object(cache));
-            for part in without(plan.padding..plan.end, hole) {
-                self.compare(Kind::Padding, start, part, object, POISON_INUSE, out);
-            }
-        }
-        if state == State::Allocated && plan.tracks > 0 {
+        if state == State::Allocated && self.plan.tracks > 0 {
             self.track(start, out);
         }
     }
 
+    /// Where, in the slab, object number `index` starts.
+    pub fn start(&self, index: u32) -> u64 {
+        self.cache.left_pad() + u64::from(index) * u64::from(self.cache.size)
+    }
+
+    /// What an object in this state is filled with, and its last byte.
+    pub fn fill(&self, state: State) -> Option<(u8, u8)> {
+        match state {
+            State::Free if self.plan.object_poison => Some((POISON_FREE, POISON_END)),
+            State::Free if self.plan.zeroed => Some((0, 0)),
+            _ => None,
+        }
+    }
+
+    /// The fences of the object at `start`, in the order of addresses, if its red zones hold `red`.
+    pub fn zones(&self, start: u64, red: u8) -> impl Iterator<Item = Zone> + use<> {
+        let (cache, plan) = (self.cache, self.plan);
+        let (pad, size, inuse) = (cache.left_pad(), u64::from(cache.object_size), u64::from(cache.inuse));
+        let zone = |kind, base, range, value| Some(Zone { kind, base, range, value });
+        let mut zones = [const { None }; 5];
+        if plan.red {
+            let fence = self.tail(start, red).unwrap_or(size);
+            zones[0] = zone(Kind::LeftRedzone, start - pad, 0..pad, red);
+            zones[1] = zone(Kind::Tail, start, fence..size, red);
+            zones[2] = zone(Kind::RightRedzone, start, size..inuse, red);
+        } else if plan.poison {
+            zones[2] = zone(Kind::Padding, start, size..inuse, POISON_INUSE);
+        }
+        if plan.poison && plan.padding < plan.end {
+            let hole = self.extensions.and_then(|extensions| extensions.in_object(cache));
+            let [one, two] = without(plan.padding..plan.end, hole);
+            zones[3] = zone(Kind::Padding, start, one, POISON_INUSE);
+            zones[4] = zone(Kind::Padding, start, two, POISON_INUSE);
+        }
+        zones.into_iter().flatten().filter(|zone| !zone.range.is_empty())
+    }
+
     /// What red zones of an object should hold. A state that contradicts all of them is a finding of its own.
-    fn red_value(&self, start: u64, state: State) -> Result<u8, Box<Finding>> {
+    pub fn red_value(&self, start: u64, state: State) -> Result<u8, Box<Finding>> {
         let pad = self.cache.left_pad();
         let zones = [
             self.bytes(start.wrapping_sub(pad), &(0..pad)),
@@ -390,6 +422,8 @@ impl Slot<'_> {
             expected,
             found: found.iter().copied().take(MAX_SHOWN).collect(),
             differ,
+            end: at.wrapping_add(found.len() as u64),
+            follows: Vec::new(),
             verdict: String::new(),
             suspect: None,
         }

@@ -16,6 +16,8 @@ fn about(cache: usize, kind: Kind, at: u64, expected: String, verdict: String) -
         expected,
         found: Vec::new(),
         differ: 0,
+        end: at,
+        follows: Vec::new(),
         verdict,
         suspect: None,
     }
@@ -36,7 +38,7 @@ pub(super) fn cache(session: &Session, slabs: &Slabs, number: usize, cache: &Cac
     let rounded = u64::from(cache.inuse).checked_sub(cache.object_size.into());
     if rounded.is_none_or(|rounded| rounded > 8) && cache.flags & slabs.caches.flags.kasan == 0 {
         let text = format!(
-            "object_size {:#x} and inuse {:#x} do not go together: the structure was written over",
+            "object_size {:#x} and inuse {:#x} do not go together: the structure was written over; its objects are not looked at",
             cache.object_size, cache.inuse
         );
         out.push(about(number, Kind::Cache, cache.addr, "sizes that fit".into(), text));

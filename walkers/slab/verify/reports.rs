@@ -129,6 +129,8 @@ pub(super) fn of_cache(session: &Session, slabs: &Slabs, number: usize, out: &mu
             expected: "no report in the log".into(),
             found: Vec::new(),
             differ: 0,
+            end: report.object.unwrap_or(report.record),
+            follows: Vec::new(),
             verdict: format!(
                 "the kernel's log, {}.{:06} s: {}",
                 report.time / NS,

@@ -1,6 +1,6 @@
 //! What probably happened, told from the bytes that are where they should not be.
 
-use super::Kind;
+use super::{Finding, Kind};
 use crate::slab;
 use engine::Session;
 
@@ -47,6 +47,24 @@ pub(super) fn fence(
         _ => (format!("wild write: {bytes}, {} behind the start of the fence", shape.first), None),
     };
     (format!("{text}{what}"), suspect)
+}
+
+/// A write that went on behind the fence, or the free object, that it hit first: so many bytes, as far as `place`.
+pub(super) fn reach(session: &Session, finding: &Finding, bytes: &str, place: &str) -> String {
+    let object = finding.object.unwrap_or(finding.at);
+    let text = match finding.kind {
+        Kind::RightRedzone | Kind::Tail if finding.verdict.starts_with("overflow") => {
+            format!("overflow: {bytes} written past the end of this object")
+        }
+        Kind::LeftRedzone if finding.verdict.starts_with("overflow") => {
+            format!("overflow from the neighbour in front: {bytes}")
+        }
+        Kind::Poison => {
+            format!("use after free: {bytes} written {:#x} into the object", finding.at.wrapping_sub(object))
+        }
+        _ => format!("wild write: {bytes}"),
+    };
+    format!("{text}{place}{}", looks(session, &finding.found))
 }
 
 /// A write into a free object.

@@ -1,0 +1,262 @@
+//! References that were taken and never put, told by that nobody has them.
+//!
+//! Whoever has a reference has the object's address. So all words in use that hold it are counted, and there may be more
+//! of them than references, as of those who only look, but not fewer. A task that has ended is on no list any more, and
+//! its memory is kept only by such references.
+
+use super::{Finding, Kind, World};
+use crate::{
+    refs::Graph,
+    slab::{self, State},
+    task,
+};
+use engine::prelude::*;
+use std::collections::{HashMap, HashSet};
+
+/// What is counted: the struct, the count, and how many bytes that has. A cache's objects are of that type if its name
+/// says so. Each reference to one of these is kept as its plain address.
+const COUNTED: &[(&str, &str)] =
+    &[("pid", "count.refs.counter"), ("cred", "usage"), ("nsproxy", "count"), ("files_struct", "count.counter")];
+
+/// Objects of one kind that are looked at; more say nothing new.
+const MAX: usize = 1 << 20;
+
+/// An object and its count.
+#[derive(Clone, Copy)]
+struct One {
+    addr: u64,
+    place: u64,
+    count: i64,
+    name: &'static str,
+}
+
+/// All of it.
+pub fn look(world: &World<'_>) -> Result<Vec<Finding>> {
+    if world.session.is_live() {
+        return Ok(Vec::new());
+    }
+    let mut out = counted(world)?;
+    out.extend(tasks(world)?);
+    Ok(out)
+}
+
+fn counted(world: &World<'_>) -> Result<Vec<Finding>> {
+    let mut all = Vec::new();
+    for (name, member) in COUNTED {
+        all.extend(read(world, name, member)?);
+    }
+    let known = known_holders(world, &addrs(&all), |addr| size_of(world, addr))?;
+    all.retain(|one| one.count > known.get(&one.addr).copied().unwrap_or(0));
+    if all.is_empty() {
+        return Ok(Vec::new());
+    }
+    let found = holders(world.session, &addrs(&all))?;
+    let surplus = |one: &One| one.count - found.get(&one.addr).copied().unwrap_or(0);
+    let finding = |one: One| {
+        let more = surplus(&one);
+        let verdict = format!(
+            "the count of this {} is {}, and {} words lead to it: at least {more} references too many, taken and never put",
+            one.name,
+            one.count,
+            one.count - more
+        );
+        Finding { kind: Kind::Refcount, at: one.place, verdict, freed: None }
+    };
+    Ok(all.into_iter().filter(|one| surplus(one) > 0).map(finding).collect())
+}
+
+fn addrs(all: &[One]) -> HashSet<u64> {
+    all.iter().map(|one| one.addr).collect()
+}
+
+fn size_of(world: &World<'_>, addr: u64) -> u64 {
+    let found = slab::find(world.session, addr).ok().flatten();
+    found.and_then(|found| world.slabs.caches.get(found.cache)).map_or(8, |cache| cache.size.into())
+}
+
+/// The objects of a struct that are in use, with their counts.
+fn read(world: &World<'_>, name: &'static str, member: &str) -> Result<Vec<One>> {
+    let session = world.session;
+    let (Some(place), Some(ctype)) = (session.place(name, member), session.struct_type(name)) else {
+        return Ok(Vec::new());
+    };
+    let (offset, size) = (place.bit_offset / 8, (place.bits / 8) as usize);
+    let mut all = Vec::new();
+    for (number, cache) in world.slabs.caches.iter().enumerate() {
+        if !cache.sound() || slab::names::object_type(session, cache) != Some(ctype) {
+            continue;
+        }
+        let ended = world.slabs.each(session, number, State::Allocated, &mut |addr| {
+            if all.len() == MAX {
+                return Err(Error::Stop);
+            }
+            let at = addr.wrapping_add(offset);
+            match session.uint(at, size) {
+                Ok(value) => {
+                    let count = if size == 4 { i64::from(value as i32) } else { value as i64 };
+                    all.push(One { addr, place: at, count, name });
+                    Ok(())
+                }
+                Err(e) if e.is_control() => Err(e),
+                Err(_) => Ok(()),
+            }
+        });
+        match ended {
+            Ok(()) | Err(Error::Stop) => {}
+            Err(e) => return Err(e),
+        }
+    }
+    Ok(all)
+}
+
+/// How many words of slabs and variables hold each of these addresses, but those in the object itself.
+pub fn known_holders(world: &World<'_>, addrs: &HashSet<u64>, size: impl Fn(u64) -> u64) -> Result<HashMap<u64, i64>> {
+    let mut found: HashMap<u64, i64> = HashMap::new();
+    for (at, addr) in world.places_of(addrs)? {
+        if at.wrapping_sub(addr) >= size(addr) {
+            *found.entry(addr).or_default() += 1;
+        }
+    }
+    Ok(found)
+}
+
+/// How many words of all that is in use do.
+pub fn holders(session: &Session, addrs: &HashSet<u64>) -> Result<HashMap<u64, i64>> {
+    let graph = Graph::of(session)?;
+    let nodes: HashMap<u32, u64> = addrs.iter().filter_map(|addr| Some((graph.object_at(*addr)?, *addr))).collect();
+    let mut found: HashMap<u64, i64> = HashMap::new();
+    for (word, node) in graph.words_to(session, &|node| nodes.contains_key(&node), &|_| true)? {
+        let Some(addr) = nodes.get(&node) else { continue };
+        if graph.object_at(word) != Some(node) && session.u64(word).ok() == Some(*addr) {
+            *found.entry(*addr).or_default() += 1;
+        }
+    }
+    Ok(found)
+}
+
+/// `EXIT_DEAD`, of `exit_state` (include/linux/sched.h): nobody waits for it any more.
+const EXIT_DEAD: u32 = 0x10;
+
+/// Words that lead to a task, or to what it maps into, and are no references: the cache, the struct and the member.
+const WEAK: &[(&str, &str, &str)] = &[
+    ("task_struct", "task_struct", "last_wakee"),
+    ("signal_cache", "signal_struct", "curr_target"),
+    ("vm_area_struct", "vm_area_struct", "vm_mm"),
+];
+/// Members of a `struct mm_struct` that hang on lists of all address spaces, or that its own tree leads back to.
+const LISTS: &[&str] = &["rss_stat", "mmlist", "lru_gen", "mm_mt", "mm_rb"];
+
+/// Tasks that have ended and are on no list any more, and address spaces that no task has, which are kept though fewer
+/// words lead to them than they count references.
+fn tasks(world: &World<'_>) -> Result<Vec<Finding>> {
+    let kept = kept(world)?;
+    if kept.is_empty() {
+        return Ok(Vec::new());
+    }
+    let held = led_to(world, &addrs(&kept))?;
+    let session = world.session;
+    let finding = |one: &One| {
+        let held = held.get(&one.addr).copied().unwrap_or(0);
+        let what = match one.name {
+            "task_struct" => {
+                let comm = session.offset("task_struct", "comm");
+                let name = comm.and_then(|at| session.cstr(one.addr.wrapping_add(at), 16));
+                format!("{} has ended and is on no list any more", name.as_deref().unwrap_or("?"))
+            }
+            _ => "no task has this address space any more".into(),
+        };
+        let verdict = format!(
+            "{what}, its count is {}, and {held} words lead to it: a reference was taken and never put",
+            one.count
+        );
+        (held < one.count).then_some(Finding { kind: Kind::Refcount, at: one.place, verdict, freed: None })
+    };
+    Ok(kept.iter().filter_map(finding).collect())
+}
+
+/// The tasks and address spaces in use that no list of tasks leads to.
+fn kept(world: &World<'_>) -> Result<Vec<One>> {
+    let session = world.session;
+    let (Some(usage), Some(count), Ok(exit)) = (
+        session.place("task_struct", "usage.refs.counter"),
+        session.place("mm_struct", "mm_count.counter"),
+        session.offset("task_struct", "exit_state"),
+    ) else {
+        return Ok(Vec::new());
+    };
+    let Some(living) = living(world)? else { return Ok(Vec::new()) };
+    let mut kept = Vec::new();
+    for (name, count) in [("task_struct", usage), ("mm_struct", count)] {
+        let Some(cache) = world.slabs.caches.named(name).next() else { continue };
+        world.slabs.each(session, cache, State::Allocated, &mut |addr| {
+            let place = addr.wrapping_add(count.bit_offset / 8);
+            let (Ok(value), Ok(exit)) = (session.u32(place), session.u32(addr.wrapping_add(exit))) else {
+                return Ok(());
+            };
+            let value = i64::from(value as i32);
+            let ended = name == "mm_struct" || exit & EXIT_DEAD != 0;
+            if ended && value > 0 && !living.contains(&addr) {
+                kept.push(One { addr, place, count: value, name });
+            }
+            Ok(())
+        })?;
+    }
+    Ok(kept)
+}
+
+/// The tasks that are on the lists, and the address spaces that they have; `None` if that cannot be told.
+fn living(world: &World<'_>) -> Result<Option<HashSet<u64>>> {
+    let session = world.session;
+    let mut living = HashSet::new();
+    let spaces: Vec<u64> =
+        ["mm", "active_mm"].iter().filter_map(|member| session.offset("task_struct", member).ok()).collect();
+    let mut add = |task: u64| {
+        living.insert(task);
+        for member in &spaces {
+            living.extend(world.read::<1>(task.wrapping_add(*member))?.map(|[space]| space));
+        }
+        Ok(())
+    };
+    let walked = task::threads(session, &mut add)
+        .and_then(|()| task::idle(session)?.into_iter().try_for_each(|(_, task)| add(task)));
+    match walked {
+        Ok(()) => Ok(Some(living)),
+        Err(e) if e.is_control() => Err(e),
+        // tasks that cannot be walked are noted where they are asked for
+        Err(_) => Ok(None),
+    }
+}
+
+/// How many words in use lead anywhere into each of these objects, and may be references.
+fn led_to(world: &World<'_>, addrs: &HashSet<u64>) -> Result<HashMap<u64, i64>> {
+    let session = world.session;
+    let graph = Graph::of(session)?;
+    let nodes: HashMap<u32, u64> = addrs.iter().filter_map(|addr| Some((graph.object_at(*addr)?, *addr))).collect();
+    let weak: Vec<(usize, u64)> = WEAK
+        .iter()
+        .filter_map(|(cache, name, member)| {
+            Some((world.slabs.caches.named(cache).next()?, session.offset(name, member).ok()?))
+        })
+        .collect();
+    let mut found: HashMap<u64, i64> = HashMap::new();
+    for (word, node) in graph.words_to(session, &|node| nodes.contains_key(&node), &|_| true)? {
+        let own = graph.object_at(word) == Some(node) || graph.nodes.page_structs().contains(&word);
+        let (Some(addr), Ok(to)) = (nodes.get(&node).filter(|_| !own), session.u64(word)) else { continue };
+        let is_weak = slab::find(session, word)?.is_some_and(|f| weak.contains(&(f.cache, f.offset as u64)));
+        if !is_weak && !is_listed(world, *addr, to)? {
+            *found.entry(*addr).or_default() += 1;
+        }
+    }
+    Ok(found)
+}
+
+/// Whether a word leads to where an address space merely hangs on a list.
+fn is_listed(world: &World<'_>, addr: u64, to: u64) -> Result<bool> {
+    let session = world.session;
+    let is_space = |found: &slab::Found| world.slabs.caches.named("mm_struct").any(|cache| cache == found.cache);
+    let (Some(ctype), Some(_)) = (session.struct_type("mm_struct"), slab::find(session, addr)?.filter(is_space)) else {
+        return Ok(false);
+    };
+    let inside = engine::cprint::path::member_at(&session.types, ctype, to.wrapping_sub(addr));
+    Ok(to != addr && inside.is_some_and(|(name, _)| LISTS.iter().any(|list| name.starts_with(list))))
+}
