@@ -477,7 +477,7 @@ impl Emit {
 
     /// Copies a text to R7's memory; R0 is its length with the NUL, where that is known.
     fn text(&mut self, text: &Text, to: usize, max: usize) -> Result<()> {
-        let (space, string) = match text {
+        let space = match text {
             Text::Comm => {
                 self.asm.mov(Reg::R1, Reg::R7).alu(Op::Add, Reg::R1, to as i32).mov(Reg::R2, max as i32);
                 self.asm.call(Helper::GetCurrentComm);
@@ -486,11 +486,11 @@ impl Emit {
             }
             Text::Context { offset, len: _ } => {
                 self.asm.mov(Reg::R3, Reg::R6).alu(Op::Add, Reg::R3, i32::from(*offset));
-                (Space::Kernel, true)
+                Space::Kernel
             }
             Text::Saved { offset, len: _ } => {
                 self.asm.mov(Reg::R3, Reg::R7).alu(Op::Add, Reg::R3, self.saved as i32 + i32::from(*offset));
-                (Space::Kernel, true)
+                Space::Kernel
             }
             Text::Located { word, behind } => {
                 self.asm.load(Size::Word, Reg::R3, Reg::R6, *word as i16).alu(Op::And, Reg::R3, 0xffff);
@@ -498,12 +498,12 @@ impl Emit {
                     self.asm.alu(Op::Add, Reg::R3, i32::from(*word) + 4);
                 }
                 self.asm.alu(Op::Add, Reg::R3, Reg::R6);
-                (Space::Kernel, true)
+                Space::Kernel
             }
             Text::Memory { space, at } => {
                 self.int(at)?;
                 self.asm.mov(Reg::R3, Reg::R0);
-                (*space, true)
+                *space
             }
         };
         let max = match text {
@@ -511,10 +511,20 @@ impl Emit {
             _ => max,
         };
         self.asm.mov(Reg::R1, Reg::R7).alu(Op::Add, Reg::R1, to as i32).mov(Reg::R2, max as i32);
-        self.asm.call(match (space, string) {
-            (Space::Kernel, _) => Helper::ProbeReadKernelStr,
-            (Space::User, _) => Helper::ProbeReadUserStr,
-        });
+        match (space, text) {
+            (Space::User, _) => {
+                self.asm.call(Helper::ProbeReadUserStr);
+            }
+            // what a function of the kernel is given may be an address of the process's, and types do not say so
+            (Space::Kernel, Text::Memory { .. }) => {
+                let (user, done) = (self.asm.label(), self.asm.label());
+                self.asm.jump_if(Cond::SignedGe, Reg::R3, 0, user).call(Helper::ProbeReadKernelStr).jump(done);
+                self.asm.place(user).call(Helper::ProbeReadUserStr).place(done);
+            }
+            (Space::Kernel, _) => {
+                self.asm.call(Helper::ProbeReadKernelStr);
+            }
+        }
         self.check();
         Ok(())
     }

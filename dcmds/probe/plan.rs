@@ -484,9 +484,11 @@ fn names_in(text: &str) -> Vec<String> {
     match cexpr::parse(text) {
         Ok(expr) => collect(&expr, text, &mut found),
         // words, each an expression: `::print name ret`
-        Err(_) => {
-            found.extend(text.split_ascii_whitespace().filter(|w| !w.starts_with('-')).map(|w| heading(w).1.to_owned()))
-        }
+        Err(_) => found.extend(
+            text.split_ascii_whitespace()
+                .filter(|w| !w.starts_with(|c: char| c == '-' || c.is_ascii_digit()))
+                .map(|w| heading(w).1.to_owned()),
+        ),
     }
     found
 }
