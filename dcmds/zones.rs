@@ -70,7 +70,7 @@ impl ZoneCmd {
                 .all(cx)
                 .into_iter()
                 .filter(|c| c.group == Group::Zone)
-                .map(|c| format!("{} {}", c.name, c.value + c.pending))
+                .map(|c| format!("{} {}", c.name, c.value.saturating_add(c.pending)))
                 .collect(),
             false => Vec::new(),
         };
@@ -144,7 +144,8 @@ impl Dcmd for Numa {
         for node in &memory.nodes {
             let mut free = 0;
             for zone in memory.zones.iter().filter(|zone| zone.node == node.addr) {
-                free += Counters::of_zone(cx, zone)?.exact(cx, "NR_FREE_PAGES").unwrap_or(0);
+                let of_zone = Counters::of_zone(cx, zone)?.exact(cx, "NR_FREE_PAGES");
+                free = u64::saturating_add(free, of_zone.unwrap_or(0));
             }
             out.row(NodeRow {
                 addr: cx.object("pglist_data", node.addr),

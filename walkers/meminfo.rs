@@ -208,7 +208,7 @@ impl<'a> Meminfo<'a> {
         self.pages(all, "Buffers", self.buffers());
         self.pages(all, "Cached", self.cached());
         self.pages(all, "SwapCached", self.swap_cache());
-        let sum = |a: &str, b: &str| Ok(self.must(a)? + self.must(b)?);
+        let sum = |a: &str, b: &str| Ok(self.must(a)?.saturating_add(self.must(b)?));
         self.pages(all, "Active", sum("NR_ACTIVE_ANON", "NR_ACTIVE_FILE"));
         self.pages(all, "Inactive", sum("NR_INACTIVE_ANON", "NR_INACTIVE_FILE"));
         self.counted(all, "Active(anon)", "NR_ACTIVE_ANON");
@@ -263,8 +263,8 @@ impl<'a> Meminfo<'a> {
         self.counted(all, "Shmem", "NR_SHMEM");
         let reclaimable = self.must("NR_SLAB_RECLAIMABLE_B");
         let misc = self.count("NR_KERNEL_MISC_RECLAIMABLE").unwrap_or(0);
-        self.pages(all, "KReclaimable", reclaimable.map(|pages| pages + misc));
-        let slab = || Ok(self.must("NR_SLAB_RECLAIMABLE_B")? + self.must("NR_SLAB_UNRECLAIMABLE_B")?);
+        self.pages(all, "KReclaimable", reclaimable.map(|pages| pages.saturating_add(misc)));
+        let slab = || Ok(self.must("NR_SLAB_RECLAIMABLE_B")?.saturating_add(self.must("NR_SLAB_UNRECLAIMABLE_B")?));
         self.pages(all, "Slab", slab());
         self.counted(all, "SReclaimable", "NR_SLAB_RECLAIMABLE_B");
         self.counted(all, "SUnreclaim", "NR_SLAB_UNRECLAIMABLE_B");
@@ -297,7 +297,7 @@ impl<'a> Meminfo<'a> {
             }
             kib => kib >> self.shift,
         };
-        Ok(allowed + self.swap_space()?.0)
+        Ok(allowed.saturating_add(self.swap_space()?.0))
     }
 
     /// Pages that have been promised to processes.

@@ -143,7 +143,7 @@ impl Counters {
                             longs(session, at.0, numa_items)?
                                 .iter()
                                 .zip(&mut numa_pending)
-                                .for_each(|(n, sum)| *sum += n);
+                                .for_each(|(n, sum): (&i64, &mut i64)| *sum = sum.saturating_add(*n));
                         }
                         if let Some(at) = diffs.old_numa {
                             add_shorts(session, at.0, &mut numa_pending)?;
@@ -206,7 +206,8 @@ impl Counters {
             for (i, (value, pending)) in sums.value.iter().zip(&sums.pending).enumerate() {
                 // the kernel adds these up before it shows them
                 let numa = group == Group::Numa;
-                let (value, pending) = if numa { (value + pending, 0) } else { ((*value).max(0), *pending) };
+                let (value, pending) =
+                    if numa { (value.saturating_add(*pending), 0) } else { ((*value).max(0), *pending) };
                 let divisor = if group == Group::Node && huge.contains(&i) { huge_page(session) } else { 1 };
                 let counter =
                     Counter { name: names.name(group, i), group, value: value / divisor, pending: pending / divisor };

@@ -189,7 +189,7 @@ MATRIX = {
        for k in ("k612", "k61", "k510", "k72")},
     "k612-plain-forms": dict(kernel="k612", script=state.format(first="cgroups\nactors", ring=160, story="story"), append=f"{PLAIN} {QUIET}", **STATE),
     **{f"{k}-busy": dict(kernel=k, script=state.format(first=BUSY, ring=160, story=BUSY_TRUTH), append=f"{PLAIN} {QUIET}", hardware=crashes.SLOW, **STATE)
-       for k in ("k612", "k61", "k510", "k72", "k73")},
+       for k in ("k612", "k61", "k510", "k72")},
     # Debian's full and PREEMPT_RT kernels
     **{f"{k}-dbg": dict(kernel=k, script=rich, append=DEBUG) for k in ("k612-rt", "k61-rt", "k612-full", "k61-full")},
     "k612-rt-plain": dict(kernel="k612-rt", script=plain + "traceagain\n", append=PLAIN),

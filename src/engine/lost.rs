@@ -12,7 +12,7 @@
 //! ```
 //!
 //! So is memory: a read that fails because the dump lacks the page is noted by [`Session::read`](crate::Session::read),
-//! and told if nothing else was.
+//! and told if no other note tells of a loss.
 
 use crate::{notes::Notes, session::Session};
 use debuginfo::{Kallsyms, Missed, Symbol, SymbolSource, Types};
@@ -38,8 +38,8 @@ thread_local! {
     static ASKING: Cell<bool> = const { Cell::new(false) };
 }
 
-/// Notes a read that failed because the dump lacks the page, to be told if nothing else is. What is a device's never was
-/// in a dump, and that programs' pages are not there is nothing new.
+/// Notes a read that failed because the dump lacks the page, to be told if no other note tells of a loss. What is a
+/// device's never was in a dump, and that programs' pages are not there is nothing new.
 #[cold]
 pub fn heed(session: &Session, e: &ReadError) {
     if !e.reason.is_loss() || matches!(e.space, Space::User(_)) || ASKING.replace(true) {

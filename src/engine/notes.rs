@@ -11,6 +11,8 @@ use std::{
 
 /// How many places a note remembers.
 const PLACES: usize = 3;
+/// What a note says that tells of memory that could not be read.
+const LOSS: [&str; 2] = ["not in the dump", "cannot be read"];
 /// How many names a note remembers, and how many it shows.
 const NAMES: (usize, usize) = (64, 8);
 
@@ -20,7 +22,7 @@ struct Kind {
     places: Vec<u64>,
     /// what it is so of
     names: BTreeSet<String>,
-    /// told only if there is nothing else to tell
+    /// told only if no other note tells of a loss
     quiet: bool,
 }
 
@@ -45,8 +47,7 @@ impl Notes {
         map.entry(what).or_default().at(addr);
     }
 
-    /// Notes what need not be told if the command has anything else to tell: it fails, or has other notes, which say
-    /// better what is missing.
+    /// Notes what need not be told if the command has better to tell: it fails, or another note says what is missing.
     pub fn quietly(&self, addr: u64, what: &str) {
         let mut map = self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         if let Some(kind) = map.get_mut(what) {
@@ -138,8 +139,8 @@ impl Notes {
     /// Takes all notes as lines: `slab page not in the dump: 24 times, at ffff…, ffff…, …`.
     pub fn take(&self) -> Vec<String> {
         let map = std::mem::take(&mut *self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner));
-        let is_loud = map.values().any(|kind| !kind.quiet);
-        map.into_iter().filter(|(_, kind)| !(kind.quiet && is_loud)).map(|(what, kind)| line(what, &kind)).collect()
+        let is_told = map.iter().any(|(what, kind)| !kind.quiet && LOSS.iter().any(|word| what.contains(word)));
+        map.into_iter().filter(|(_, kind)| !(kind.quiet && is_told)).map(|(what, kind)| line(what, &kind)).collect()
     }
 }
 
@@ -205,8 +206,11 @@ mod tests {
         (1..3).for_each(|addr| notes.quietly(addr, "unseen"));
         assert_eq!(notes.take(), ["unseen: 2 times, at 1, 2"]);
         notes.quietly(1, "unseen");
+        notes.add(1, "a page is not in the dump");
+        assert_eq!(notes.take(), ["a page is not in the dump, at 1"]);
+        notes.quietly(1, "unseen");
         notes.add(1, "loud");
-        assert_eq!(notes.take(), ["loud, at 1"]);
+        assert_eq!(notes.take(), ["loud, at 1", "unseen, at 1"]);
         notes.quietly(1, "unseen");
         notes.hush();
         assert!(notes.is_empty());
