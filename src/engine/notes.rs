@@ -12,7 +12,7 @@ use std::{
 /// How many places a note remembers.
 const PLACES: usize = 3;
 /// What a note says that tells of memory that could not be read.
-const LOSS: [&str; 2] = ["not in the dump", "cannot be read"];
+const LOSS: [&str; 3] = ["not in the dump", "cannot be read", "unreadable"];
 /// How many names a note remembers, and how many it shows.
 const NAMES: (usize, usize) = (64, 8);
 
