@@ -6,8 +6,8 @@
 //!
 //! ```console
 //! > ff2aa618c18c87e8::refs
-//! ADDR             KIND REFERENCE          TO
-//! ffffffff98a9803a code __futex_hash+0xea  ff2aa618c18c87e8
+//! ADDR             KIND REFERENCE         TO
+//! ffffffff98a9803a code __futex_hash+0xea ff2aa618c18c87e8 kmalloc-8
 //! ```
 
 use super::nodes::Nodes;
@@ -20,6 +20,9 @@ const PIECE: u64 = 1 << 20;
 const LONGEST: u64 = 16;
 /// More code than any kernel has: the bounds may be anything.
 const MOST: u64 = 1 << 30;
+
+/// Is shown where a sequence begins, where the address is, and the address.
+type Show<'a> = &'a mut dyn FnMut(usize, usize, u64);
 
 /// The addresses of objects in the kernel's text: where each is, and the number of its object. In order.
 pub(super) fn constants(session: &Session, nodes: &Nodes) -> Result<Vec<(u64, u32)>> {
@@ -43,25 +46,26 @@ fn piece(session: &Session, nodes: &Nodes, start: u64, end: u64) -> Result<Vec<(
     }
     let decode = if session.target.arch() == Arch::Aarch64 { arm64 } else { x86_64 };
     let mut found = Vec::new();
-    decode(&bytes, &mut |at, value| {
-        if let Some(node) = nodes.at(value).filter(|_| (at as u64) < PIECE) {
+    decode(&bytes, &mut |begin, at, value| {
+        // what begins in the next piece is found there
+        if let Some(node) = nodes.at(value).filter(|_| (begin as u64) < PIECE) {
             found.push((start + at as u64, node));
         }
     });
     Ok(found)
 }
 
-/// `movabs $value, %reg`: where the value is, and what.
-fn x86_64(text: &[u8], visit: &mut dyn FnMut(usize, u64)) {
-    for (at, window) in text.windows(10).enumerate() {
+/// `movabs $value, %reg`: where it begins, where the value is, and what.
+fn x86_64(text: &[u8], visit: Show<'_>) {
+    for (begin, window) in text.windows(10).enumerate() {
         let [0x48 | 0x49, 0xb8..=0xbf, value @ ..] = window else { continue };
         let Ok(value) = value.try_into().map(u64::from_le_bytes) else { continue };
-        visit(at + 2, value);
+        visit(begin, begin + 2, value);
     }
 }
 
-/// `movz reg, …; movk reg, …, lsl #16; movk reg, …, lsl #32; movk reg, …, lsl #48`: where the first is, and the value.
-fn arm64(text: &[u8], visit: &mut dyn FnMut(usize, u64)) {
+/// `movz reg, …; movk reg, …, lsl #16; movk reg, …, lsl #32; movk reg, …, lsl #48`: where that begins, twice, and the value.
+fn arm64(text: &[u8], visit: Show<'_>) {
     let (instructions, _) = text.as_chunks::<4>();
     for (i, four) in instructions.windows(4).enumerate() {
         let mut value = 0;
@@ -73,7 +77,7 @@ fn arm64(text: &[u8], visit: &mut dyn FnMut(usize, u64)) {
             instruction & 0xffe0_001f == wanted | register
         });
         if all {
-            visit(i * 4, value);
+            visit(i * 4, i * 4, value);
         }
     }
 }
@@ -82,9 +86,9 @@ fn arm64(text: &[u8], visit: &mut dyn FnMut(usize, u64)) {
 mod tests {
     use super::*;
 
-    fn found(decode: fn(&[u8], &mut dyn FnMut(usize, u64)), text: &[u8]) -> Vec<(usize, u64)> {
+    fn found(decode: fn(&[u8], Show<'_>), text: &[u8]) -> Vec<(usize, u64)> {
         let mut found = Vec::new();
-        decode(text, &mut |at, value| found.push((at, value)));
+        decode(text, &mut |_, at, value| found.push((at, value)));
         found
     }
 
