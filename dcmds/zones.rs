@@ -10,7 +10,6 @@
 use engine::{Schema, prelude::*};
 use walkers::{
     buddy,
-    total::Total,
     vmstat::{Counters, Group},
     zone::{Memory, Zone},
 };
@@ -63,7 +62,7 @@ struct ZoneRow {
 impl ZoneCmd {
     fn row(&self, cx: &Cx<'_>, memory: &Memory, zone: Zone) -> Result<ZoneRow> {
         let counters = Counters::of_zone(cx, &zone)?;
-        let pcp = zone.held(cx)?.iter().map(|held| u64::try_from(held.pages.count).unwrap_or(0)).total();
+        let pcp = zone.pages_held(cx)?;
         let [min, low, high] = zone.watermarks();
         let lines = match self.verbose {
             true => counters

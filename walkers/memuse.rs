@@ -156,9 +156,7 @@ pub fn counted(session: &Session) -> Result<Usage> {
     let mapped = session.has_member("task_struct", "stack_vm_area");
     let mut held = 0u64;
     for zone in memory.zones.iter().filter(|zone| zone.is_populated()) {
-        held = held.saturating_add(
-            zone.held(session)?.iter().map(|held| u64::try_from(held.pages.count).unwrap_or(0)).total(),
-        );
+        held = held.saturating_add(zone.pages_held(session)?);
     }
     let mut pages = BTreeMap::from([
         (Kind::Boot, total.saturating_sub(managed)),

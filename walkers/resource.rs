@@ -50,8 +50,8 @@ pub fn each(session: &Session, root: u64, visit: &mut dyn FnMut(Resource, u32) -
     below(session, root, first, 0, visit)
 }
 
-/// Where the kernel says that there is RAM, by address. Empty if that cannot be told.
-struct Ram(Vec<(u64, u64)>);
+/// Where the kernel says that there is RAM, sorted and disjoint. Empty if that cannot be told.
+struct Ram(Vec<Range<u64>>);
 
 impl Ram {
     fn of(session: &Session) -> Result<Ram> {
@@ -60,7 +60,7 @@ impl Ram {
         let walked = root.map_or(Ok(()), |root| {
             each(session, root, &mut |resource, _| {
                 if resource.name(session).is_ok_and(|name| name == "System RAM") {
-                    ram.push((resource.start, resource.end));
+                    ram.push(resource.start..resource.end.saturating_add(1));
                 }
                 Ok(())
             })
@@ -69,22 +69,21 @@ impl Ram {
             Err(e) if e.is_control() => Err(e),
             // half of it says nothing
             Err(_) => Ok(Ram(Vec::new())),
-            Ok(()) => Ok(Ram(ram)),
+            Ok(()) => Ok(Ram(merged(ram))),
         }
     }
 }
 
 /// Where the kernel says that there is RAM, in the order of addresses and disjoint; empty if that cannot be told.
 pub fn ram(session: &Session) -> Result<Vec<Range<u64>>> {
-    let ram = session.once(|| Ram::of(session))?;
-    Ok(merged(ram.0.iter().map(|(start, end)| *start..end.saturating_add(1)).collect()))
+    Ok(session.once(|| Ram::of(session))?.0.clone())
 }
 
 /// Whether there is RAM at a physical address, and not a device or nothing at all; true if that cannot be told.
 pub fn is_ram(session: &Session, pa: u64) -> bool {
     session
         .once(|| Ram::of(session))
-        .map_or(true, |ram| ram.0.is_empty() || ram.0.iter().any(|(start, end)| (*start..=*end).contains(&pa)))
+        .map_or(true, |ram| ram.0.is_empty() || ram.0.iter().any(|range| range.contains(&pa)))
 }
 
 fn below(

@@ -140,10 +140,9 @@ impl Counters {
                     Ok(diffs) => {
                         add_bytes(session, diffs.zone.0, &mut pending)?;
                         if let Some(at) = diffs.numa {
-                            longs(session, at.0, numa_items)?
-                                .iter()
-                                .zip(&mut numa_pending)
-                                .for_each(|(n, sum): (&i64, &mut i64)| *sum = sum.saturating_add(*n));
+                            for (sum, more) in numa_pending.iter_mut().zip(longs(session, at.0, numa_items)?) {
+                                *sum = i64::saturating_add(*sum, more);
+                            }
                         }
                         if let Some(at) = diffs.old_numa {
                             add_shorts(session, at.0, &mut numa_pending)?;

@@ -13,7 +13,7 @@
 //! ff386d1d85dd2c80    0 DMA32  1000   20445   20445   10104  690 655 690  725 123
 //! ```
 
-use crate::percpu::Percpu;
+use crate::{percpu::Percpu, total::Total};
 use engine::{ViewEntry, prelude::*};
 use std::{ops::Range, sync::Arc};
 
@@ -124,6 +124,11 @@ impl Zone {
     /// Its page frames, those of holes in it too.
     pub fn frames(&self) -> Range<u64> {
         self.start..self.start.saturating_add(self.spanned)
+    }
+
+    /// How many pages the CPUs hold together.
+    pub fn pages_held(&self, session: &Session) -> Result<u64> {
+        Ok(self.held(session)?.iter().map(|held| u64::try_from(held.pages.count).unwrap_or(0)).total())
     }
 
     /// The pages that each CPU holds.

@@ -122,12 +122,23 @@ pub fn known_holders(world: &World<'_>, addrs: &HashSet<u64>, size: impl Fn(u64)
 
 /// How many words of all that is in use do.
 pub fn holders(session: &Session, addrs: &HashSet<u64>) -> Result<HashMap<u64, i64>> {
-    let graph = Graph::of(session)?;
+    led_to(session, &*Graph::of(session)?, addrs, |_, addr, to| Ok(addr == to))
+}
+
+/// How many words in use, but those in the object itself, lead anywhere into each of these objects and count: `counts` is
+/// given where the word is, the object, and what the word leads to.
+fn led_to(
+    session: &Session,
+    graph: &Graph,
+    addrs: &HashSet<u64>,
+    counts: impl Fn(u64, u64, u64) -> Result<bool>,
+) -> Result<HashMap<u64, i64>> {
     let nodes: HashMap<u32, u64> = addrs.iter().filter_map(|addr| Some((graph.object_at(*addr)?, *addr))).collect();
     let mut found: HashMap<u64, i64> = HashMap::new();
     for (word, node) in graph.words_to(session, &|node| nodes.contains_key(&node), &|_| true)? {
-        let Some(addr) = nodes.get(&node) else { continue };
-        if graph.object_at(word) != Some(node) && session.u64(word).ok() == Some(*addr) {
+        let own = graph.object_at(word) == Some(node);
+        let (Some(addr), Ok(to)) = (nodes.get(&node).filter(|_| !own), session.u64(word)) else { continue };
+        if counts(word, *addr, to)? {
             *found.entry(*addr).or_default() += 1;
         }
     }
@@ -153,7 +164,7 @@ fn tasks(world: &World<'_>) -> Result<Vec<Finding>> {
     if kept.is_empty() {
         return Ok(Vec::new());
     }
-    let held = led_to(world, &addrs(&kept))?;
+    let held = may_hold(world, &addrs(&kept))?;
     let session = world.session;
     let finding = |one: &One| {
         let held = held.get(&one.addr).copied().unwrap_or(0);
@@ -227,27 +238,20 @@ fn living(world: &World<'_>) -> Result<Option<HashSet<u64>>> {
     }
 }
 
-/// How many words in use lead anywhere into each of these objects, and may be references.
-fn led_to(world: &World<'_>, addrs: &HashSet<u64>) -> Result<HashMap<u64, i64>> {
+/// How many words in use lead anywhere into each of these tasks and address spaces, and may be references.
+fn may_hold(world: &World<'_>, addrs: &HashSet<u64>) -> Result<HashMap<u64, i64>> {
     let session = world.session;
     let graph = Graph::of(session)?;
-    let nodes: HashMap<u32, u64> = addrs.iter().filter_map(|addr| Some((graph.object_at(*addr)?, *addr))).collect();
     let weak: Vec<(usize, u64)> = WEAK
         .iter()
         .filter_map(|(cache, name, member)| {
             Some((world.slabs.caches.named(cache).next()?, session.offset(name, member).ok()?))
         })
         .collect();
-    let mut found: HashMap<u64, i64> = HashMap::new();
-    for (word, node) in graph.words_to(session, &|node| nodes.contains_key(&node), &|_| true)? {
-        let own = graph.object_at(word) == Some(node) || graph.nodes.page_structs().contains(&word);
-        let (Some(addr), Ok(to)) = (nodes.get(&node).filter(|_| !own), session.u64(word)) else { continue };
+    led_to(session, &graph, addrs, |word, addr, to| {
         let is_weak = slab::find(session, word)?.is_some_and(|f| weak.contains(&(f.cache, f.offset as u64)));
-        if !is_weak && !is_listed(world, *addr, to)? {
-            *found.entry(*addr).or_default() += 1;
-        }
-    }
-    Ok(found)
+        Ok(!is_weak && !graph.nodes.page_structs().contains(&word) && !is_listed(world, addr, to)?)
+    })
 }
 
 /// Whether a word leads to where an address space merely hangs on a list.
