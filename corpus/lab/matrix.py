@@ -430,6 +430,7 @@ def oracle(name, kernel, *parts):
 # ---- all of them -------------------------------------------------------------------------------------------------------
 
 LEAST_ROOM = 3 << 30  # on the disk, before another dump is begun
+KERNELS_ROOM = 2 << 30  # what a kernel takes more, with its packages and debug information
 mouth = threading.Lock()
 
 
@@ -442,12 +443,17 @@ class Skipped(Exception):
     """Could not be had here."""
 
 
-def fetch(kernel):
+def fetch(kernel, until):
     """Gets a kernel and builds labmod for it; one at a time, the mirror is not ours alone."""
-    try:
-        got = subprocess.run([f"{HERE}/fetch.sh", kernel], capture_output=True, text=True, timeout=400 * machine.PATIENCE)
-    except subprocess.TimeoutExpired:
-        raise Skipped(f"no kernel {kernel}: too slow to come") from None
+    if time.time() > until:
+        raise Skipped("no time left")
+    if shutil.disk_usage(LAB).free < LEAST_ROOM + KERNELS_ROOM:
+        raise Skipped("no room on the disk")
+    patience = min(400 * machine.PATIENCE, until - time.time() + 60)
+    # by timeout(1), which ends what the script began, too
+    got = subprocess.run(["timeout", "-k", "5", str(patience), f"{HERE}/fetch.sh", kernel], capture_output=True, text=True)
+    if got.returncode == 124:
+        raise Skipped(f"no kernel {kernel}: too slow to come")
     if got.returncode:
         raise Skipped(f"no kernel {kernel}: {(got.stderr.strip().splitlines() or ['?'])[-1]}")
     if os.path.exists(f"{LAB}/kern/{kernel}/hdr/usr") and initramfs.arch(LAB, kernel) != "arm64":
@@ -504,7 +510,7 @@ def main():
     until = time.time() + float(os.environ.get("LAB_SECONDS", "inf"))
     made, skipped, failed = [], {}, []
     mirror = concurrent.futures.ThreadPoolExecutor(1)
-    fetched = {k: mirror.submit(fetch, k) for k in kernels if k not in without}
+    fetched = {k: mirror.submit(fetch, k, until) for k in kernels if k not in without}
     with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
         jobs = {pool.submit(make, n, fetched[MATRIX[n]["kernel"]], until): n for n in names if MATRIX[n]["kernel"] in fetched}
         for job in concurrent.futures.as_completed(jobs):
