@@ -27,6 +27,7 @@ pub mod dump;
 pub mod dumpcheck;
 pub mod filter;
 pub mod findleaks;
+pub mod findlocks;
 pub mod funcgraph;
 pub mod fuser;
 pub mod gcore;
@@ -129,6 +130,7 @@ pub static DCMDS: &[&[DcmdEntry]] = &[
     fuser::DCMDS,
     gcore::DCMDS,
     findleaks::DCMDS,
+    findlocks::DCMDS,
     help::DCMDS,
     ipcs::DCMDS,
     irqs::DCMDS,
