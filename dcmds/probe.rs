@@ -159,8 +159,17 @@ pub(crate) fn must_be_live(cx: &Cx<'_>) -> Result<()> {
 
 /// The process that a number stands for.
 pub(crate) fn process(cx: &Cx<'_>, pid: Option<&ExprArg>) -> Result<Option<i32>> {
-    let pid = pid.map(|pid| pid.eval(cx)).transpose()?;
-    pid.map(|pid| i32::try_from(pid).map_err(|_| Error::Usage(format!("{pid} is no process id")))).transpose()
+    let Some(text) = pid else { return Ok(None) };
+    let is_there = |pid: i32| std::path::Path::new("/proc").join(pid.to_string()).exists();
+    let number = text.eval(cx)?;
+    match (i32::try_from(number), text.0.parse()) {
+        (Ok(pid), _) if is_there(pid) => Ok(Some(pid)),
+        (_, Ok(decimal)) if is_there(decimal) => {
+            let gone = format!("there is no process {number:#x}, which is {number} in decimal");
+            Err(Error::Usage(gone).hint(format!("numbers are hexadecimal here: `-p 0t{decimal}` is a process")))
+        }
+        _ => Err(Error::Usage(format!("there is no process {number:#x}, which is {number} in decimal"))),
+    }
 }
 
 pub(crate) fn duration(text: &str) -> std::result::Result<Duration, String> {

@@ -28,6 +28,8 @@ SEEN long many(long a, long b, long c, long d, long e, long f, long g, int h) { 
 static inline __attribute__((always_inline)) int inside(int n) { asm volatile("" : "+r"(n)); return n * 3; }
 SEEN int around(int n) { return inside(n) + 1; }
 SEEN int about(int n) { return inside(n + 2); }
+enum class Kind { Odd, Even = 5 };
+SEEN int kinds(Kind k, int n) { asm volatile("" ::: "memory"); return k == Kind::Even ? n : -n; }
 SEEN int forked(int n) { asm volatile("" ::: "memory"); return n; }
 // what no one has touched is not in memory, and no probe reads it
 char odd[] = "odd", even[] = "even";
@@ -39,7 +41,7 @@ int main() {
         sum += cart.add(i, i % 2 ? odd : even);
         sum += shop::twice<int>(i) + (long)shop::twice<double>(i) + shop::twice<int>(7);
         sum += pair({i, 5}) + (long)mixed({i, 2.5}, 3) + large({{0, i, 0, 0, 0}}, 1) + many(1, 2, 3, 4, 5, 6, i, 8);
-        sum += around(i) + about(i);
+        sum += around(i) + about(i) + kinds(i % 2 ? Kind::Odd : Kind::Even, i);
         if (fork() == 0) { forked(i); _exit(0); }
     }
     while (wait(0) > 0) {}
@@ -99,9 +101,41 @@ fn parameters_are_read_where_they_are() {
     }
 }
 
+/// Values of enumerations are shown and compared by name.
 #[test]
-fn numbers_with_a_fraction_are_not_made_up() {
-    for (probe, what) in [("u:shop::twice<double>", "v"), ("ur:mixed", "retval")] {
+fn values_of_enumerations_have_names() {
+    for flags in BOTH {
+        let Some((rows, _)) = ask(flags, "u:kinds", "| ::group k") else { return };
+        assert_eq!(groups(&rows, "k"), [("Even".to_owned(), 20), ("Odd".to_owned(), 20)]);
+        for condition in ["k == Even", "k == \"Even\"", "5 == k"] {
+            let (rows, said) = ask(flags, "u:kinds", &format!("| ::where '{condition} && n < 20' | ::count")).unwrap();
+            assert_eq!(rows[0]["count"], 10, "{condition}: {said}");
+        }
+    }
+}
+
+/// A function's return knows by name what it was called with.
+#[test]
+fn returns_know_what_the_function_was_called_with() {
+    for flags in BOTH {
+        let Some((rows, _)) = ask(flags, "ur:kinds", "| ::print k n ret") else { return };
+        assert_eq!(rows.len(), 40);
+        for (n, row) in (0i64..).zip(&rows) {
+            let (kind, ret) = if n % 2 == 1 { ("Odd", -n) } else { ("Even", n) };
+            assert_eq!((row["k"].as_str(), row["n"].as_i64(), row["ret"].as_i64()), (Some(kind), Some(n), Some(ret)));
+        }
+        let (rows, _) = ask(flags, "ur:pair", "| ::group p.b | ::count").unwrap();
+        assert_eq!(rows.len(), 1);
+    }
+}
+
+#[test]
+fn what_probes_do_not_see_is_not_made_up() {
+    for (probe, what, why) in [
+        ("u:shop::twice<double>", "v", "fraction"),
+        ("ur:mixed", "retval", "fraction"),
+        ("ur:large", "l.v[1]", "not kept until the return"),
+    ] {
         let program = Compiled::new("c++", "shop.cpp", SHOP, &["-O1", "-g"]);
         let Some(program) = program else { return };
         let (kind, name) = probe.split_once(':').unwrap();
@@ -112,7 +146,7 @@ fn numbers_with_a_fraction_are_not_made_up() {
         if workload::skipped(&said) {
             return;
         }
-        assert!(said.contains("fraction"), "{probe}: {said}");
+        assert!(said.contains(why), "{probe}: {said}");
     }
 }
 

@@ -65,12 +65,9 @@ impl<'a> Compiler<'a> {
             Meaning::Syscall(_) => Looks::Syscall,
             Meaning::Code { whose: Whose::Kernel, .. } => Looks::KernelCode,
             Meaning::Code { .. } => Looks::UserCode,
-            Meaning::Held { words, place } => match self.cx.shape(place.ty).as_deref() {
-                Some(Type::Pointer { to }) if words.len() == 1 => Looks::Pointer(*to),
-                _ => Looks::Number,
-            },
-            Meaning::Memory { place, .. } => match self.cx.shape(place.ty).as_deref() {
+            Meaning::Held { place, .. } | Meaning::Memory { place, .. } => match self.cx.shape(place.ty).as_deref() {
                 Some(Type::Pointer { to }) => Looks::Pointer(*to),
+                Some(Type::Enum { .. }) => Looks::Enum(place.ty),
                 _ => Looks::Number,
             },
             _ => Looks::Number,
@@ -116,6 +113,9 @@ impl<'a> Compiler<'a> {
             };
             return Ok(Some(Test::Int(int.equals(number as i64))));
         }
+        if let Some(value) = self.enumerator(&meaning, with) {
+            return Ok(Some(Test::Int(self.load(meaning)?.0.equals(value))));
+        }
         let Some(text) = self.as_text(&meaning)? else { return cannot("a number is compared with a text") };
         Ok(Some(Test::Text { text, with: with.clone().into_bytes(), prefix: false }))
     }
@@ -158,12 +158,12 @@ impl<'a> Compiler<'a> {
         if let Some(number) = walkers::special::errno_number(name) {
             return Ok(Meaning::Int { int: Int::Const(number as i64), signed: true });
         }
-        if let Some(value) = self.cx.enumerator(name) {
+        // the kernel's, else one of a program's
+        if let Some(value) = self.cx.enumerator(name).or_else(|| self.cx.types.enumerator(name)) {
             return Ok(Meaning::Int { int: Int::Const(value), signed: true });
         }
-        let own = self.names.own_names();
         let known: Vec<_> =
-            own.iter().map(String::as_str).chain(super::names::COMMON.iter().map(|(n, _)| *n)).collect();
+            self.names.all().into_iter().chain(super::names::COMMON.iter().map(|(n, _)| (*n).to_owned())).collect();
         cannot(format!("there is no `{name}` here; there are {}", known.join(", ")))
     }
 
@@ -250,6 +250,26 @@ impl<'a> Compiler<'a> {
         }
     }
 
+    /// The value of that name in the enumeration that something is of.
+    fn enumerator(&self, meaning: &Meaning, name: &str) -> Option<i64> {
+        let (Meaning::Held { place, .. } | Meaning::Memory { place, .. }) = meaning else { return None };
+        match &*self.cx.shape(place.ty)? {
+            Type::Enum { values, .. } => values.iter().find(|v| *v.name == *name).map(|v| v.value),
+            _ => None,
+        }
+    }
+
+    /// One side of an operation: beside a value of an enumeration, names are its own.
+    fn side(&self, expr: &CExpr, other: &CExpr) -> Result<(Int, bool)> {
+        if let CKind::Name(name) = &expr.kind
+            && self.names.find(name).is_none()
+            && let Some(value) = self.enumerator(&self.meaning(other)?, name)
+        {
+            return Ok((Int::Const(value), true));
+        }
+        self.int(expr)
+    }
+
     /// The number an expression stands for, and whether it has a sign.
     fn int(&self, expr: &CExpr) -> Result<(Int, bool)> {
         self.load(self.meaning(expr)?)
@@ -319,7 +339,7 @@ impl<'a> Compiler<'a> {
                 })
             }
             CKind::Binary(op, a, b) => {
-                let ((a, a_signed), (b, b_signed)) = (self.int(a)?, self.int(b)?);
+                let ((a, a_signed), (b, b_signed)) = (self.side(a, b)?, self.side(b, a)?);
                 // a constant takes the other side's kind, so that `ret == -1` means what it says
                 let signed = (a_signed && (b_signed || is_constant(&b))) || (b_signed && is_constant(&a));
                 let (op, result) = match op {
@@ -388,6 +408,8 @@ pub enum Looks {
     Signed,
     /// an address of that
     Pointer(TypeId),
+    /// a value of that enumeration, which has a name
+    Enum(TypeId),
     /// a text
     Text,
     /// an address of the kernel's code

@@ -17,7 +17,7 @@ use probes::{
 };
 
 /// Most arguments that are left: as many as come in registers.
-const ARGUMENTS: usize = 6;
+pub const ARGUMENTS: usize = 6;
 /// Where, in what was left, the time is.
 const TIME: u16 = 0;
 /// Where the arguments of a call begin.

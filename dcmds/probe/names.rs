@@ -144,6 +144,20 @@ impl<'a> Names<'a> {
         }
     }
 
+    /// All names of the source: on a return those of what the function was called with, too.
+    pub fn all(&self) -> Vec<String> {
+        let mut all = self.own_names();
+        match self.source {
+            Source::Kernel { on_return: true, function, .. } => {
+                all.extend(self.parameters(function).into_iter().map(|(name, _)| name));
+            }
+            Source::User { on_return: true, .. } => all.extend(self.user_parameters().into_iter().map(|p| p.name)),
+            _ => return all,
+        }
+        all.push("elapsed".into());
+        all
+    }
+
     /// Whose memory a bare number most likely is an address of.
     pub fn whose(&self) -> Whose {
         match self.source {
@@ -189,9 +203,6 @@ impl<'a> Names<'a> {
                 let typed = self.typed(join::argument(index)?, parameters.get(index).map(|(_, c)| *c), Whose::Kernel);
                 self.left(typed?)
             }
-            Source::User { on_return: true, .. } if numbered(name).is_some() => {
-                self.left(Meaning::Int { int: join::argument(numbered(name)?)?, signed: true })
-            }
             Source::Raw { name: point } => {
                 let arguments = self.raw(point);
                 let index = numbered(name).or_else(|| arguments.iter().position(|(n, _)| n == name))?;
@@ -206,6 +217,13 @@ impl<'a> Names<'a> {
                     None => Some(Meaning::Int { int: Int::context(source::return_value()?, 8, false), signed: true }),
                 }
             }
+            Source::User { on_return: true, .. } => match numbered(name) {
+                Some(index) => self.left(Meaning::Int { int: join::argument(index)?, signed: true }),
+                None => {
+                    let parameter = self.user_parameters().into_iter().find(|p| p.name == name)?;
+                    self.left(self.parameter(parameter.left())?)
+                }
+            },
             Source::Kernel { on_return: false, .. } if !self.source.is_entry() && numbered(name).is_none() => {
                 let parameter = self.kernel_places().into_iter().find(|p| p.name == name)?;
                 self.parameter(parameter)
@@ -291,11 +309,11 @@ impl<'a> Names<'a> {
 
     /// A program's function's parameters by its DWARF.
     fn user_parameters(&self) -> Vec<Parameter> {
-        let Source::User { file, site, on_return: false } = self.source else { return Vec::new() };
+        let Source::User { file, site, on_return } = self.source else { return Vec::new() };
         let Some(typed) = Typed::of(self.cx, file) else { return Vec::new() };
         match site.inlined {
             true => typed.inlined(&site.name, site.offset),
-            false => typed.parameters(self.cx, site.offset, self.source.is_entry()),
+            false => typed.parameters(self.cx, site.offset, *on_return || self.source.is_entry()),
         }
     }
 
@@ -338,8 +356,12 @@ impl<'a> Names<'a> {
         let shape = ctype.and_then(|ctype| self.cx.shape(ctype));
         Some(match shape.as_deref() {
             Some(Type::Pointer { to }) => Meaning::Pointer { whose, to: int, ctype: *to },
-            Some(Type::Int { size, signed, .. } | Type::Enum { size, signed, .. }) => {
+            Some(Type::Int { size, signed, .. }) => {
                 Meaning::Int { int: cut(int, *size as u8, *signed), signed: *signed }
+            }
+            // it has a name
+            Some(Type::Enum { .. }) => {
+                Meaning::Held { words: vec![Some(int)], place: Place { ty: ctype?, bit_offset: 0, bit_size: None } }
             }
             Some(Type::Void) if ctype.is_some() => Meaning::Missing("this function returns nothing".into()),
             Some(Type::Float { .. }) => Meaning::Missing("a number with a fraction is in a register of its own".into()),

@@ -5,7 +5,7 @@ use super::{
     plan::FRAMES,
     users::{Seen, Users, When},
 };
-use engine::prelude::*;
+use engine::{Type, cprint::enums, debuginfo::EnumValue, prelude::*};
 use probes::{
     expr::Value,
     recording::{Hit, STACK_COPY, UserState},
@@ -107,6 +107,10 @@ impl<'a> Shower<'a> {
             Looks::Number => Cell::Uint(word),
             Looks::Signed => Cell::Int(word as i64),
             Looks::Pointer(_) => Cell::Addr(word),
+            Looks::Enum(ctype) => match self.cx.shape(ctype).as_deref() {
+                Some(Type::Enum { values, signed, .. }) => enumerator(values, word, *signed),
+                _ => Cell::Uint(word),
+            },
             Looks::Text => text(bytes, part.max),
             Looks::Path => Cell::Str(super::path::shown(bytes)),
             Looks::KernelCode => Cell::Str(engine::frame::name(self.cx, word, true)),
@@ -178,6 +182,12 @@ pub fn own_frames<N: AsRef<str>>(names: impl Iterator<Item = N>) -> usize {
     const CALLERS: [&str; 3] = ["bpf_trace_run", "__bpf_trace_", "__traceiter_"];
     let is_caller = |name: &N| CALLERS.iter().any(|caller| name.as_ref().starts_with(caller));
     names.take(8).enumerate().filter(|(_, name)| is_caller(name)).last().map_or(0, |(at, _)| at + 1)
+}
+
+/// A value by its name, if it has one.
+fn enumerator(values: &[EnumValue], word: u64, signed: bool) -> Cell {
+    let number = if signed { Cell::Int(word as i64) } else { Cell::Uint(word) };
+    enums::name(values, word as i64).map_or(number, Cell::Str)
 }
 
 /// A text up to its NUL; one that was cut says so.

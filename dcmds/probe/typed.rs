@@ -4,7 +4,7 @@
 //! what its location says. A function that was compiled without optimisation says where parameters are put once it runs;
 //! where it begins they are still where the calling convention has them.
 
-use super::code::Code;
+use super::{code::Code, join};
 use engine::{
     Type,
     debuginfo::{
@@ -209,6 +209,8 @@ impl Typed {
 
 /// Why what the compiler did not keep is not shown.
 pub const GONE: &str = "was optimised away: it is nowhere at this instruction";
+/// Why what a function was called with is not shown when it returns.
+const FORGOTTEN: &str = "did not come in registers of its own, and what lay elsewhere is not kept until the return";
 const FRACTION: &str = "is a number with a fraction, whose register is not seen by probes";
 
 impl Parameter {
@@ -216,6 +218,24 @@ impl Parameter {
     pub fn inside(parameter: &dwarf::Parameter, whose: Whose) -> Parameter {
         let held = held(&parameter.place, whose);
         Parameter { name: parameter.name.clone(), ctype: parameter.ty, held }
+    }
+
+    /// The parameter when the function returns: what came in registers was kept at the call, and no more.
+    pub fn left(self) -> Parameter {
+        let registers: Vec<_> = (0..join::ARGUMENTS).map(source::argument).collect();
+        let kept = |word: Option<Int>| {
+            let Some(Int::Context { offset, .. }) = word else { return None };
+            join::argument(registers.iter().position(|register| *register == Some(offset))?)
+        };
+        let held = match self.held {
+            Held::Words(words) => match words.into_iter().map(kept).collect::<Option<Vec<_>>>() {
+                Some(words) => Held::Words(words.into_iter().map(Some).collect()),
+                None => Held::Nowhere(FORGOTTEN.into()),
+            },
+            Held::Memory(_) => Held::Nowhere(FORGOTTEN.into()),
+            nowhere @ Held::Nowhere(_) => nowhere,
+        };
+        Parameter { held, ..self }
     }
 }
 
