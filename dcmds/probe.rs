@@ -162,13 +162,13 @@ pub(crate) fn process(cx: &Cx<'_>, pid: Option<&ExprArg>) -> Result<Option<i32>>
     let Some(text) = pid else { return Ok(None) };
     let is_there = |pid: i32| std::path::Path::new("/proc").join(pid.to_string()).exists();
     let number = text.eval(cx)?;
+    let gone = Error::Usage(format!("there is no process {number} ({number:#x})"));
     match (i32::try_from(number), text.0.parse()) {
         (Ok(pid), _) if is_there(pid) => Ok(Some(pid)),
         (_, Ok(decimal)) if is_there(decimal) => {
-            let gone = format!("there is no process {number:#x}, which is {number} in decimal");
-            Err(Error::Usage(gone).hint(format!("numbers are hexadecimal here: `-p 0t{decimal}` is a process")))
+            Err(gone.hint(format!("numbers are hexadecimal here: `-p 0t{decimal}` is a process")))
         }
-        _ => Err(Error::Usage(format!("there is no process {number:#x}, which is {number} in decimal"))),
+        _ => Err(gone),
     }
 }
 
