@@ -23,6 +23,7 @@ namespace shop {
 }
 SEEN long pair(Pair p) { asm volatile("" ::: "memory"); return p.a * 100 + p.b; }
 SEEN double mixed(Mixed m, int n) { asm volatile("" ::: "memory"); return m.whole + m.part * n; }
+SEEN double weigh(const Mixed *m) { asm volatile("" :: "r"(m) : "memory"); return m->part; }
 SEEN long large(Large l, int n) { asm volatile("" ::: "memory"); return l.v[1] + n; }
 SEEN long many(long a, long b, long c, long d, long e, long f, long g, int h) { asm volatile("" ::: "memory"); return a + g + h; }
 static inline __attribute__((always_inline)) int inside(int n) { asm volatile("" : "+r"(n)); return n * 3; }
@@ -40,7 +41,9 @@ int main() {
     for (int i = 0; i < 40; i++) {
         sum += cart.add(i, i % 2 ? odd : even);
         sum += shop::twice<int>(i) + (long)shop::twice<double>(i) + shop::twice<int>(7);
-        sum += pair({i, 5}) + (long)mixed({i, 2.5}, 3) + large({{0, i, 0, 0, 0}}, 1) + many(1, 2, 3, 4, 5, 6, i, 8);
+        sum += pair({i, 5}) + (long)::mixed({i, 2.5}, 3) + large({{0, i, 0, 0, 0}}, 1) + many(1, 2, 3, 4, 5, 6, i, 8);
+        Mixed mixed{i, i * 0.5};
+        sum += (long)weigh(&mixed);
         sum += around(i) + about(i) + kinds(i % 2 ? Kind::Odd : Kind::Even, i);
         if (fork() == 0) { forked(i); _exit(0); }
     }
@@ -126,6 +129,17 @@ fn returns_know_what_the_function_was_called_with() {
         }
         let (rows, _) = ask(flags, "ur:pair", "| ::group p.b | ::count").unwrap();
         assert_eq!(rows.len(), 1);
+    }
+}
+
+/// A structure as a whole is its members.
+#[test]
+fn structures_are_shown_by_members() {
+    for flags in BOTH {
+        let Some((rows, said)) = ask(flags, "u:weigh", "| ::print *m") else { return };
+        let halves: Vec<_> = (0..40).map(|i| (Some(i), Some((i as f64 / 2.0).to_string()))).collect();
+        let shown = |row: &Value| (row["whole"].as_i64(), row["part"].as_str().map(str::to_owned));
+        assert_eq!(rows.iter().map(shown).collect::<Vec<_>>(), halves, "{said}");
     }
 }
 

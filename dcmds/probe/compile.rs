@@ -24,6 +24,9 @@ pub struct Compiler<'a> {
     text: u16,
 }
 
+/// As many members of a structure are shown.
+const MOST_MEMBERS: usize = 32;
+
 fn cannot<T>(why: impl Into<String>) -> Result<T> {
     Err(Error::Unavailable(why.into()))
 }
@@ -44,6 +47,35 @@ impl<'a> Compiler<'a> {
         self.value_of(self.meaning(&expr)?)
     }
 
+    /// The members of a structure that can be read, each as it would be asked for; none if this is no structure.
+    pub fn members(&self, text: &str) -> Result<Vec<String>> {
+        let (Meaning::Memory { place, .. } | Meaning::Held { place, .. }) = self.meaning(&parse(text)?)? else {
+            return Ok(Vec::new());
+        };
+        let mut names = Vec::new();
+        self.named(place.ty, &mut names);
+        let whole = match text.strip_prefix('*') {
+            Some(pointer) if cexpr::parse(pointer).is_ok_and(|p| !matches!(p.kind, CKind::Binary(..))) => {
+                format!("{pointer}->")
+            }
+            _ => format!("{text}."),
+        };
+        let all = names.into_iter().map(|name| format!("{whole}{name}"));
+        Ok(all.filter(|member| self.value(member).is_ok()).take(MOST_MEMBERS).collect())
+    }
+
+    /// The names of a structure's members, and of those that stand in members without a name.
+    fn named(&self, ctype: TypeId, names: &mut Vec<String>) {
+        let Some(Type::Struct { members, .. }) = self.cx.shape(ctype).as_deref().cloned() else { return };
+        for member in members.iter() {
+            match &*member.name {
+                "" if names.len() < MOST_MEMBERS => self.named(member.ty, names),
+                "" => {}
+                name => names.push(name.to_owned()),
+            }
+        }
+    }
+
     /// A number, for histograms and sums.
     pub fn number(&self, text: &str) -> Result<Int> {
         let expr = parse(text)?;
@@ -56,6 +88,12 @@ impl<'a> Compiler<'a> {
     }
 
     fn value_of(&self, meaning: Meaning) -> Result<(Value, Looks)> {
+        if let Meaning::Memory { whose, at, offset, place } = &meaning
+            && let Some(Type::Float { size: size @ (4 | 8), .. }) = self.cx.shape(place.ty).as_deref()
+        {
+            let bits = Int::load(*whose, at.clone(), small(*offset)?, *size as u8, false);
+            return Ok((Value::Int(bits), Looks::Fraction(*size)));
+        }
         if let Some(text) = self.as_text(&meaning)? {
             let max = if matches!(text, Text::Comm | Text::Saved { .. }) { 16 } else { self.text };
             return Ok((Value::Text(text, max), Looks::Text));
@@ -290,6 +328,9 @@ impl<'a> Compiler<'a> {
             Some(Type::Int { size, signed, .. } | Type::Enum { size, signed, .. }) => (*size, *signed),
             Some(Type::Pointer { .. }) => (8, false),
             Some(Type::Array { .. }) => return Ok((plus(at, offset), false)),
+            Some(Type::Struct { .. }) => {
+                return cannot(format!("`{}` is a structure: name a member of it", self.cx.types.spell(place.ty)));
+            }
             _ => return cannot(format!("`{}` is no number", self.cx.types.spell(place.ty))),
         };
         let Some(bits) = place.bit_size else {
@@ -410,6 +451,8 @@ pub enum Looks {
     Pointer(TypeId),
     /// a value of that enumeration, which has a name
     Enum(TypeId),
+    /// a number with a fraction, of so many bytes
+    Fraction(u32),
     /// a text
     Text,
     /// an address of the kernel's code

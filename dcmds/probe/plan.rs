@@ -196,8 +196,12 @@ impl Plan {
             "print" if args.is_empty() => {}
             "print" | "fields" if !args.is_empty() => {
                 for word in args.iter().map(plain) {
-                    self.narrow(cx, sources, |c| c.value(heading(&word).1).map(|_| ()))?;
-                    self.ask(&word, false);
+                    let members = self.members(cx, sources, heading(&word).1);
+                    if members.is_empty() {
+                        self.narrow(cx, sources, |c| c.value(heading(&word).1).map(|_| ()))?;
+                        self.ask(&word, false);
+                    }
+                    members.iter().for_each(|member| self.ask(member, false));
                 }
             }
             "stack" | "ustack" => {
@@ -268,6 +272,18 @@ impl Plan {
         let mut results = results.iter();
         sources.retain(|_| results.next().is_some_and(Result::is_ok));
         Ok(())
+    }
+
+    /// The members of a structure that is asked for as a whole.
+    fn members(&self, cx: &Cx<'_>, sources: &[Source], text: &str) -> Vec<String> {
+        let mut members = Vec::new();
+        // what is no structure is no error here
+        let _ = self.each(cx, sources.get(..1).unwrap_or_default(), |compiler| {
+            members = compiler.members(text)?;
+            Ok(())
+        });
+        members.retain(|member| self.can(cx, sources, member).is_ok());
+        members
     }
 
     fn can(&self, cx: &Cx<'_>, sources: &[Source], text: &str) -> Result<()> {

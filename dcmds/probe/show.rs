@@ -111,6 +111,8 @@ impl<'a> Shower<'a> {
                 Some(Type::Enum { values, signed, .. }) => enumerator(values, word, *signed),
                 _ => Cell::Uint(word),
             },
+            Looks::Fraction(4) => Cell::Str(f32::from_bits(word as u32).to_string()),
+            Looks::Fraction(_) => Cell::Str(f64::from_bits(word).to_string()),
             Looks::Text => text(bytes, part.max),
             Looks::Path => Cell::Str(super::path::shown(bytes)),
             Looks::KernelCode => Cell::Str(engine::frame::name(self.cx, word, true)),
