@@ -7,8 +7,9 @@
 //! ff3a288ddf336d00   1   3752   3752         0     8          swapper/1 (pid 0)
 //! ```
 
-use crate::words::cpu_list;
-use engine::{IntoRow, prelude::*};
+use crate::{probe, words::cpu_list};
+use engine::{IntoRow, pipeline::run_into, prelude::*};
+use std::time::Duration;
 use walkers::{
     clock::Clocks,
     cpu,
@@ -175,8 +176,17 @@ impl Dcmd for Rcu {
 }
 
 /// Show softirqs: how often each ran, as /proc/softirqs has it, and where one has yet to.
+///
+/// With -d or -i, on a running kernel, it is `::softirqtime`: how long each takes.
 #[derive(Args)]
-pub struct Softirqs {}
+pub struct Softirqs {
+    /// measure for so long: `10s`
+    #[arg(short = 'd', value_name = "TIME", value_parser = probe::duration)]
+    time: Option<Duration>,
+    /// measure, and show every so often what came: `1s`
+    #[arg(short = 'i', value_name = "TIME", value_parser = probe::duration)]
+    interval: Option<Duration>,
+}
 
 /// A softirq.
 #[derive(Row)]
@@ -200,6 +210,16 @@ impl Dcmd for Softirqs {
     const ROWS: &'static [&'static engine::Schema] = &[SoftirqRow::SCHEMA];
 
     fn run(&self, cx: &Cx<'_>, _: Option<Object>, out: &mut Out<'_>) -> Result<()> {
+        if self.time.is_some() || self.interval.is_some() {
+            let option = |letter, time: Option<Duration>| {
+                time.map_or_else(String::new, |time| format!(" -{letter} {}ms", time.as_millis()))
+            };
+            return run_into(
+                cx,
+                &format!("::softirqtime{}{}", option('d', self.time), option('i', self.interval)),
+                out,
+            );
+        }
         rcu::softirqs(cx)?.into_iter().try_for_each(|one| {
             out.row(SoftirqRow {
                 name: one.name,

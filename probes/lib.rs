@@ -60,8 +60,13 @@ impl Error {
     }
 
     pub(crate) fn refused(what: impl Into<String>) -> impl FnOnce(std::io::Error) -> Error {
+        /// The kernel's own, which the C library has no text for (include/linux/errno.h).
+        const ENOTSUPP: i32 = 524;
         let what = what.into();
-        move |error| Error::Refused { what, error }
+        move |error| match error.raw_os_error() {
+            Some(ENOTSUPP) => Error::Wrong(format!("{what}: the kernel does not support this there (ENOTSUPP)")),
+            _ => Error::Refused { what, error },
+        }
     }
 }
 

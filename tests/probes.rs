@@ -170,6 +170,7 @@ fn what_is_not_there_is_said() {
     assert!(text.contains("no function `no_such_function`"), "{text}");
     for (line, expected) in [
         ("::probe t:sched:no_such", "no tracepoint sched:no_such"),
+        ("::probe t:no_such", "no tracepoint `no_such`, in any group"),
         ("::probe nothing", "names no probe"),
         ("::probe u:libc:*", "at most 1000 are probed at once"),
         ("::probe u:libc:malloc+0x100001", "no function is so long"),

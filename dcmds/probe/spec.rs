@@ -71,15 +71,24 @@ fn unknown(word: &str) -> Error {
 }
 
 fn tracepoints(rest: &str) -> Result<Vec<Source>> {
-    let (group, name) = rest.split_once(':').ok_or_else(|| {
-        Error::Usage(format!("`t:{rest}`: a tracepoint has a group and a name")).hint("`t:sched:sched_switch`")
-    })?;
-    if !is_pattern(rest) {
-        return Ok(vec![Source::Tracepoint(Tracepoint::find(group, name).map_err(wrong)?)]);
+    let (group, name) = match rest.split_once(':') {
+        Some((group, name)) if !is_pattern(rest) => {
+            return Ok(vec![Source::Tracepoint(Tracepoint::find(group, name).map_err(wrong)?)]);
+        }
+        Some(both) => both,
+        // in whichever group
+        None => ("*", rest),
+    };
+    let (groups, names) = (pattern(group)?, pattern(name)?);
+    let matching = tracefs::all().map_err(wrong)?.into_iter().filter(|(g, n)| groups.matches(g) && names.matches(n));
+    let found: Vec<_> = matching
+        .map(|(g, n)| Tracepoint::find(&g, &n).map(Source::Tracepoint).map_err(wrong))
+        .collect::<Result<_>>()?;
+    if found.is_empty() && !is_pattern(rest) {
+        let none = Error::Usage(format!("there is no tracepoint `{name}`, in any group"));
+        return Err(none.hint(format!("`::probes 't:*{name}*'` lists those that are named alike")));
     }
-    let (group, name) = (pattern(group)?, pattern(name)?);
-    let matching = tracefs::all().map_err(wrong)?.into_iter().filter(|(g, n)| group.matches(g) && name.matches(n));
-    matching.map(|(g, n)| Tracepoint::find(&g, &n).map(Source::Tracepoint).map_err(wrong)).collect()
+    Ok(found)
 }
 
 /// Every tracepoint has a function that calls those who listen.
