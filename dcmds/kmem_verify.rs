@@ -276,16 +276,20 @@ impl Dcmd for KmemVerify {
         }
         slabs.free_all(cx)?;
         let fences = Fences::of(cx)?;
-        let mut missing = 0;
+        let (mut missing, mut of_slabs) = (0, Vec::new());
         for number in caches {
             let (findings, seen) = verify::verify(cx, &slabs, &fences, number)?;
             missing += seen.missing;
             if self.summary {
                 KmemVerify::summarize(cx, &slabs, number, findings.len() as u64, seen, out)?;
             } else {
-                findings.iter().try_for_each(|finding| self.show(cx, &slabs, finding, out))?;
+                let (later, now): (Vec<Finding>, Vec<Finding>) = findings.into_iter().partition(verify::is_of_slabs);
+                now.iter().try_for_each(|finding| self.show(cx, &slabs, finding, out))?;
+                of_slabs.extend(later);
             }
         }
+        let of_slabs = verify::gather_stolen(of_slabs);
+        of_slabs.iter().try_for_each(|finding| self.show(cx, &slabs, finding, out))?;
         verify::note_missing(cx, missing);
         Ok(())
     }

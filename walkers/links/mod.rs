@@ -19,6 +19,7 @@ mod front;
 mod gaps;
 mod gone;
 mod holders;
+mod kinds;
 mod maples;
 mod mappings;
 mod order;
@@ -411,6 +412,9 @@ impl World<'_> {
             let ahead = if is_pointer(next) { self.read::<2>(next)? } else { None };
             if is_pointer(next) || is_pointer(prev) {
                 found.seen.links += u64::from(rings::look(self, at, (next, ahead), prev, &mut found.breaks)?);
+            }
+            if let Some(ahead) = ahead {
+                trees::freed(self, at, next, ahead, &mut found.trees)?;
             }
             run.add(self, at, next, ahead.map(|[_, back]| back), &mut found.findings)?;
             next = prev;

@@ -3,7 +3,7 @@
 //!
 //! What is in a union is left out: nothing says which of its members is alive.
 
-use super::arrays;
+use super::{arrays, kinds::Pointer};
 use engine::{Type, TypeId, prelude::*};
 
 /// A member that is a number or a pointer.
@@ -49,8 +49,8 @@ pub struct Places {
     pub queues: Vec<u64>,
     /// of the list in each `wait_queue_head_t`
     pub waits: Vec<u64>,
-    /// of each pointer, with its name
-    pub pointers: Vec<(u64, String)>,
+    /// each pointer
+    pub pointers: Vec<Pointer>,
     /// of each pointer to a function, or to a table of some (`struct file_operations`), with its name
     pub calls: Vec<(u64, String)>,
     /// it is a node of an xarray
@@ -132,7 +132,7 @@ impl Places {
                     self.calls.push((base, path.to_owned()));
                 }
                 if self.pointers.len() < MAX_PLACES {
-                    self.pointers.push((base, path.to_owned()));
+                    self.pointers.push(Pointer::new(session, base, path, *to));
                 }
                 self.scalar(path, base, 8, false, true);
             }

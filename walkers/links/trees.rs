@@ -44,6 +44,34 @@ pub fn node(world: &World<'_>, at: u64, out: &mut Vec<Suspicion>) -> Result<()> 
     Ok(())
 }
 
+/// What fills freed memory where `slub_debug` is on (`POISON_FREE` in include/linux/poison.h).
+const POISON: u64 = 0x6b6b_6b6b_6b6b_6b6b;
+
+/// A node that was freed in its tree, of objects whose type nobody knows: the word at `at` leads to `to`, where `ahead` is.
+/// Either that knows the node which the word is a child of, or it is a root's and knows its own children, or it is
+/// poisoned and the word is in a node that is in a tree.
+pub fn freed(world: &World<'_>, at: u64, to: u64, ahead: [u64; 2], out: &mut Vec<Suspicion>) -> Result<()> {
+    let [back, other] = ahead;
+    let is_filled = back == POISON && other == POISON;
+    let node = [8, 16].map(|child| at.wrapping_sub(child)).into_iter().find(|node| back & !3 == *node);
+    if node.is_none() && back != BLACK && !is_filled {
+        return Ok(());
+    }
+    let Some(freed) = world.freed(to)? else { return Ok(()) };
+    let verdict = format!("a tree leads to {to:x}, in an object that was freed while in the tree");
+    let finding = Finding { kind: Kind::Tree, at, verdict, freed: Some(freed) };
+    let top = match node {
+        Some(node) => top(world, node)?,
+        None if back == BLACK => keeps_child(world, to)?.then_some(to),
+        None => match top(world, at.wrapping_sub(8))? {
+            Some(top) => Some(top),
+            None => top(world, at.wrapping_sub(16))?,
+        },
+    };
+    out.extend(top.map(|top| Suspicion { top, finding }));
+    Ok(())
+}
+
 /// The top of the tree that a node is in, if each node up to there is the child of the next.
 fn top(world: &World<'_>, node: u64) -> Result<Option<u64>> {
     let mut at = node;
@@ -63,6 +91,17 @@ fn top(world: &World<'_>, node: u64) -> Result<Option<u64>> {
         }
     }
     Ok(None)
+}
+
+/// Whether one of a node's children has it as its parent, and is in use. In a tree that was given up all are gone.
+fn keeps_child(world: &World<'_>, node: u64) -> Result<bool> {
+    let Some([_, right, left]) = world.read::<3>(node)? else { return Ok(false) };
+    for child in [right, left] {
+        if is_pointer(child) && world.freed(child)?.is_none() && has_child(world, node)? {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 /// Whether one of a node's children has it as its parent.

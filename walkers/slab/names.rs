@@ -80,7 +80,7 @@ const KNOWN: &[(&str, &[&str])] = &[
     ("skbuff_ext_cache", &["struct skb_ext"]),
     ("skbuff_fclone_cache", &["struct sk_buff_fclones"]),
     ("skbuff_head_cache", &["struct sk_buff"]),
-    ("sock_inode_cache", &["struct socket_alloc"]),
+    ("sock_inode_cache", &["struct sockfs_inode", "struct socket_alloc"]),
     ("tcp_bind2_bucket", &["struct inet_bind2_bucket"]),
     ("tcp_bind_bucket", &["struct inet_bind_bucket"]),
     ("tw_sock_TCP", &["struct tcp_timewait_sock"]),

@@ -10,10 +10,12 @@ mod extent;
 mod fences;
 mod lists;
 mod reports;
+mod stolen;
 pub(crate) mod verdict;
 
 pub(crate) use fences::is_zeroed;
 pub use fences::{Fences, OrigSize};
+pub use stolen::{gather as gather_stolen, is_of_slabs};
 
 use super::{Cache, FaultKind, Slab, Slabs, State};
 use engine::prelude::*;
@@ -100,6 +102,8 @@ pub struct Finding {
     pub end: u64,
     /// what else is wrong by the same cause
     pub follows: Vec<Finding>,
+    /// number of the other cache that it is about, if it is about two: which has the slab, or lacks it
+    pub other: Option<usize>,
     /// in plain words what probably happened
     pub verdict: String,
     /// the object in whose favour, or by whose owner, the damage was probably done: the neighbour of an overflow

@@ -56,6 +56,7 @@ pub(super) fn look(session: &Session, number: usize, cache: &Cache) -> Result<Ve
                 differ,
                 end: range.start + last as u64 + 1,
                 follows: Vec::new(),
+                other: None,
                 verdict,
                 suspect: None,
             });

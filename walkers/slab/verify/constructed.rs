@@ -75,6 +75,7 @@ pub(super) fn look(session: &Session, slabs: &Slabs, number: usize, cache: &Cach
                 differ: 8,
                 end: object.wrapping_add(offset).wrapping_add(8),
                 follows: Vec::new(),
+                other: None,
                 verdict: String::new(),
                 suspect: None,
             }),

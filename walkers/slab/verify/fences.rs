@@ -424,6 +424,7 @@ impl Slot<'_> {
             differ,
             end: at.wrapping_add(found.len() as u64),
             follows: Vec::new(),
+            other: None,
             verdict: String::new(),
             suspect: None,
         }

@@ -18,6 +18,7 @@ fn about(cache: usize, kind: Kind, at: u64, expected: String, verdict: String) -
         differ: 0,
         end: at,
         follows: Vec::new(),
+        other: None,
         verdict,
         suspect: None,
     }
@@ -50,8 +51,10 @@ pub(super) fn cache(session: &Session, slabs: &Slabs, number: usize, cache: &Cac
             std::iter::once((node.partial.0, Some(node.nr_partial))).chain(full.map(|full| (full.0, None)))
         {
             match list(session, slabs, cache, head)? {
-                Listed::Broken { at, verdict } => {
-                    out.push(about(number, Kind::Node, at, "a link that is answered".into(), verdict));
+                Listed::Broken { at, verdict, slab } => {
+                    let finding = about(number, Kind::Node, at, "a link that is answered".into(), verdict);
+                    let (slab, other) = slab.unwrap_or_default();
+                    out.push(Finding { slab, other, ..finding });
                 }
                 Listed::Whole(listed) if count.is_some_and(|count| count != listed) => out.push(about(
                     number,
@@ -100,9 +103,13 @@ fn number_of_slabs(session: &Session, slabs: &Slabs, number: usize, cache: &Cach
         return Ok(None);
     };
     let there = here.len() as u64;
+    let other = match there == counted {
+        true => None,
+        false => other_side(session, slabs, number, cache, there.wrapping_sub(counted))?,
+    };
     let why = if there == counted {
         "a damaged counter".into()
-    } else if let Some(other) = other_side(session, slabs, number, cache, there.wrapping_sub(counted))? {
+    } else if let Some((_, other)) = other {
         let (has, lacks) = if there > counted { (cache.name(), other) } else { (other, cache.name()) };
         format!("{lacks} lacks what {has} has too many: the owner of a slab was written over in its struct page")
     } else if there < counted && !slabs.strangers().is_empty() {
@@ -112,22 +119,23 @@ fn number_of_slabs(session: &Session, slabs: &Slabs, number: usize, cache: &Cach
         "a damaged counter, or slabs whose struct page was written over".into()
     };
     let text = format!("its nodes count {counted} slabs with {objects} objects, there are {there} with {total}: {why}");
-    Ok(Some(about(number, Kind::Node, cache.addr, format!("{counted} slabs, {objects} objects"), text)))
+    let finding = about(number, Kind::Node, cache.addr, format!("{counted} slabs, {objects} objects"), text);
+    Ok(Some(Finding { other: other.map(|(other, _)| other), ..finding }))
 }
 
-/// The name of another cache that has as many slabs too few as this one has too many, or the other way round.
+/// Another cache that has as many slabs too few as this one has too many, or the other way round: its number and name.
 fn other_side<'a>(
     session: &Session,
     slabs: &'a Slabs,
     number: usize,
     cache: &Cache,
     surplus: u64,
-) -> Result<Option<&'a str>> {
+) -> Result<Option<(usize, &'a str)>> {
     for (other, view) in slabs.caches.iter().enumerate().filter(|(other, view)| *other != number && view.sound()) {
         let Some((counted, _)) = counted(session, view)? else { continue };
         let there = slabs.of_cache(other).len() as u64;
         if counted.wrapping_sub(there) == surplus && view.size.abs_diff(cache.size) < cache.size {
-            return Ok(Some(view.name()));
+            return Ok(Some((other, view.name())));
         }
     }
     Ok(None)
@@ -137,8 +145,8 @@ fn other_side<'a>(
 enum Listed {
     /// so many slabs, each link answered by one back
     Whole(u64),
-    /// the word that does not fit
-    Broken { at: u64, verdict: String },
+    /// the word that does not fit, and the slab there if it is another cache's, with the number of that
+    Broken { at: u64, verdict: String, slab: Option<(u64, Option<usize>)> },
     /// not all of it is in the dump, or it is being changed
     Missing,
 }
@@ -205,19 +213,19 @@ impl Owner {
         if owner == cache.addr || session.is_live() {
             return Ok(None);
         }
-        let whose = match slabs.caches.at(owner).and_then(|number| slabs.caches.get(number)) {
+        let other = slabs.caches.at(owner);
+        let whose = match other.and_then(|number| slabs.caches.get(number)) {
             Some(other) => format!("a slab of {}", other.name()),
             None => format!("a slab whose cache is {owner:x}, which is none"),
         };
-        let verdict =
-            format!("{whose}, {slab:x}, is on this cache's list: put on the wrong list, or its owner written over");
-        Ok(Some(Listed::Broken { at: link, verdict }))
+        let verdict = format!("{whose}, {slab:x}, is on this cache's list");
+        Ok(Some(Listed::Broken { at: link, verdict, slab: Some((slab, other)) }))
     }
 }
 
 fn broken(session: &Session, at: u64, word: u64, what: &str) -> Listed {
     let is = verdict::describe(session, word).unwrap_or_else(|| format!("{word:#x}"));
-    Listed::Broken { at, verdict: format!("{what} {is}: written over") }
+    Listed::Broken { at, verdict: format!("{what} {is}: written over"), slab: None }
 }
 
 /// A fault of a free list.

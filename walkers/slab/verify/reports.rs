@@ -131,6 +131,7 @@ pub(super) fn of_cache(session: &Session, slabs: &Slabs, number: usize, out: &mu
             differ: 0,
             end: report.object.unwrap_or(report.record),
             follows: Vec::new(),
+            other: None,
             verdict: format!(
                 "the kernel's log, {}.{:06} s: {}",
                 report.time / NS,
