@@ -574,6 +574,9 @@ impl Run<'_> {
                 format!("{} hits left out: their condition needs what could not be read then", counters.unknown),
             );
         }
+        if counters.missed > 0 {
+            notes.once(0, format!("{} hits not looked at: a program ran already on that CPU", counters.missed));
+        }
         if counters.alone > 0 && !self.ready.plan.begins.is_empty() {
             notes.once(0, format!("{} hits left out: nothing was seen that began them", counters.alone));
         }

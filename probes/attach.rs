@@ -1,13 +1,15 @@
 //! How programs come to the places where they run: one program for each, or one for many that differ in nothing but where
 //! they are.
 //!
-//! A pattern names hundreds of functions, and what is done at each is mostly the same. Where the kernel can, one program
+//! At a few functions of the kernel programs stand right where these begin or return ([`Direct`]), if what is asked for
+//! can be had there. A pattern names hundreds, and what is done at each is mostly the same. Where the kernel can, one program
 //! is attached to all of them by one link (`kprobe_multi` since Linux 5.18, `uprobe_multi` since 6.6); else to an event for
 //! each, with a number that tells them apart (since 5.15); else each has a program of its own. Which of these a kernel can
 //! is asked by trying.
 
 use crate::{
     Error, Result,
+    direct::Direct,
     emit::Tables,
     expr::{Current, Int, Value},
     program::{Action, How, Join, Program, Spec},
@@ -22,6 +24,8 @@ use std::{ffi::CString, os::fd::OwnedFd, os::unix::ffi::OsStrExt};
 pub enum Way {
     /// it has one probe
     Each,
+    /// it has one, and is called by that function of the kernel itself
+    Direct,
     /// it is at an event for each of several
     Events,
     /// it is at many functions of the kernel, by one link
@@ -55,6 +59,8 @@ pub(crate) struct Attached {
 /// A way that was tried did not take all of the probes: those that are left.
 type Rest = Vec<usize>;
 
+/// More functions get a link together: one that calls its program itself is cheaper when it is hit, and costs more to set.
+const FEW: usize = 4;
 /// Attempts at a link that was refused, with half of it each time: some of its functions may be of another kind.
 const HALVES: usize = 24;
 
@@ -76,12 +82,43 @@ impl Attach<'_> {
             lift_file_limit();
         }
         for group in groups(self.probes) {
-            let rest = if group.len() > 1 { self.together(group) } else { group };
+            let rest = if group.len() <= FEW { self.directly(group) } else { group };
+            let rest = if rest.len() > 1 { self.together(rest) } else { rest };
             for member in rest {
                 self.alone(member)?;
             }
         }
         Ok(self.done)
+    }
+
+    /// Programs at the functions themselves; says which are left.
+    fn directly(&mut self, group: Vec<usize>) -> Rest {
+        group.into_iter().filter(|member| self.direct(*member).is_err()).collect()
+    }
+
+    /// A program at a function itself, or why that cannot be.
+    fn direct(&mut self, member: usize) -> Result<()> {
+        let (direct, tables, _left) = self.prepared(member)?;
+        let mut programs = vec![Program::load(direct.how, &direct.spec, tables, &self.limits)?];
+        if let Some((how, spec)) = &direct.begin {
+            programs.push(Program::load(*how, spec, tables, &self.limits)?);
+        }
+        // what ends comes first here, too
+        let links: std::io::Result<Vec<_>> = programs.iter().map(|one| one.program.attach_function()).collect();
+        self.done.events.extend(links.map_err(refused())?);
+        self.done.begins.extend(programs.drain(1..));
+        let loaded = programs.into_iter().map(|program| Loaded { program, members: vec![member], way: Way::Direct });
+        self.done.programs.extend(loaded);
+        Ok(())
+    }
+
+    /// What a program at the function itself would do, with its tables.
+    fn prepared(&self, member: usize) -> Result<(Direct, Tables, Option<Table>)> {
+        let probe = self.probes.get(member).and_then(|(source, spec)| Direct::of(source, spec));
+        let direct = probe.unwrap_or(Err("it is no function of the kernel")).map_err(|why| Error::Wrong(why.into()))?;
+        let left = direct.spec.join.as_ref().map(|join| left(join, self.limits.keys)).transpose()?;
+        let tables = Tables { left: left.as_ref().map_or(-1, Table::fd), ..self.tables };
+        Ok((direct, tables, left))
     }
 
     /// A program of its own.
@@ -137,7 +174,7 @@ impl Attach<'_> {
         let Some((_, spec)) = members.first().and_then(|first| self.probes.get(*first)) else { return false };
         let every = |can: fn(&Source) -> bool| self.sources(members).all(can);
         match way {
-            Way::Each => false,
+            Way::Each | Way::Direct => false,
             Way::Events => {
                 every(|source| matches!(source, Source::Kernel { .. } | Source::User { .. } | Source::Tracepoint(_)))
             }
@@ -233,6 +270,11 @@ impl Attach<'_> {
     }
 }
 
+/// What the kernel says of a function that no program may stand at.
+fn refused() -> impl FnOnce(std::io::Error) -> Error {
+    Error::refused("the kernel lets no program stand at the function itself")
+}
+
 /// Keys that a table holds which so many probes share.
 pub fn keys(limits: &Limits, probes: usize) -> usize {
     const MOST: usize = 16384;
@@ -242,7 +284,7 @@ pub fn keys(limits: &Limits, probes: usize) -> usize {
 impl Way {
     fn program(self) -> Use {
         match self {
-            Way::Each | Way::Events => Use::Any,
+            Way::Each | Way::Direct | Way::Events => Use::Any,
             Way::Functions => Use::Functions,
             Way::Places => Use::Places,
         }
@@ -295,24 +337,43 @@ pub struct Tried {
     pub way: Way,
     /// how long it is, or why the kernel refuses it
     pub instructions: Result<usize>,
+    /// why it is not at the function itself, if it is at one
+    pub indirect: Option<String>,
+    /// whether programs where each begins leave something for it
+    pub begins: bool,
 }
 
-/// Loads the programs of probes and attaches nothing.
+/// Loads the programs of probes, and leaves nothing attached.
 pub fn dry(probes: &[(Source, Spec)], limits: Limits) -> Result<Vec<Tried>> {
     let rings = Rings::new(0, false)?;
     let family = Table::new(bpf::Shape::Hash, 8, 8, 1).map_err(Error::refused("BPF needs CAP_BPF or root"))?;
     let tables = Tables { rings: rings.table().fd(), left: -1, family: family.fd() };
     let attach = Attach { probes, limits, tables, done: Attached::default() };
     let mut tried = Vec::new();
-    for group in groups(probes) {
+    for mut group in groups(probes) {
+        let few = group.len() <= FEW;
+        let mut indirect = None;
+        if few {
+            group.retain(|member| match attach.tried_directly(*member) {
+                Ok(one) => {
+                    tried.push(one);
+                    false
+                }
+                Err(why) => {
+                    indirect = why;
+                    true
+                }
+            });
+        }
         let ways = [Way::Functions, Way::Places, Way::Events];
         let open = ways.into_iter().filter(|way| group.len() > 1 && attach.is_open(*way, &group));
         let found = open.filter_map(|way| Some((way, attach.tried(way, &group).ok()?))).next();
+        let begins = group.iter().any(|member| probes.get(*member).is_some_and(|(_, spec)| spec.join.is_some()));
         match found {
-            Some((way, n)) => tried.push(Tried { members: group, way, instructions: Ok(n) }),
+            Some((way, n)) => tried.push(Tried { members: group, way, instructions: Ok(n), indirect, begins }),
             None => tried.extend(group.into_iter().map(|member| {
                 let instructions = attach.tried(Way::Each, &[member]);
-                Tried { members: vec![member], way: Way::Each, instructions }
+                Tried { members: vec![member], way: Way::Each, instructions, indirect: indirect.clone(), begins }
             })),
         }
     }
@@ -320,6 +381,20 @@ pub fn dry(probes: &[(Source, Spec)], limits: Limits) -> Result<Vec<Tried>> {
 }
 
 impl Attach<'_> {
+    /// What would stand at a function itself; or why there can be nothing, if it is a function. It stands there for a moment:
+    /// only then does the kernel say whether it lets it.
+    fn tried_directly(&self, member: usize) -> Result<Tried, Option<String>> {
+        let is_function = self.sources(&[member]).any(|source| matches!(source, Source::Kernel { .. }));
+        let attach = |(direct, tables, _left): (Direct, Tables, Option<Table>)| {
+            let program = Program::load(direct.how, &direct.spec, tables, &self.limits)?;
+            program.program.attach_function().map_err(refused())?;
+            Ok((program.instructions, direct.begin.is_some()))
+        };
+        let tried = self.prepared(member).and_then(attach);
+        let (instructions, begins) = tried.map_err(|error| is_function.then(|| error.to_string()))?;
+        Ok(Tried { members: vec![member], way: Way::Direct, instructions: Ok(instructions), indirect: None, begins })
+    }
+
     /// How long the program is that would be attached in that way.
     fn tried(&self, way: Way, members: &[usize]) -> Result<usize> {
         let Some((source, spec)) = members.first().and_then(|first| self.probes.get(*first)) else { return Ok(0) };
@@ -330,7 +405,7 @@ impl Attach<'_> {
         let how = How { kind: source.program(), way: way.program(), shared: together };
         let program = Program::load(how, &spec, tables, &self.limits)?;
         let is_known = match way {
-            Way::Each | Way::Events => true,
+            Way::Each | Way::Direct | Way::Events => true,
             Way::Functions => Link::knows_functions(&program.program),
             Way::Places => Link::knows_places(&program.program),
         };

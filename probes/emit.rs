@@ -14,7 +14,7 @@ use crate::{
     Error, Result,
     counted::Counted,
     expr::{Binary, Current, Int, Space, Test, Text, Unary, Value, Way},
-    program::{Action, COUNTERS, HEADER, Join, MOST_COMPARED, Spec, counter, room},
+    program::{Action, COUNTERS, HEADER, How, Join, MOST_COMPARED, PLAIN, Spec, counter, room},
 };
 use bpf::{
     Asm, Helper, Reg, Size, Table,
@@ -50,12 +50,14 @@ pub(crate) struct Emit {
     depth: i16,
     /// where to go when something cannot be read; whether anybody does
     fault: Option<(Label, bool)>,
+    /// whether the verifier knows of what type the context's words are, and refuses to compute with addresses
+    typed: bool,
 }
 
 impl Emit {
     pub(crate) fn new(scratch: &Table, compared: usize, tables: Tables) -> Emit {
         let (asm, scratch) = (Asm::default(), scratch.fd());
-        Emit { asm, scratch, tables, compared, saved: 0, used: 16, depth: -16, fault: None }
+        Emit { asm, scratch, tables, compared, saved: 0, used: 16, depth: -16, fault: None, typed: false }
     }
 
     pub(crate) fn finish(self) -> Result<Vec<Insn>> {
@@ -65,7 +67,8 @@ impl Emit {
     }
 
     /// The program of a spec, for one probe or for several. `counted` is where hits are counted.
-    pub(crate) fn program(&mut self, spec: &Spec, shared: bool, counted: Option<&Counted>) -> Result<()> {
+    pub(crate) fn program(&mut self, spec: &Spec, how: How, counted: Option<&Counted>) -> Result<()> {
+        self.typed = how.kind == bpf::Kind::Tracing;
         let out = self.asm.label();
         self.asm.mov(Reg::R6, Reg::R1).store_imm(Size::Word, Reg::Fp, -4, 0);
         self.asm.map(Reg::R1, self.scratch).mov(Reg::R2, Reg::Fp).alu(Op::Add, Reg::R2, -4);
@@ -82,7 +85,7 @@ impl Emit {
         match &spec.action {
             Action::Emit(values) => {
                 let who = spec.join.as_ref().and_then(|join| join.who);
-                let id = if shared { Int::Current(Current::Probe) } else { Int::Const(spec.id as i64) };
+                let id = if how.shared { Int::Current(Current::Probe) } else { Int::Const(spec.id as i64) };
                 self.emit(&id, values, who)?;
             }
             Action::Leave { key, what } => self.leave(key, what)?,
@@ -336,6 +339,9 @@ impl Emit {
             Int::Current(what) => self.current(*what),
             Int::Context { offset, size, signed } => {
                 self.asm.load(width(*size)?, Reg::R0, Reg::R6, *offset as i16);
+                if self.typed && *size == 8 {
+                    self.plain(Reg::R0);
+                }
                 self.extend(*size, *signed);
             }
             Int::Saved { offset, size, signed } => {
@@ -396,7 +402,13 @@ impl Emit {
             Current::Time => self.asm.call(Helper::KtimeGetNs),
             Current::Task => self.asm.call(Helper::GetCurrentTask),
             Current::Probe => self.asm.mov(Reg::R1, Reg::R6).call(Helper::GetAttachCookie),
+            Current::Call => self.plain(Reg::R6),
         };
+    }
+
+    /// R0 = the register, as a number of which the verifier knows nothing more.
+    fn plain(&mut self, reg: Reg) -> &mut Asm {
+        self.asm.store(Size::Double, Reg::R7, PLAIN as i16, reg).load(Size::Double, Reg::R0, Reg::R7, PLAIN as i16)
     }
 
     fn extend(&mut self, size: u8, signed: bool) {

@@ -37,6 +37,8 @@ pub enum Current {
     Task,
     /// the number of the probe, where one program is attached to several
     Probe,
+    /// tells calls of a function apart that are under way: where the words lie that a program at it is given
+    Call,
 }
 
 /// A number of 64 bits.
@@ -133,6 +135,9 @@ pub enum Binary {
     LogicalOr,
 }
 
+/// What takes a number's place, if anything does.
+pub type Other<'a, E> = &'a dyn Fn(&Int) -> Result<Option<Int>, E>;
+
 impl Int {
     /// Bytes of the context.
     pub fn context(offset: u16, size: u8, signed: bool) -> Int {
@@ -159,15 +164,20 @@ impl Int {
         Int::binary(Binary::Eq, self, Int::Const(number))
     }
 
-    /// Whether that register, by its place in what the program is given, is in it.
-    pub(crate) fn is_of(&self, register: u16) -> bool {
-        match self {
-            Int::Context { offset, .. } => *offset == register,
-            Int::Const(_) | Int::Current(_) | Int::Saved { .. } => false,
-            Int::Load { at, .. } => at.is_of(register),
-            Int::Unary(_, of) | Int::Bucket(of) => of.is_of(register),
-            Int::Binary(_, left, right) => left.is_of(register) || right.is_of(register),
+    /// The same with other numbers in place of those for which there are any: the outermost are asked about first.
+    pub fn with<E>(&self, other: Other<'_, E>) -> Result<Int, E> {
+        if let Some(int) = other(self)? {
+            return Ok(int);
         }
+        Ok(match self {
+            Int::Const(_) | Int::Current(_) | Int::Context { .. } | Int::Saved { .. } => self.clone(),
+            Int::Load { space, at, offset, size, signed } => {
+                Int::load(*space, at.with(other)?, *offset, *size, *signed)
+            }
+            Int::Unary(op, of) => Int::Unary(*op, Box::new(of.with(other)?)),
+            Int::Binary(op, left, right) => Int::binary(*op, left.with(other)?, right.with(other)?),
+            Int::Bucket(of) => Int::Bucket(Box::new(of.with(other)?)),
+        })
     }
 
     /// Whether memory is read for it.
@@ -227,6 +237,16 @@ pub enum Text {
     },
 }
 
+impl Text {
+    /// The same with other numbers.
+    pub(crate) fn with<E>(&self, other: Other<'_, E>) -> Result<Text, E> {
+        Ok(match self {
+            Text::Memory { space, at } => Text::Memory { space: *space, at: at.with(other)? },
+            text => text.clone(),
+        })
+    }
+}
+
 /// Whether something passes.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Test {
@@ -252,15 +272,19 @@ pub enum Test {
 }
 
 impl Test {
-    /// Whether that register is in it.
-    pub(crate) fn is_of(&self, register: u16) -> bool {
-        match self {
-            Test::Int(int) => int.is_of(register),
-            Test::Text { text: Text::Memory { at, .. }, .. } => at.is_of(register),
-            Test::Text { .. } | Test::Family => false,
-            Test::Not(of) => of.is_of(register),
-            Test::All(of) | Test::Any(of) => of.iter().any(|test| test.is_of(register)),
-        }
+    /// The same with other numbers.
+    pub(crate) fn with<E>(&self, other: Other<'_, E>) -> Result<Test, E> {
+        let each = |of: &[Test]| of.iter().map(|test| test.with(other)).collect::<Result<Vec<_>, E>>();
+        Ok(match self {
+            Test::Int(int) => Test::Int(int.with(other)?),
+            Test::Text { text, with, prefix } => {
+                Test::Text { text: text.with(other)?, with: with.clone(), prefix: *prefix }
+            }
+            Test::Family => Test::Family,
+            Test::Not(of) => Test::Not(Box::new(of.with(other)?)),
+            Test::All(of) => Test::All(each(of)?),
+            Test::Any(of) => Test::Any(each(of)?),
+        })
     }
 
     /// Whether it says the same when a function is entered and when it returns, so that it may be asked at the former.
@@ -350,6 +374,19 @@ impl Value {
             self,
             Value::KernelStack(_) | Value::UserStack(_) | Value::UserFrames { .. } | Value::SavedStack { .. }
         )
+    }
+
+    /// The same with other numbers.
+    pub(crate) fn with<E>(&self, other: Other<'_, E>) -> Result<Value, E> {
+        Ok(match self {
+            Value::Int(int) => Value::Int(int.with(other)?),
+            Value::Text(text, max) => Value::Text(text.with(other)?, *max),
+            Value::Path(way) => {
+                let mount = way.mount.as_ref().map(|mount| mount.with(other)).transpose()?;
+                Value::Path(Box::new(Way { dentry: way.dentry.with(other)?, mount, layout: way.layout }))
+            }
+            stack => stack.clone(),
+        })
     }
 
     /// Whether taking it may fail: it lies in memory.

@@ -121,7 +121,7 @@ impl Moment {
             Current::Thread => (u64::from(self.pid) << 32 | u64::from(self.tid)) as i64,
             Current::Cpu => self.cpu.into(),
             Current::Time => self.time as i64,
-            Current::Uid | Current::Task | Current::Probe => return None,
+            Current::Uid | Current::Task | Current::Probe | Current::Call => return None,
         })
     }
 

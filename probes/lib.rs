@@ -11,6 +11,7 @@
 
 pub mod attach;
 mod counted;
+mod direct;
 pub mod elf;
 mod emit;
 pub mod expr;

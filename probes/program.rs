@@ -4,7 +4,7 @@ use crate::{
     Error, Result,
     counted::Counted,
     emit::{Emit, Tables},
-    expr::{Int, Test, Text, Value},
+    expr::{Int, Other, Test, Value},
     recording::Limits,
     source::Source,
 };
@@ -115,19 +115,25 @@ impl Spec {
     /// Whether it asks where the stack stands, or what lies there.
     pub(crate) fn reads_frame(&self) -> bool {
         let Some(Int::Context { offset, .. }) = crate::source::frame(true) else { return false };
-        let in_value = |value: &Value| match value {
-            Value::Int(int) => int.is_of(offset),
-            Value::Text(Text::Memory { at, .. }, _) => at.is_of(offset),
-            _ => false,
+        let is_there = |int: &Int| match int {
+            Int::Context { offset: register, .. } if *register == offset => Err(()),
+            _ => Ok(None),
         };
-        let (values, of) = match &self.action {
-            Action::Emit(values) => (values, None),
-            Action::Aggregate { key, of } => (key, of.as_ref()),
-            Action::Leave { key, .. } => (key, None),
+        self.with(&is_there).is_err()
+    }
+
+    /// The same with other numbers, but for what earlier hits leave and how that is found.
+    pub(crate) fn with<E>(&self, other: Other<'_, E>) -> Result<Spec, E> {
+        let all = |values: &[Value]| values.iter().map(|value| value.with(other)).collect::<Result<Vec<_>, E>>();
+        let action = match &self.action {
+            Action::Emit(values) => Action::Emit(all(values)?),
+            Action::Aggregate { key, of } => {
+                Action::Aggregate { key: all(key)?, of: of.as_ref().map(|of| of.with(other)).transpose()? }
+            }
+            Action::Leave { key, what } => Action::Leave { key: all(key)?, what: all(what)? },
         };
-        values.iter().any(in_value)
-            || of.is_some_and(|int| int.is_of(offset))
-            || self.test.as_ref().is_some_and(|test| test.is_of(offset))
+        let test = self.test.as_ref().map(|test| test.with(other)).transpose()?;
+        Ok(Spec { test, action, ..self.clone() })
     }
 
     /// Whether a user's stack is among its values, or among what earlier hits leave for it.
@@ -157,7 +163,9 @@ pub mod counter {
 pub const HEADER: usize = 32;
 /// Bytes of an entry of an aggregation: the number of hits and, of what is kept, sum, least and most.
 pub const ENTRY: usize = 32;
-pub(crate) const COUNTERS: usize = counter::COUNT * 8;
+/// Where a word lies that makes a number of what is more to the verifier.
+pub(crate) const PLAIN: usize = counter::COUNT * 8;
+pub(crate) const COUNTERS: usize = PLAIN + 8;
 /// Room behind the record for texts that are compared.
 pub(crate) const MOST_COMPARED: usize = 128;
 /// More would not fit what a key or a record may take.
@@ -188,6 +196,8 @@ pub struct Counters {
     pub lost: u64,
     /// hits for which no earlier one had left anything
     pub alone: u64,
+    /// hits that were not looked at, since a program ran already on that CPU, as far as the kernel counts them
+    pub missed: u64,
 }
 
 impl Counters {
@@ -198,6 +208,7 @@ impl Counters {
         self.unknown += other.unknown;
         self.lost += other.lost;
         self.alone += other.alone;
+        self.missed += other.missed;
     }
 }
 
@@ -219,9 +230,12 @@ impl Program {
             Action::Aggregate { .. } => Some(Counted::new(room, limits.keys, limits.longest_key)?),
         };
         let mut emit = Emit::new(&scratch, COUNTERS + HEADER + room, tables);
-        emit.program(spec, how.shared, counted.as_ref())?;
+        emit.program(spec, how, counted.as_ref())?;
         let insns = emit.finish()?;
         let program = bpf::Program::load_as(how.way, how.kind, "kmdb_probe", &insns)?;
+        if how.kind == bpf::Kind::Tracing && !program.missed().is_ok_and(|missed| missed.is_some()) {
+            return Err(Error::Wrong("this kernel lets programs at functions interrupt themselves".into()));
+        }
         Ok(Program { program, scratch, counted, instructions: insns.len() })
     }
 
@@ -239,6 +253,7 @@ impl Program {
             unknown: sum(counter::UNKNOWN),
             lost: sum(counter::LOST),
             alone: sum(counter::ALONE),
+            missed: self.program.missed().ok().flatten().unwrap_or_default(),
         })
     }
 }

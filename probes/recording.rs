@@ -271,7 +271,9 @@ impl Recording {
             all.add(&program.counters().map_err(Error::refused("counters"))?);
         }
         for program in &self.attached.begins {
-            all.lost += program.counters().map_err(Error::refused("counters"))?.lost;
+            let begun = program.counters().map_err(Error::refused("counters"))?;
+            all.lost += begun.lost;
+            all.missed += begun.missed;
         }
         Ok(all)
     }
@@ -288,7 +290,7 @@ impl Recording {
                 let Some(all) = entries.reduce(Entry::and) else { return };
                 // which of several it was is the first word
                 match (way, key.split_first_chunk(), members.first()) {
-                    (Way::Each, _, Some(only)) => visit(*only, key, all),
+                    (Way::Each | Way::Direct, _, Some(only)) => visit(*only, key, all),
                     (_, Some((probe, key)), _) => visit(u64::from_ne_bytes(*probe) as usize, key, all),
                     _ => {}
                 }

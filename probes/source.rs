@@ -49,6 +49,8 @@ pub enum Source {
         offset: u64,
         /// when it returns
         on_return: bool,
+        /// how it is called, where that is known and all of it is numbers and addresses
+        prototype: Option<Prototype>,
     },
     /// an instruction of a program or library
     User {
@@ -71,6 +73,15 @@ pub enum Source {
         /// times a second
         hertz: u64,
     },
+}
+
+/// How a function of the kernel is called.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Prototype {
+    /// the function's number in the kernel's BTF
+    pub number: u32,
+    /// how many arguments it takes, each a number or an address in a register of its own
+    pub arguments: u8,
 }
 
 impl Source {

@@ -104,10 +104,11 @@ pub fn name(sources: &[Source], members: &[usize]) -> String {
     }
 }
 
-/// How it comes to many.
+/// How it comes there.
 fn attached(way: Way, probes: usize) -> String {
     match way {
         Way::Each => String::new(),
+        Way::Direct => ", which the function itself calls (fentry or fexit)".to_owned(),
         Way::Events => format!(", the same for all {probes}, at an event for each"),
         Way::Functions => format!(", the same for all {probes}, by one link (kprobe_multi)"),
         Way::Places => format!(", the same for all {probes}, by one link (uprobe_multi)"),
@@ -123,15 +124,16 @@ pub fn rows(cx: &Cx<'_>, ready: &Ready, behind: &[Stage]) -> Result<Vec<Step>> {
     let limits = ready.limits();
     let probes: Vec<_> = ready.sources.iter().cloned().zip(specs).collect();
     let room = probes.last().map_or(0, |(_, spec)| spec.action.room());
-    for Tried { members, way, instructions } in attach::dry(&probes, limits).map_err(spec::wrong)? {
+    for Tried { members, way, instructions, indirect, begins } in attach::dry(&probes, limits).map_err(spec::wrong)? {
         let stage = format!("::probe {}", name(&ready.sources, &members));
         let what = match instructions {
             Ok(n) => format!("a BPF program of {n} instructions at each hit{}", attached(way, members.len())),
             Err(e) => format!("the kernel refuses the program: {e}"),
         };
-        kernel(stage.clone(), what);
-        let begins = members.first().and_then(|first| probes.get(*first)?.1.join.as_ref()).map(|join| &join.begins);
-        for (begin, _) in begins.into_iter().flatten() {
+        let why = indirect.map_or_else(String::new, |why| format!(", at a kprobe: {why}"));
+        kernel(stage.clone(), what + &why);
+        let join = members.first().and_then(|first| probes.get(*first)?.1.join.as_ref()).filter(|_| begins);
+        for (begin, _) in join.iter().flat_map(|join| &join.begins) {
             let at = if members.len() > 1 { "where each begins".to_owned() } else { format!("at {}", begin.name()) };
             kernel(stage.clone(), format!("and another {at}, for what it leaves"));
         }

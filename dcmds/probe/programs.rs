@@ -13,7 +13,10 @@ use super::{
 };
 use crate::dis;
 use engine::{
-    debuginfo::{demangle::demangle, dwarf::Inlined},
+    debuginfo::{
+        demangle::{demangle, is_called},
+        dwarf::Inlined,
+    },
     prelude::*,
 };
 use glob::Pattern;
@@ -170,30 +173,6 @@ fn matches(pattern: &Pattern, name: &str) -> bool {
     pattern.matches(name) || is_mangled(name) && pattern.matches(&demangle(name))
 }
 
-/// Whether a function whose path is that is meant by a name: all of it, or its end, with or without what fills templates.
-fn is_called(path: &str, name: &str) -> bool {
-    let ends = |path: &str| path.strip_suffix(name).is_some_and(|front| front.is_empty() || front.ends_with("::"));
-    ends(path) || ends(&without_templates(path))
-}
-
-/// `twice<int>` is `twice`; what operators are called is left alone.
-fn without_templates(path: &str) -> String {
-    if path.contains("operator") {
-        return path.to_owned();
-    }
-    let mut depth = 0usize;
-    path.chars()
-        .filter(|c| {
-            match c {
-                '<' => depth += 1,
-                '>' => depth = depth.saturating_sub(1),
-                _ => return depth == 0,
-            }
-            false
-        })
-        .collect()
-}
-
 fn missing(binary: &Binary, name: &str) -> Error {
     let file = binary.path().display();
     let error = Error::Usage(format!("{file} has no function `{name}`"));
@@ -204,20 +183,5 @@ fn missing(binary: &Binary, name: &str) -> Error {
         _ => error.hint(format!(
             "`::probes 'u:{file}:*{name}*'` lists those that are named alike; the compiler may have inlined it"
         )),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn names_of_the_source_do() {
-        assert!(is_called("shop::Cart::add", "Cart::add"));
-        assert!(is_called("shop::Cart::add", "add"));
-        assert!(!is_called("shop::Cart::add", "art::add"));
-        assert!(is_called("twice<int>", "twice"));
-        assert!(is_called("std::vector<int, std::allocator<int> >::push_back", "vector::push_back"));
-        assert!(!is_called("operator<", "operator"));
     }
 }

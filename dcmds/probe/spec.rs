@@ -5,13 +5,16 @@ use super::{
     recipes::{self, Found},
     syscalls, typed,
 };
-use engine::debuginfo::SymbolKind;
-use engine::prelude::*;
+use engine::{
+    Type,
+    debuginfo::{SymbolKind, TypeSource},
+    prelude::*,
+};
 use glob::Pattern;
 use probes::{
     elf::{self, Binary},
     perf::software,
-    source::Source,
+    source::{Prototype, Source},
     tracefs::{self, Tracepoint},
 };
 
@@ -141,6 +144,7 @@ fn inlined(cx: &Cx<'_>, name: &str, on_return: bool) -> Option<Result<Vec<Source
         inlined: true,
         offset: 0,
         on_return: false,
+        prototype: None,
     };
     let sources: Vec<_> = copies.iter().filter_map(|copy| copy.at).map(source).collect();
     cx.notes.once(0, format!("{name}: {} of {all} places are probed where it is inlined: {within}", sources.len()));
@@ -153,11 +157,31 @@ fn places(cx: &Cx<'_>, name: &str, offset: u64, on_return: bool) -> Vec<Source> 
     places.sort_unstable();
     places.dedup();
     let several = places.len() > 1;
-    let source = |at| Source::Kernel { function: name.to_owned(), at, several, inlined: false, offset, on_return };
+    // a module's function of that name may be another one than the kernel's BTF has
+    let is_kernels = places.first().is_some_and(|first| cx.symbols.kernel_address(name) == Some(*first));
+    let prototype = if several || offset > 0 || !is_kernels { None } else { prototype(cx, name) };
+    let function = name.to_owned();
+    let source =
+        |at| Source::Kernel { function: function.clone(), at, several, inlined: false, offset, on_return, prototype };
     match places.is_empty() {
         true => vec![source(None)],
         false => places.into_iter().map(|at| source(Some(at))).collect(),
     }
+}
+
+/// How a function of the kernel is called, by the kernel's own BTF, if all of it is numbers and addresses.
+fn prototype(cx: &Cx<'_>, name: &str) -> Option<Prototype> {
+    /// More are not in registers.
+    const MOST: usize = 6;
+    let btf = cx.types.btf()?;
+    let ctype = cx.types.get(btf.function(name)?)?;
+    let Type::Func { params, variadic: false, .. } = &*ctype else { return None };
+    let is_word = |ty| match cx.shape(ty).as_deref() {
+        Some(Type::Int { size, .. } | Type::Enum { size, .. }) => *size <= 8,
+        shape => matches!(shape, Some(Type::Pointer { .. })),
+    };
+    let plain = params.len() <= MOST && params.iter().all(|param| is_word(param.ty));
+    Some(Prototype { number: btf.function_id(name)?, arguments: params.len() as u8 }).filter(|_| plain)
 }
 
 /// The functions that a pattern matches, but for those where no probe can be: pieces that are seldom run and lie elsewhere,

@@ -42,7 +42,7 @@ impl Link {
         let names = [name.as_ptr().addr() as u64];
         let mut attr = Attr::new()
             .u32(0, program.fd() as u32)
-            .u32(8, Use::Functions as u32)
+            .u32(8, Use::Functions.number())
             .u32(20, 1)
             .u64(24, names.as_ptr().addr() as u64)
             .u64(40, (&raw const cookie).addr() as u64);
@@ -64,7 +64,7 @@ impl Link {
         let (addresses, cookies): (Vec<u64>, Vec<u64>) = places.iter().copied().unzip();
         let mut attr = Attr::new()
             .u32(0, program.fd() as u32)
-            .u32(8, Use::Functions as u32)
+            .u32(8, Use::Functions.number())
             .u32(16, if on_return { ON_RETURN } else { 0 })
             .u32(20, places.len() as u32)
             .u64(32, addresses.as_ptr().addr() as u64)
@@ -84,7 +84,7 @@ impl Link {
         let guarded = semaphores.iter().any(|semaphore| *semaphore != 0);
         let mut attr = Attr::new()
             .u32(0, program.fd() as u32)
-            .u32(8, Use::Places as u32)
+            .u32(8, Use::Places.number())
             .u64(16, file.as_ptr().addr() as u64)
             .u64(24, offsets.as_ptr().addr() as u64)
             .u64(32, if guarded { semaphores.as_ptr().addr() as u64 } else { 0 })

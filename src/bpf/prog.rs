@@ -20,18 +20,36 @@ pub enum Kind {
     /// A tracepoint's raw arguments: up to twelve words. Can be run without any tracepoint since Linux 5.10
     /// (1b4d60ec162f).
     RawTracepoint = 17,
+    /// A function's arguments, a word for each, and behind them what it returns. Since Linux 5.5 (fec56f5890d9).
+    Tracing = 26,
 }
 
 /// The one way in which a program is to be attached, where the kernel must know it before (`enum bpf_attach_type`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(u32)]
 pub enum Use {
     /// any that its kind has
-    Any = 0,
+    Any,
     /// functions of the kernel, many at once; since Linux 5.18
-    Functions = 42,
+    Functions,
     /// places of a program, many at once; since Linux 6.6
-    Places = 48,
+    Places,
+    /// where a function of the kernel begins, by its number in the kernel's BTF: [`Kind::Tracing`] only
+    Entry(u32),
+    /// where one returns
+    Return(u32),
+}
+
+impl Use {
+    /// The kernel's number for it.
+    pub(crate) fn number(self) -> u32 {
+        match self {
+            Use::Any => 0,
+            Use::Entry(_) => 24,
+            Use::Return(_) => 25,
+            Use::Functions => 42,
+            Use::Places => 48,
+        }
+    }
 }
 
 /// The kernel did not take a program.
@@ -61,10 +79,16 @@ const LICENSE: &CStr = c"Dual MIT/GPL";
 const LOAD: usize = 64;
 /// Where its `expected_attach_type` is.
 const EXPECTED: usize = 68;
+/// Where its `attach_btf_id` is.
+const FUNCTION: usize = 108;
 /// The fields of its `test` part up to `ctx_out`.
 const RUN: usize = 64;
 /// The fields of its `raw_tracepoint` part up to `prog_fd`.
 const OPEN: usize = 16;
+/// Words of `struct bpf_prog_info` up to `recursion_misses`, and where of them what is read is.
+const INFO: usize = 27;
+const RUN_TIME: usize = 24;
+const MISSED: usize = 26;
 /// Most that the verifier is let say.
 const LOG: usize = 1 << 16;
 /// Words that a raw tracepoint has at most (`MAX_BPF_FUNC_ARGS`).
@@ -106,28 +130,48 @@ impl Program {
 
     /// Nanoseconds that it ran, and how often, since [`count_time`] began.
     pub fn cost(&self) -> io::Result<(u64, u64)> {
-        /// Words of `struct bpf_prog_info` up to `run_cnt`, and where the two are.
-        const WORDS: usize = 26;
-        const RUN_TIME: usize = 24;
-        let mut info = [0u64; WORDS];
+        let (info, _) = self.info()?;
+        Ok((info[RUN_TIME], info[RUN_TIME + 1]))
+    }
+
+    /// Times it was not run, since it ran already on that CPU. `None` of kernels that do not count this: those before Linux
+    /// 5.12 (9ed9e9ba2337), which do not keep a program at a function from interrupting itself either (ca06f55b9002).
+    pub fn missed(&self) -> io::Result<Option<u64>> {
+        let (info, words) = self.info()?;
+        Ok((words > MISSED).then_some(info[MISSED]))
+    }
+
+    /// What the kernel says of it, and how many words that are.
+    fn info(&self) -> io::Result<([u64; INFO], usize)> {
+        let mut info = [0; INFO];
         let mut attr = Attr::new()
             .u32(0, self.0.as_raw_fd() as u32)
-            .u32(4, (WORDS * 8) as u32)
+            .u32(4, (INFO * 8) as u32)
             .u64(8, info.as_mut_ptr().addr() as u64);
         // SAFETY: `info` has so many writable bytes, and asks for no list, whose addresses would be in it.
         #[allow(unsafe_code)]
         unsafe {
             sys::call(Command::GetInfo, &mut attr, 16)?
         };
-        Ok((info[RUN_TIME], info[RUN_TIME + 1]))
+        Ok((info, attr.get_u32(4) as usize / 8))
     }
 
     /// Runs a [raw tracepoint](Kind::RawTracepoint)'s program whenever the tracepoint of that name is passed, until what is
     /// returned is closed.
     pub fn attach_raw(&self, name: &str) -> io::Result<OwnedFd> {
-        let name = CString::new(name)?;
-        let mut attr = Attr::new().u64(0, name.as_ptr().addr() as u64).u32(8, self.0.as_raw_fd() as u32);
-        // SAFETY: the name ends with a NUL and outlives the call, which writes nothing.
+        self.open(Some(&CString::new(name)?))
+    }
+
+    /// Runs a program at the function that it was loaded for ([`Use::Entry`], [`Use::Return`]), until what is returned is
+    /// closed.
+    pub fn attach_function(&self) -> io::Result<OwnedFd> {
+        self.open(None)
+    }
+
+    fn open(&self, name: Option<&CStr>) -> io::Result<OwnedFd> {
+        let name = name.map_or(0, |name| name.as_ptr().addr() as u64);
+        let mut attr = Attr::new().u64(0, name).u32(8, self.0.as_raw_fd() as u32);
+        // SAFETY: the name, if any, ends with a NUL and outlives the call, which writes nothing.
         #[allow(unsafe_code)]
         let fd = unsafe { sys::call(Command::RawTracepointOpen, &mut attr, OPEN)? };
         Ok(sys::owned(fd))
@@ -176,7 +220,10 @@ fn load((way, kind): (Use, Kind), name: &str, insns: &[Insn], log: &mut [u8]) ->
     // kernels that do not know the field want no more than is there of it
     let mut size = LOAD;
     if way != Use::Any {
-        (attr, size) = (attr.u32(EXPECTED, way as u32), EXPECTED + 4);
+        (attr, size) = (attr.u32(EXPECTED, way.number()), EXPECTED + 4);
+    }
+    if let Use::Entry(function) | Use::Return(function) = way {
+        (attr, size) = (attr.u32(FUNCTION, function), FUNCTION + 4);
     }
     // SAFETY: the code has so many instructions, the licence ends with a NUL, the log has so many writable bytes.
     #[allow(unsafe_code)]

@@ -250,6 +250,17 @@ impl Btf {
 }
 
 impl Btf {
+    /// The number by which the kernel knows a function of that name, to attach programs to it (`attach_btf_id`).
+    pub fn function_id(&self, name: &str) -> Option<u32> {
+        self.functions(name).next().map(|(id, _)| id)
+    }
+
+    /// The functions of that name that have a prototype.
+    fn functions<'a>(&'a self, name: &'a str) -> impl Iterator<Item = (u32, Record)> + 'a {
+        let is_proto = |id| self.record(id).is_some_and(|(_, r)| r.kind == kind::FUNC_PROTO);
+        self.named(name).filter(move |(_, r)| r.kind == kind::FUNC && is_proto(r.arg))
+    }
+
     /// The variables of a section, such as `.data..percpu`: name, distance from the section's start, bytes.
     pub fn variables(&self, section: &str) -> Vec<(String, u64, u64)> {
         let sections = (0..self.len()).filter_map(|item| self.item(item)).filter(|r| r.kind == kind::DATASEC);
@@ -313,8 +324,7 @@ impl TypeSource for Btf {
     }
 
     fn function(&self, name: &str) -> Option<TypeId> {
-        let is_proto = |id| self.record(id).is_some_and(|(_, r)| r.kind == kind::FUNC_PROTO);
-        self.named(name).find(|(_, r)| r.kind == kind::FUNC && is_proto(r.arg)).map(|(_, r)| self.type_id(r.arg))
+        self.functions(name).next().map(|(_, r)| self.type_id(r.arg))
     }
 
     fn each_name(&self, visit: &mut dyn FnMut(Tag, &str) -> bool) {

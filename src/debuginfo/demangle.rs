@@ -25,6 +25,31 @@ pub fn demangle(name: &str) -> Cow<'_, str> {
     spelled.map_or(Cow::Borrowed(name), Cow::Owned)
 }
 
+/// Whether a function whose path is that is meant by a name: all of it, or its end, with or without what fills templates.
+pub fn is_called(path: &str, name: &str) -> bool {
+    let ends = |path: &str| path.strip_suffix(name).is_some_and(|front| front.is_empty() || front.ends_with("::"));
+    ends(path) || path.contains('<') && ends(&without_templates(path))
+}
+
+/// `twice<int>` is `twice`; what operators are called is left alone.
+fn without_templates(path: &str) -> Cow<'_, str> {
+    if path.contains("operator") {
+        return Cow::Borrowed(path);
+    }
+    let mut depth = 0usize;
+    path.chars()
+        .filter(|c| {
+            match c {
+                '<' => depth += 1,
+                '>' => depth = depth.saturating_sub(1),
+                _ => return depth == 0,
+            }
+            false
+        })
+        .collect::<String>()
+        .into()
+}
+
 /// Rust's older names look like C++'s, but end in a hash: `17h`, sixteen digits, `E`. LLVM may add more behind a dot.
 fn is_hashed(name: &str) -> bool {
     let hash = name.rsplit_once("17h").and_then(|(_, hash)| hash.split_once('E'));
@@ -35,7 +60,7 @@ fn is_hashed(name: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::demangle;
+    use super::{demangle, is_called};
 
     #[test]
     fn names_of_both_languages() {
@@ -46,5 +71,15 @@ mod tests {
         assert_eq!(demangle(&format!("{method}.llvm.123")), "<rs::Re as rs::Shape>::area");
         assert_eq!(demangle("_RNvC6_123foo3bar"), "123foo::bar");
         assert_eq!(demangle("_Zinvalid"), "_Zinvalid");
+    }
+
+    #[test]
+    fn the_end_of_a_path_names_a_function() {
+        assert!(is_called("shop::Cart::add", "Cart::add"));
+        assert!(is_called("shop::Cart::add", "add"));
+        assert!(!is_called("shop::Cart::add", "art::add"));
+        assert!(is_called("twice<int>", "twice"));
+        assert!(is_called("std::vector<int, std::allocator<int> >::push_back", "vector::push_back"));
+        assert!(!is_called("operator<", "operator"));
     }
 }

@@ -15,7 +15,7 @@ use gimli::{
 
 use super::units::{Entry, Slice, Unit, Units, Value};
 use super::{Dwarf, decode};
-use crate::demangle::demangle;
+use crate::demangle::{demangle, is_called};
 use crate::fan;
 use crate::types::TypeId;
 
@@ -183,7 +183,7 @@ fn copies<'a>(units: &Units<'a>, unit: &Unit<'a>, name: &str, found: &mut Vec<(u
             else {
                 return;
             };
-            if *is_it.entry(origin).or_insert_with(|| is_called(units, origin, name)) && found.len() < MAX_COPIES {
+            if *is_it.entry(origin).or_insert_with(|| is_meant(units, origin, name)) && found.len() < MAX_COPIES {
                 found.push((entry.local, first(units, unit, entry), within));
             }
         }
@@ -191,19 +191,17 @@ fn copies<'a>(units: &Units<'a>, unit: &Unit<'a>, name: &str, found: &mut Vec<(u
     });
 }
 
-fn is_called(units: &Units<'_>, local: u32, name: &str) -> bool {
+/// Whether a function is meant by a name; the path to it is told by what its symbol is called.
+fn is_meant(units: &Units<'_>, local: u32, name: &str) -> bool {
     let Some((unit, entry)) = units.entry(local) else { return false };
     let last = name.rsplit("::").next().unwrap_or(name);
-    let is_last = units.name(unit, &entry).is_some_and(|found| {
-        // what fills a template is part of its name
-        found == last.as_bytes() || found.strip_prefix(last.as_bytes()).is_some_and(|rest| rest.starts_with(b"<"))
-    });
-    if !is_last || last == name {
-        return is_last;
+    let found = units.name(unit, &entry).filter(|found| found.starts_with(last.as_bytes())).map(decode::text);
+    if !found.is_some_and(|found| is_called(&found, last)) {
+        return false;
     }
     let linkage = units.inherited(unit, &entry, gimli::DW_AT_linkage_name);
     let linkage = linkage.and_then(|(unit, value)| units.text(unit, value)).map(decode::text);
-    linkage.is_none_or(|linkage| demangle(&linkage).contains(name))
+    last == name || linkage.is_none_or(|linkage| is_called(&demangle(&linkage), name))
 }
 
 /// The first instruction of an instance.
