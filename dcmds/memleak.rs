@@ -21,10 +21,11 @@ use crate::probe::{
 use engine::{IntoRow, prelude::*};
 use probes::{
     Recording,
-    expr::{Binary, Int, Value},
-    program::{Action, Spec},
+    expr::{Binary, Current, Int, Space, Value},
+    program::{Action, Join, Spec, room},
     recording::{Hit, Limits},
     source::{self, Source},
+    tasks::{Change, What},
 };
 use std::{
     collections::{BTreeMap, HashMap},
@@ -66,23 +67,32 @@ struct LeakRow {
     stack: Vec<String>,
 }
 
-/// How a function allocates: which argument is the size, which it is multiplied by, which is the block that it replaces.
+/// How a function allocates: which argument is the size, which it is multiplied by, which is the block that it replaces, and
+/// which says where it puts the block's address, if it does not return that.
 struct Allocator {
     name: &'static str,
     size: usize,
     times: Option<usize>,
     old: Option<usize>,
+    place: Option<usize>,
+}
+
+impl Allocator {
+    const fn of(name: &'static str, size: usize) -> Allocator {
+        Allocator { name, size, times: None, old: None, place: None }
+    }
 }
 
 const ALLOCATORS: &[Allocator] = &[
-    Allocator { name: "malloc", size: 0, times: None, old: None },
-    Allocator { name: "calloc", size: 0, times: Some(1), old: None },
-    Allocator { name: "realloc", size: 1, times: None, old: Some(0) },
-    Allocator { name: "reallocarray", size: 1, times: Some(2), old: Some(0) },
-    Allocator { name: "aligned_alloc", size: 1, times: None, old: None },
-    Allocator { name: "memalign", size: 1, times: None, old: None },
-    Allocator { name: "valloc", size: 0, times: None, old: None },
-    Allocator { name: "pvalloc", size: 0, times: None, old: None },
+    Allocator::of("malloc", 0),
+    Allocator { times: Some(1), ..Allocator::of("calloc", 0) },
+    Allocator { old: Some(0), ..Allocator::of("realloc", 1) },
+    Allocator { old: Some(0), times: Some(2), ..Allocator::of("reallocarray", 1) },
+    Allocator { place: Some(0), ..Allocator::of("posix_memalign", 2) },
+    Allocator::of("aligned_alloc", 1),
+    Allocator::of("memalign", 1),
+    Allocator::of("valloc", 0),
+    Allocator::of("pvalloc", 0),
 ];
 const FREE: u64 = ALLOCATORS.len() as u64;
 /// Blocks that are kept at once.
@@ -116,6 +126,8 @@ enum Event {
     Free {
         block: u64,
     },
+    /// the process became another program: all is gone
+    Executed,
 }
 
 /// The blocks of a run.
@@ -167,7 +179,7 @@ impl Dcmd for Memleak {
             let mut hits = Vec::new();
             backs.poll(round, &mut |hit| hits.push(hit));
             calls.poll(Duration::ZERO, &mut |hit| hits.push(hit));
-            backs.changes().into_iter().for_each(|change| users.change(change));
+            backs.changes().into_iter().for_each(|change| blocks.change(change, pid as u32, &mut users));
             calls.changes();
             hits.into_iter().for_each(|hit| blocks.take(hit, &mut users));
             blocks.settle(SETTLED);
@@ -176,7 +188,7 @@ impl Dcmd for Memleak {
         let mut hits = Vec::new();
         backs.finish(&mut |hit| hits.push(hit));
         calls.finish(&mut |hit| hits.push(hit));
-        backs.changes().into_iter().for_each(|change| users.change(change));
+        backs.changes().into_iter().for_each(|change| blocks.change(change, pid as u32, &mut users));
         hits.into_iter().for_each(|hit| blocks.take(hit, &mut users));
         blocks.settle(0);
         let lost = calls.counters().map_err(spec::wrong)?.lost + backs.counters().map_err(spec::wrong)?.lost;
@@ -188,31 +200,33 @@ impl Memleak {
     /// Probes of calls, and of what they come back with: these bring the stack along.
     #[allow(clippy::type_complexity)]
     fn probes(&self, cx: &Cx<'_>, pid: i32) -> Result<(Vec<(Source, Spec)>, Vec<(Source, Spec)>)> {
-        let argument = |index: usize| Some(Int::context(source::argument(index)?, 8, false));
         let missing = || Error::Unavailable("arguments of functions are not known on this architecture".into());
+        let argument =
+            |index: usize| -> Result<Int> { Ok(Int::context(source::argument(index).ok_or_else(missing)?, 8, false)) };
         let (mut calls, mut backs) = (Vec::new(), Vec::new());
-        let spec =
-            |id: usize, values| Spec { id: id as u64, join: None, test: None, action: Action::Emit(values), result: 0 };
+        let spec = |id: usize, join, values| {
+            let action = Action::Emit(values);
+            Spec { id: id as u64, join, test: None, action, result: 0 }
+        };
+        let find = |kind: &str, name: &str| spec::find(cx, &format!("{kind}:{}:{name}", self.object), Some(pid));
         for (id, allocator) in ALLOCATORS.iter().enumerate() {
-            let Ok(found) = spec::find(cx, &format!("u:{}:{}", self.object, allocator.name), Some(pid)) else {
-                continue;
-            };
-            let mut size = argument(allocator.size).ok_or_else(missing)?;
+            let Ok(found) = find("u", allocator.name) else { continue };
+            let mut size = argument(allocator.size)?;
             if let Some(times) = allocator.times {
-                size = Int::binary(Binary::Mul, size, argument(times).ok_or_else(missing)?);
+                size = Int::binary(Binary::Mul, size, argument(times)?);
             }
-            let old = allocator.old.and_then(argument).unwrap_or(Int::Const(0));
-            let value = Int::context(source::return_value().ok_or_else(missing)?, 8, false);
+            let old = allocator.old.map_or(Ok(Int::Const(0)), argument)?;
+            let join = allocator.place.map(argument).transpose()?.map(|place| left(&found, place));
             for one in found {
-                calls.push((one, spec(id, vec![Value::Int(size.clone()), Value::Int(old.clone())])));
+                calls.push((one, spec(id, None, vec![Value::Int(size.clone()), Value::Int(old.clone())])));
             }
-            for one in spec::find(cx, &format!("ur:{}:{}", self.object, allocator.name), Some(pid))? {
-                backs.push((one, spec(id, vec![Value::Int(value.clone()), Value::UserStack(0)])));
+            for one in find("ur", allocator.name)? {
+                let block = block(join.is_some()).ok_or_else(missing)?;
+                backs.push((one, spec(id, join.clone(), vec![Value::Int(block), Value::UserStack(0)])));
             }
         }
-        for one in spec::find(cx, &format!("u:{}:free", self.object), Some(pid))? {
-            let block = argument(0).ok_or_else(missing)?;
-            calls.push((one, spec(ALLOCATORS.len(), vec![Value::Int(block)])));
+        for one in find("u", "free")? {
+            calls.push((one, spec(ALLOCATORS.len(), None, vec![Value::Int(argument(0)?)])));
         }
         Ok((calls, backs))
     }
@@ -258,6 +272,27 @@ impl Memleak {
     }
 }
 
+/// The address of a block when its function returns: what that returns, or what lies where an argument said, which was left
+/// at the call; nothing if it returns an error.
+fn block(placed: bool) -> Option<Int> {
+    let returned = source::return_value()?;
+    if !placed {
+        return Some(Int::context(returned, 8, false));
+    }
+    let fine = Int::context(returned, 4, false).equals(0);
+    let there = Int::load(Space::User, Int::saved(0, 8, false), 0, 8, false);
+    Some(Int::binary(Binary::Mul, fine, there))
+}
+
+/// What a function's calls leave for its return: that argument, by thread.
+fn left(calls: &[Source], argument: Int) -> Join {
+    let key = vec![Value::Int(Int::Current(Current::Thread))];
+    let what = vec![Value::Int(argument)];
+    let (begins, room) = (calls.iter().cloned(), room(&what));
+    let leaves = Spec { id: 0, join: None, test: None, action: Action::Leave { key: key.clone(), what }, result: 0 };
+    Join { begins: begins.map(|call| (call, leaves.clone())).collect(), key, room, who: None }
+}
+
 impl Blocks {
     /// Takes a hit, to be looked at in its turn.
     fn take(&mut self, hit: Hit, users: &mut Users) {
@@ -273,6 +308,15 @@ impl Blocks {
         };
         self.number += 1;
         self.pending.insert((hit.time, self.number), (hit.tid, event));
+    }
+
+    /// Takes a change of a process.
+    fn change(&mut self, change: Change, pid: u32, users: &mut Users) {
+        if change.pid == pid && change.what == What::Executed {
+            self.number += 1;
+            self.pending.insert((change.time, self.number), (pid, Event::Executed));
+        }
+        users.change(change);
     }
 
     fn stack(&mut self, frames: Vec<u64>) -> usize {
@@ -303,16 +347,23 @@ impl Blocks {
             Event::Free { block } => {
                 self.blocks.remove(&block);
             }
+            Event::Executed => {
+                self.blocks.clear();
+                self.calls.clear();
+            }
             Event::Back { which, block, stack } => {
                 // calls of which the end was lost are forgotten
                 let calls = self.calls.entry(tid).or_default();
                 let Some(at) = calls.iter().rposition(|(called, ..)| *called == which) else { return };
                 let (_, size, old) = calls[at];
                 calls.truncate(at);
+                // nothing asked for: realloc() has freed it; else there was no room, and the old block stays
+                if block != 0 || size == 0 {
+                    self.blocks.remove(&old);
+                }
                 if block == 0 {
                     return;
                 }
-                self.blocks.remove(&old);
                 if self.blocks.len() < MOST_BLOCKS {
                     self.blocks.insert(block, Block { size, time, stack });
                 } else {

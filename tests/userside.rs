@@ -304,6 +304,48 @@ int main(void) { char *room = aligned_alloc(4096, 300 * 4096); touch(room, 300);
     assert!((1..=300).contains(&count), "{rows:?}");
 }
 
+/// Every way to allocate, each with blocks that are freed, replaced, or not given; what the shell had before it became the
+/// program is gone.
+#[test]
+fn leaks_of_all_allocators() {
+    let source = r#"
+#define _GNU_SOURCE
+#include <malloc.h>
+#include <stdlib.h>
+#include <string.h>
+#define OUT __attribute__((noinline))
+static void *used(void *block) { memset(block, 1, 3); return block; }
+OUT void *by_posix(void) { void *block = 0; if (posix_memalign(&block, 64, 1000)) abort(); return used(block); }
+OUT void *by_aligned(void) { return used(aligned_alloc(64, 640)); }
+OUT void *by_memalign(void) { return used(memalign(128, 500)); }
+OUT void *by_array(void *old) { return used(reallocarray(old, 10, 77)); }
+OUT void by_nothing(void) { if (realloc(used(malloc(33)), 0)) abort(); }
+OUT void by_error(void) { void *block = used(malloc(3)), *old = block; if (!posix_memalign(&block, 3, 1000)) abort(); free(old); }
+int main(void) {
+    for (int i = 0; i < 70; i++) {
+        free(by_posix()); by_posix();
+        free(by_aligned()); if (i % 2) by_aligned();
+        free(by_memalign()); if (!(i % 3)) by_memalign();
+        free(by_array(0)); if (!(i % 5)) by_array(used(malloc(3)));
+        by_nothing(); by_error();
+    }
+    return 0;
+}
+"#;
+    let Some(program) = Compiled::new("cc", "align.c", source, &["-O1", "-w"]) else { return };
+    let Some((rows, said)) = kmdb(&format!("::memleak -C {}", program.path().display())) else { return };
+    let found: Vec<_> = rows
+        .iter()
+        .map(|row| {
+            let name = functions(&row["stack"]).into_iter().find(|name| name.starts_with("by_"));
+            (name.unwrap_or_default(), row["blocks"].as_u64().unwrap(), row["bytes"].as_u64().unwrap())
+        })
+        .collect();
+    let wanted =
+        [("by_posix", 70, 70_000), ("by_aligned", 35, 22_400), ("by_memalign", 24, 12_000), ("by_array", 14, 10_780)];
+    assert_eq!(found, wanted.map(|(name, blocks, bytes)| (name.to_owned(), blocks, bytes)), "{said}: {rows:?}");
+}
+
 #[test]
 fn leaks_by_stack() {
     let source = r#"
