@@ -179,6 +179,21 @@ impl Binary {
         Ok(self.at(format!("{address:#x}"), offset))
     }
 
+    /// The function in whose code an address is, and how far behind its first byte; `None` if no symbol says where it begins.
+    pub fn around(&self, address: u64) -> Result<Option<(Site, u64)>> {
+        let file = self.parsed()?;
+        let symbols = file.symbols().chain(file.dynamic_symbols());
+        let functions = symbols.filter(|s| s.is_definition() && s.kind() == SymbolKind::Text && s.address() <= address);
+        let Some(nearest) = functions.max_by_key(|s| s.address()) else { return Ok(None) };
+        // behind its end is another one's code, of which nothing is known
+        if nearest.size() > 0 && address - nearest.address() >= nearest.size() {
+            return Ok(None);
+        }
+        let name = nearest.name().unwrap_or_default();
+        let Some(offset) = offset_of(&file, nearest.address()) else { return Ok(None) };
+        Ok(Some((self.at(name.to_owned(), offset), address - nearest.address())))
+    }
+
     /// The code from a function's first byte on.
     pub fn code_of(&self, function: &Site) -> &[u8] {
         self.code(self.begin(function))

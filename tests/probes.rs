@@ -207,6 +207,16 @@ fn only_instructions_are_probed_and_offsets_are_the_symbols() {
         let said = String::from_utf8_lossy(&output.stderr).into_owned();
         assert!(said.contains("in the middle of an instruction"), "{offset}: {said}");
     }
+    let found = Command::new("nm").arg(program.path()).output();
+    let names = found.map(|found| String::from_utf8_lossy(&found.stdout).into_owned()).unwrap_or_default();
+    let Some(piece) = names.lines().find_map(|line| line.strip_suffix(" T piece")) else { return };
+    let piece = u64::from_str_radix(piece, 16).unwrap();
+    let Some((rows, _)) = kmdb(&format!("::probe u:{file}:{:#x} -C {file} | ::count", piece + 9)) else { return };
+    assert_eq!(rows[0]["count"], 100);
+    let line = format!("::probe u:{file}:{:#x} -C {file} | ::count", piece + 10);
+    let output = Command::new(env!("CARGO_BIN_EXE_kmdb")).args(["-k", "-e", &line]).output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(said.contains("`piece+0xa` is in the middle of an instruction"), "{said}");
 }
 
 #[test]

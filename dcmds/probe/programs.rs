@@ -39,7 +39,7 @@ pub fn find(cx: &Cx<'_>, rest: &str, pid: Option<i32>, on_return: bool) -> Resul
         _ => (function, 0),
     };
     let sites = match name.strip_prefix("0x") {
-        Some(address) => vec![binary.address(number(&format!("0x{address}"))?).map_err(wrong)?],
+        Some(address) => vec![at(cx, &binary, number(&format!("0x{address}"))?)?],
         None => named(cx, &binary, name, on_return)?,
     };
     if on_return {
@@ -50,6 +50,15 @@ pub fn find(cx: &Cx<'_>, rest: &str, pid: Option<i32>, on_return: bool) -> Resul
         Ok(Source::User { file: path.clone(), site, on_return })
     };
     sites.into_iter().map(moved).collect()
+}
+
+/// An instruction, by the address that the file has for it.
+fn at(cx: &Cx<'_>, binary: &Binary, address: u64) -> Result<Site> {
+    let site = binary.address(address).map_err(wrong)?;
+    if let Some((function, distance)) = binary.around(address).map_err(wrong)? {
+        inside(cx, binary, &function, distance)?;
+    }
+    Ok(site)
 }
 
 /// An instruction of a function. The kernel puts its breakpoint wherever it is told to: in the middle of an instruction
