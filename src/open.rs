@@ -64,7 +64,13 @@ pub fn session(cli: &Cli, program: &Program) -> anyhow::Result<Session> {
             None => opened(Target::live(way(cli.live_source), &options)?),
         },
     };
-    if session.is_live() {
+    let live = session.target.is_live();
+    if let Some(why) = live.filter(|live| live.source == LiveSource::Blind).and_then(|live| live.instead.as_ref()) {
+        program.say(&format!(
+            "kmdb: the running kernel's memory cannot be read: {why}\n  What happens may be asked all the same (::probe), as \
+             far as the kernel allows it\n"
+        ));
+    } else if live.is_some() {
         program.say("kmdb: the kernel runs on while it is read: an answer may mix two moments of it\n");
     }
     let strangers = session.target.strangers();

@@ -59,9 +59,13 @@ impl Target {
     /// Opens the running kernel. What it answers may change from one moment to the next: see [`Target::refresh`].
     pub fn live(source: LiveSource, options: &OpenOptions) -> Result<Target, OpenError> {
         let (opened, live) = live::open(source)?;
+        let blind = live.source == LiveSource::Blind;
         let mut target = Target::new(opened, options, |info| Info { live: Some(live), cpus: 0, ..info });
         // /proc/kcore has a note for one, full of zeros: the registers are in the CPUs, and change
         target.cpus.clear();
+        if blind {
+            let _ = target.kernel.set(Err(Reason::NoKernel("the running kernel's memory may not be read".into())));
+        }
         Ok(target)
     }
 

@@ -132,9 +132,12 @@ pub fn open() -> Result<Opened, String> {
         .ok_or("kmdb does not know this machine's page tables")?;
     let reader = Reader::new()?;
     let iomem = system::Iomem::read();
-    let ranges = whole_pages(iomem.ram);
+    let ram = if iomem.ram.is_empty() { system::firmware_ram() } else { iomem.ram };
+    let ranges = whole_pages(ram);
     let Some(last) = ranges.last() else {
-        return Err("/proc/iomem does not say where RAM is: it takes CAP_SYS_ADMIN to see that".into());
+        return Err("neither /proc/iomem says where RAM is, which shows that to CAP_SYS_ADMIN only, nor \
+                    /sys/firmware/memmap"
+            .into());
     };
     let task = current_task()?;
     let base = direct_map(&reader, task, last.end, iomem.code)?;

@@ -25,7 +25,9 @@ use quick_cache::sync::Cache;
 
 use crate::error::{OpenError, Reason};
 use crate::image::{Fault, Image, Missing, copied};
+use crate::mmu::Arch;
 use crate::open::Opened;
+use crate::order::Order;
 
 /// Which way to take to the running kernel's memory.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -37,6 +39,8 @@ pub enum LiveSource {
     Kcore,
     /// BPF and nothing else.
     Bpf,
+    /// None: nobody lets us read it. What happens in it may be asked all the same.
+    Blind,
     /// A guest's, from outside: see [`Target::guest`](crate::Target::guest).
     Guest,
 }
@@ -65,16 +69,30 @@ pub(crate) fn open(wanted: LiveSource) -> Result<(Opened, Live), OpenError> {
     let fail = |why| OpenError::Live { why };
     match wanted {
         LiveSource::Guest => Err(fail("a guest is reached by its socket".into())),
+        LiveSource::Blind => Ok((blind(), live(LiveSource::Blind, None))),
         LiveSource::Kcore => kcore().map(|(opened, source)| (opened, live(source, None))).map_err(fail),
         LiveSource::Bpf => bpf().map(|(opened, source)| (opened, live(source, None))).map_err(fail),
         LiveSource::Auto => match kcore() {
             Ok((opened, source)) => Ok((opened, live(source, None))),
             Err(no_kcore) => match bpf() {
                 Ok((opened, source)) => Ok((opened, live(source, Some(no_kcore)))),
-                Err(no_bpf) => Err(fail(format!("{no_kcore}\n  and {no_bpf}"))),
+                Err(no_bpf) => Ok((blind(), live(LiveSource::Blind, Some(format!("{no_kcore}\n  and {no_bpf}"))))),
             },
         },
     }
+}
+
+/// Memory of which nothing is seen.
+fn blind() -> Opened {
+    struct Hidden;
+    impl Ram for Hidden {
+        fn read(&self, _: u64, _: &mut [u8]) -> Result<(), Reason> {
+            Err(Reason::Refused)
+        }
+    }
+    let arch = Arch::from_elf(system::machine(), Order::LITTLE_64);
+    let format = "the running kernel, whose memory may not be read".to_owned();
+    Opened::new(format, arch, Box::new(Memory::new(Box::new(Hidden), Vec::new())), Vec::new())
 }
 
 const PAGE: u64 = 4096;

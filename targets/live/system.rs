@@ -40,6 +40,18 @@ impl Iomem {
     }
 }
 
+/// RAM as the firmware told of it (`/sys/firmware/memmap`), which anybody may see; not there on arm64.
+pub fn firmware_ram() -> Vec<Range<u64>> {
+    let entries = fs::read_dir("/sys/firmware/memmap").into_iter().flatten().flatten();
+    let range = |entry: fs::DirEntry| {
+        let text = |name| fs::read_to_string(entry.path().join(name)).ok();
+        let number = |name| hex(text(name)?.trim());
+        let is_ram = text("type")?.trim() == "System RAM";
+        is_ram.then(|| Some(number("start")?..number("end")?.checked_add(1)?)).flatten()
+    };
+    entries.filter_map(range).collect()
+}
+
 /// Where the kernel's VMCOREINFO note is: physical address and bytes (`/sys/kernel/vmcoreinfo`).
 pub fn vmcoreinfo() -> Option<(u64, usize)> {
     let text = fs::read_to_string("/sys/kernel/vmcoreinfo").ok()?;
