@@ -240,9 +240,11 @@ impl Users {
     fn jitted(&mut self, pid: u32, place: u64, pc: u64) -> Option<String> {
         let process = self.processes.get_mut(&pid)?;
         process.read_jit(pid);
-        if process.jit_read == 0 {
-            self.nameless.insert(pid);
-        }
+        // it may be written only after the first samples
+        match process.jit_read {
+            0 => self.nameless.insert(pid),
+            _ => self.nameless.remove(&pid),
+        };
         let (start, (end, name)) = process.jitted.range(..=place).next_back()?;
         (place < *end).then(|| if pc == *start { name.clone() } else { format!("{name}+{:#x}", pc - start) })
     }
