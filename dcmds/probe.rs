@@ -25,6 +25,7 @@ mod recipes;
 pub(crate) mod running;
 mod show;
 pub(crate) mod spec;
+mod summary;
 mod syscalls;
 mod totals;
 mod typed;
@@ -38,8 +39,7 @@ use gathered::Gathered;
 use plan::{COLUMNS, Plan, Then};
 use probes::{
     Recording,
-    attach::Loaded,
-    program::{Counters, Spec},
+    program::Spec,
     recording::{Hit, Limits},
     source::Source,
 };
@@ -298,7 +298,7 @@ impl Origin for Probe {
         };
         let mut counters = recording.counters().map_err(spec::wrong)?;
         counters.lost += run.gathered.lost;
-        run.sum_up(&counters);
+        run.sum_up(&recording, &counters);
         run.shower.sum_up();
         if let Some(stats) = stats {
             run.cost(&recording, begun.elapsed(), stats.is_ok());
@@ -542,52 +542,6 @@ impl Run<'_> {
             }
         }
         Ok(())
-    }
-
-    /// What the run cost, by what the kernel measured of the programs, if it did.
-    fn cost(&self, recording: &Recording, time: Duration, measured: bool) {
-        let seconds = time.as_secs_f64().max(1e-9);
-        for Loaded { program, members, .. } in recording.programs() {
-            let Ok(counters) = program.counters() else { continue };
-            let name = explain::name(&self.ready.sources, members);
-            let mut text = format!("{name}: {} hits, {:.0}/s", counters.hits, counters.hits as f64 / seconds);
-            if let Some((time, runs)) = measured.then(|| program.program.cost().ok()).flatten().filter(|(_, n)| *n > 0)
-            {
-                let share = time as f64 / 1e9 / seconds * 100.0;
-                text += &format!(", {} ns each in the program, {share:.2} % of a CPU", time / runs);
-            }
-            self.cx.notes.once(0, text);
-        }
-    }
-
-    /// What the numbers cannot say themselves: that nothing came, that something was lost.
-    fn sum_up(&self, counters: &Counters) {
-        let notes = &self.cx.notes;
-        if counters.hits == 0 {
-            notes.once(0, "no probe was hit");
-        } else if counters.passed == 0 {
-            notes.once(0, format!("{} hits, none of which met the condition", counters.hits));
-        }
-        if counters.unknown > 0 {
-            notes.once(
-                0,
-                format!("{} hits left out: their condition needs what could not be read then", counters.unknown),
-            );
-        }
-        if counters.missed > 0 {
-            notes.once(0, format!("{} hits not looked at: a program ran already on that CPU", counters.missed));
-        }
-        if counters.alone > 0 && !self.ready.plan.begins.is_empty() {
-            notes.once(0, format!("{} hits left out: nothing was seen that began them", counters.alone));
-        }
-        if counters.lost > 0 {
-            let why = if self.ready.plan.then == Then::Show || self.ready.plan.is_gathered_here() {
-                "the ring was full"
-            } else {
-                "the table was full"
-            };
-            notes.once(0, format!("{} of {} hits lost: {why}", counters.lost, counters.passed));
-        }
     }
 }
 

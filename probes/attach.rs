@@ -85,7 +85,7 @@ impl Attach<'_> {
             let rest = if group.len() <= FEW { self.directly(group) } else { group };
             let rest = if rest.len() > 1 { self.together(rest) } else { rest };
             for member in rest {
-                self.alone(member)?;
+                self.alone(member).or_else(|refused| self.by_link(member, refused))?;
             }
         }
         Ok(self.done)
@@ -144,6 +144,15 @@ impl Attach<'_> {
             self.done.begins.push(program);
         }
         Ok(())
+    }
+
+    /// A link of its own, where an event was refused: that of a uprobe takes CAP_SYS_ADMIN, its link CAP_PERFMON.
+    fn by_link(&mut self, member: usize, refused: Error) -> Result<()> {
+        let tries = refused.is_refusal() && self.is_open(Way::Places, &[member]);
+        match tries.then(|| self.by(Way::Places, &[member])) {
+            Some(Ok(rest)) if rest.is_empty() => Ok(()),
+            _ => Err(refused),
+        }
     }
 
     fn refused(&mut self, error: Error) -> Result<()> {
@@ -347,7 +356,7 @@ pub struct Tried {
 pub fn dry(probes: &[(Source, Spec)], limits: Limits) -> Result<Vec<Tried>> {
     let rings = Rings::new(0, false)?;
     let family = Table::new(bpf::Shape::Hash, 8, 8, 1).map_err(Error::refused("BPF needs CAP_BPF or root"))?;
-    let tables = Tables { rings: rings.table().fd(), left: -1, family: family.fd() };
+    let tables = Tables { rings: rings.table().fd(), left: -1, family: family.fd(), lost: -1 };
     let attach = Attach { probes, limits, tables, done: Attached::default() };
     let mut tried = Vec::new();
     for mut group in groups(probes) {

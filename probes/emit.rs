@@ -30,6 +30,8 @@ pub(crate) struct Tables {
     pub(crate) left: i32,
     /// the processes of a command
     pub(crate) family: i32,
+    /// how often there was no room, by probe
+    pub(crate) lost: i32,
 }
 
 /// That the stack is the process's (BPF_F_USER_STACK).
@@ -82,15 +84,15 @@ impl Emit {
             self.tested(test, out)?;
         }
         self.count(counter::PASSED);
+        let id = if how.shared { Int::Current(Current::Probe) } else { Int::Const(spec.id as i64) };
         match &spec.action {
             Action::Emit(values) => {
                 let who = spec.join.as_ref().and_then(|join| join.who);
-                let id = if how.shared { Int::Current(Current::Probe) } else { Int::Const(spec.id as i64) };
                 self.emit(&id, values, who)?;
             }
             Action::Leave { key, what } => self.leave(key, what)?,
             Action::Aggregate { key, of } => {
-                self.aggregate(key, of.as_ref(), counted.map_or((-1, None), Counted::fds))?;
+                self.aggregate(&id, key, of.as_ref(), counted.map_or((-1, None), Counted::fds))?;
             }
         }
         self.asm.place(out).mov(Reg::R0, spec.result).exit();
@@ -183,7 +185,7 @@ impl Emit {
             _ => self.asm.mov(Reg::R5, (HEADER + len) as i32),
         };
         self.asm.call(Helper::PerfEventOutput).jump_if(Cond::Eq, Reg::R0, 0, fine).place(lost);
-        self.count(counter::LOST);
+        self.lost(id)?;
         self.asm.place(fine);
         Ok(())
     }

@@ -368,11 +368,15 @@ pub enum Value {
 }
 
 impl Value {
-    /// Whether it is addresses of frames, with zeros behind them.
-    pub fn is_stack(&self) -> bool {
+    /// Whether nothing of it is behind the first word that is zero: it is addresses of frames, or a text.
+    pub fn ends_in_zero(&self) -> bool {
         matches!(
             self,
-            Value::KernelStack(_) | Value::UserStack(_) | Value::UserFrames { .. } | Value::SavedStack { .. }
+            Value::KernelStack(_)
+                | Value::UserStack(_)
+                | Value::UserFrames { .. }
+                | Value::SavedStack { .. }
+                | Value::Text(..)
         )
     }
 

@@ -60,6 +60,14 @@ impl Error {
         error.kind() == std::io::ErrorKind::PermissionDenied
     }
 
+    /// This refusal, and that of the other way, if it was one.
+    pub(crate) fn and(self, other: Error) -> Error {
+        match other {
+            Error::Refused { what, error } => Error::Refused { what: format!("{self}; without BPF, {what}"), error },
+            _ => self,
+        }
+    }
+
     pub(crate) fn refused(what: impl Into<String>) -> impl FnOnce(std::io::Error) -> Error {
         /// The kernel's own, which the C library has no text for (include/linux/errno.h).
         const ENOTSUPP: i32 = 524;

@@ -78,6 +78,20 @@ pub struct Join {
     pub who: Option<u16>,
 }
 
+/// How many keys there can be of these values, at most so many: where all are the same, or buckets, few. The kernel makes room
+/// for all beforehand, which is most of what a probe's start takes.
+fn most_keys(key: &[Value], most: usize) -> usize {
+    /// Powers of two on both sides of zero, and zero.
+    const BUCKETS: usize = 129;
+    let of = |value: &Value| match value {
+        Value::Int(Int::Const(_)) => Some(1),
+        Value::Int(Int::Bucket(of)) if !of.reads() => Some(BUCKETS),
+        _ => None,
+    };
+    let all = key.iter().try_fold(1usize, |all, value| all.checked_mul(of(value)?));
+    all.map_or(most, |all| all.min(most))
+}
+
 /// What is done at each hit.
 #[derive(Clone, Debug)]
 pub struct Spec {
@@ -227,7 +241,7 @@ impl Program {
         let scratch = Table::new(Shape::PerCpuArray, 4, bytes, 1).map_err(memory)?;
         let counted = match &spec.action {
             Action::Emit(_) | Action::Leave { .. } => None,
-            Action::Aggregate { .. } => Some(Counted::new(room, limits.keys, limits.longest_key)?),
+            Action::Aggregate { key, .. } => Some(Counted::new(room, most_keys(key, limits.keys), limits.longest_key)?),
         };
         let mut emit = Emit::new(&scratch, COUNTERS + HEADER + room, tables);
         emit.program(spec, how, counted.as_ref())?;

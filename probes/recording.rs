@@ -34,7 +34,7 @@ pub struct Limits {
     /// whether some of several probes may be missing: those of a pattern, of which the kernel refuses one or other
     pub some: bool,
     /// bytes of a key that a table of the kernel's has whole; of longer ones it has digests, which are made faster
-    /// than the kernel hashes hundreds of bytes
+    /// than the kernel hashes and compares all that room
     pub longest_key: usize,
     /// whether BPF may be used; if not, or where it is refused, perf's samples are looked at here
     pub bpf: bool,
@@ -49,7 +49,7 @@ impl Default for Limits {
             family: None,
             maps: false,
             some: false,
-            longest_key: 256,
+            longest_key: 48,
             bpf: true,
         }
     }
@@ -109,6 +109,8 @@ pub struct Recording {
     changes: Vec<Change>,
     /// events that found no room in a ring
     lost: u64,
+    /// hits that found no room, by probe
+    lost_of: Option<Table>,
     /// what does it all where BPF may not
     sampled: Option<Box<Sampled>>,
 }
@@ -168,7 +170,9 @@ impl Recording {
             return Recording::sample(probes, limits);
         }
         match Recording::load(probes, limits) {
-            Err(refused) if refused.is_refusal() => Recording::sample(probes, limits).map_err(|_| refused),
+            Err(refused) if refused.is_refusal() => {
+                Recording::sample(probes, limits).map_err(|other| refused.and(other))
+            }
             result => result,
         }
     }
@@ -177,7 +181,7 @@ impl Recording {
     fn sample(probes: &[(Source, Spec)], limits: Limits) -> Result<Recording> {
         let sampled = Some(Box::new(Sampled::start(probes, limits)?));
         let (attached, pending, changes) = Default::default();
-        Ok(Recording { attached, _family: None, rings: None, pending, changes, lost: 0, sampled })
+        Ok(Recording { attached, _family: None, rings: None, pending, changes, lost: 0, lost_of: None, sampled })
     }
 
     /// What the samples of perf that stand in for BPF cannot tell; none if it is BPF that tells.
@@ -194,14 +198,17 @@ impl Recording {
         let rings = (emits || named).then(|| Rings::new(limits.ring, stacks)).transpose()?;
         let family = Family::of(&limits)?;
         let fd = |table: Option<&Table>| table.map_or(-1, Table::fd);
+        let refused = Error::refused("BPF needs CAP_BPF or root");
+        let lost_of = Table::new(Shape::PerCpuArray, 4, 8, probes.len().max(1)).map_err(refused)?;
         let tables = Tables {
             rings: fd(rings.as_ref().map(|r| &r.table)),
             left: -1,
             family: fd(family.as_ref().map(|f| &f.members)),
+            lost: lost_of.fd(),
         };
         let attached = Attach { probes, limits, tables, done: Attached::default() }.all()?;
         let (pending, changes, sampled) = (Vec::new(), Vec::new(), None);
-        Ok(Recording { attached, _family: family, rings, pending, changes, lost: 0, sampled })
+        Ok(Recording { attached, _family: family, rings, pending, changes, lost: 0, lost_of: Some(lost_of), sampled })
     }
 
     /// Waits for events, at most so long, and hands out those that nothing older can come behind any more.
@@ -278,6 +285,16 @@ impl Recording {
         Ok(all)
     }
 
+    /// How many hits of a probe, by the number that it has, passed and found no room.
+    pub fn lost_of(&self, probe: usize) -> u64 {
+        if let Some(sampled) = &self.sampled {
+            return sampled.lost_of(probe);
+        }
+        let key = u32::try_from(probe).unwrap_or(u32::MAX).to_ne_bytes();
+        let value = self.lost_of.as_ref().and_then(|table| table.get(&key).ok().flatten()).unwrap_or_default();
+        value.as_chunks::<8>().0.iter().fold(0, |sum, cpu| sum.wrapping_add(u64::from_ne_bytes(*cpu)))
+    }
+
     /// Visits every key of every table with what its probe keeps: number, sum, least and most, of all CPUs together.
     pub fn entries(&self, mut visit: impl FnMut(usize, &[u8], Entry)) -> Result<()> {
         if let Some(sampled) = &self.sampled {
@@ -313,14 +330,14 @@ impl Family {
         /// Processes that are kept in mind, those first that were seen last.
         const MOST: usize = 16384;
         let (Some(pid), Some(tgid)) = (limits.pid, limits.family) else { return Ok(None) };
-        let refused = || Error::refused("a table of a command's processes");
+        let refused = || Error::refused("BPF needs CAP_BPF or root");
         let members = Table::new(Shape::LruHash, 8, 8, MOST).map_err(refused())?;
         members.set(&u64::from(pid.unsigned_abs()).to_ne_bytes(), &1u64.to_ne_bytes()).map_err(refused())?;
         let source = Source::Raw { name: "sched_process_fork".into() };
         let child = Int::load(Space::Kernel, Int::context(8, 8, false), tgid, 4, false);
         let action = Action::Leave { key: vec![Value::Int(child)], what: vec![Value::Int(Int::Const(1))] };
         let spec = Spec { id: 0, join: None, test: Some(Test::Family), action, result: 0 };
-        let tables = Tables { rings: -1, left: members.fd(), family: members.fd() };
+        let tables = Tables { rings: -1, left: members.fd(), family: members.fd(), lost: -1 };
         let program = Program::load(How::alone(&source), &spec, tables, limits)?;
         let link = source.attach(&program.program, None)?;
         Ok(Some(Family { members, _program: program, _link: link }))

@@ -13,7 +13,7 @@ use crate::{
     interpret::{Moment, Reach, obstacle, obstacle_of, obstacle_of_text},
     perf::{Attr, Event, Scope, kind, online_cpus, sample, software},
     program::{Action, Counters, Join, Spec},
-    recording::{Entry, Hit, Limits, MOST_CHANGES, UserState, monotonic},
+    recording::{Entry, Hit, Limits, MOST_CHANGES, STACK_COPY, UserState, monotonic},
     registers,
     ring::{Record, Ring, wait},
     source::Source,
@@ -76,6 +76,8 @@ struct Tap {
     parts: u64,
     /// what read memory, of those that do
     fetched: Option<usize>,
+    /// a function's entry: the word on top of the stack is who called it
+    entry: bool,
 }
 
 /// What a sample holds beside who was there.
@@ -186,9 +188,12 @@ impl Sampled {
         if spec.action.values().iter().any(chain) {
             parts |= sample::CALLCHAIN;
         }
-        if spec.action.copies_stacks() {
+        let copies = spec.action.copies_stacks();
+        let entry = !copies && spec.action.values().iter().any(lacks_caller);
+        if copies || entry {
             parts |= sample::REGS_USER | sample::STACK_USER;
         }
+        let stack = if copies { STACK_COPY } else { 8 };
         parts |= match holds {
             Holds::Record | Holds::Enter | Holds::Exit => sample::RAW,
             Holds::Registers => sample::REGS_INTR,
@@ -198,9 +203,9 @@ impl Sampled {
         let events = match &fetched {
             Some(fetched) => {
                 parts |= sample::RAW;
-                fetched.source().sample(parts)?
+                fetched.source().sample(parts, stack)?
             }
-            None => source.sample(parts)?,
+            None => source.sample(parts, stack)?,
         };
         let fetched = fetched.map(|fetched| {
             self.fetched.push(fetched);
@@ -216,7 +221,7 @@ impl Sampled {
                 // a filter only spares work: what it would refuse is refused here as well
                 let _ = event.filter(&filter);
             }
-            self.taps.insert(event.id().map_err(refused())?, Tap { probe, begin, holds, parts, fetched });
+            self.taps.insert(event.id().map_err(refused())?, Tap { probe, begin, holds, parts, fetched, entry });
             event.enable().map_err(refused())?;
             self._events.push(event);
         }
@@ -332,6 +337,11 @@ impl Sampled {
         None
     }
 
+    /// How many hits of a probe found no room in its table.
+    pub fn lost_of(&self, probe: usize) -> u64 {
+        self.counters.get(probe).map_or(0, |counters| counters.lost)
+    }
+
     /// What was counted, all together.
     pub fn counters(&self) -> Counters {
         let mut all = Counters { lost: self.lost, hits: self.lost, passed: self.lost, ..Counters::default() };
@@ -382,6 +392,12 @@ fn leave(moment: &Moment, spec: &Spec, left: &mut HashMap<Vec<u8>, Vec<u8>>, mos
 fn beginner(moment: &Moment, join: &Join) -> Option<(u32, u32)> {
     let word = moment.int(&Int::saved(join.who?, 8, false))? as u64;
     Some(((word >> 32) as u32, word as u32))
+}
+
+/// Whether it is a chain of frames that begins where a function does, before that has a frame of its own: kernels before Linux
+/// 6.11 (cfa7f3d2c526) leave out who called it. On arm64 no stack says who did.
+fn lacks_caller(value: &Value) -> bool {
+    cfg!(target_arch = "x86_64") && matches!(value, Value::UserFrames { entry: true, .. })
 }
 
 /// Refuses what has no meaning without BPF; notes values that will be missing.
@@ -488,6 +504,13 @@ fn read(taps: &HashMap<u64, Tap>, body: &[u8]) -> Option<Waiting> {
     }
     if tap.parts & sample::STACK_USER != 0 {
         moment.stack = UserState::parse(rest);
+    }
+    if tap.entry
+        && let Some(caller) = moment.stack.take().and_then(|user| Some(u64::from_ne_bytes(*user.stack.first_chunk()?)))
+        && !moment.user.is_empty()
+        && moment.user.get(1) != Some(&caller)
+    {
+        moment.user.insert(1, caller);
     }
     Some(Waiting { time, what: What::Hit(tap, Box::new(moment)) })
 }

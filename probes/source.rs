@@ -5,7 +5,7 @@ use crate::{
     elf::Site,
     expr::{Binary, Int, Space},
     perf::{self, Attr, Event, Scope, kind, sample, software},
-    recording, registers,
+    registers,
     tracefs::Tracepoint,
 };
 use bpf::prog::Kind;
@@ -165,13 +165,14 @@ impl Source {
         self.open(pid, None)
     }
 
-    /// Opens an event on each CPU, in the order of their numbers, whose samples hold these parts. None is enabled.
-    pub fn sample(&self, parts: u64) -> Result<Vec<Event>> {
-        self.open(None, Some(parts))
+    /// Opens an event on each CPU, in the order of their numbers, whose samples hold these parts, of the user's stack so
+    /// many bytes. None is enabled.
+    pub fn sample(&self, parts: u64, stack: u32) -> Result<Vec<Event>> {
+        self.open(None, Some((parts, stack)))
     }
 
     /// Opens its events: with parts to sample, one for each CPU.
-    fn open(&self, pid: Option<i32>, parts: Option<u64>) -> Result<Vec<Event>> {
+    fn open(&self, pid: Option<i32>, parts: Option<(u64, u32)>) -> Result<Vec<Event>> {
         let refused = |error| self.refused(error);
         let each = |attr: Attr| match parts {
             Some(parts) => on_each_cpu(&sampled(attr, parts)),
@@ -252,11 +253,11 @@ impl Source {
 }
 
 /// With the parts of a sample, and what they need to be told.
-fn sampled(attr: Attr, parts: u64) -> Attr {
+fn sampled(attr: Attr, (parts, stack): (u64, u32)) -> Attr {
     let attr = attr.sample(parts).registers(if parts & sample::REGS_INTR != 0 { registers::MASK } else { 0 });
     match parts & sample::STACK_USER {
         0 => attr,
-        _ => attr.stacks(0, USER_REGISTERS, recording::STACK_COPY),
+        _ => attr.stacks(0, USER_REGISTERS, stack),
     }
 }
 

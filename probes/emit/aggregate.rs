@@ -22,6 +22,7 @@ impl Emit {
     /// Counts a hit in the first table; the second one has the keys, where they are apart.
     pub(super) fn aggregate(
         &mut self,
+        id: &Int,
         key: &[Value],
         of: Option<&Int>,
         (table, keys): (i32, Option<i32>),
@@ -69,8 +70,25 @@ impl Emit {
         }
         self.first(of.map(|_| kept), table, place, full);
         self.asm.jump(done).place(full);
-        self.count(counter::LOST);
+        self.lost(id)?;
         self.asm.place(done);
+        Ok(())
+    }
+
+    /// Counts a hit that found no room, for the program and for the probe.
+    pub(super) fn lost(&mut self, id: &Int) -> Result<()> {
+        self.count(counter::LOST);
+        if self.tables.lost < 0 {
+            return Ok(());
+        }
+        let (slot, unknown) = (self.slot(8), self.asm.label());
+        self.int(id)?;
+        self.asm.store(Size::Word, Reg::Fp, slot, Reg::R0);
+        self.found(self.tables.lost, (Reg::Fp, slot.into())).call(Helper::MapLookup);
+        self.asm.jump_if(Cond::Eq, Reg::R0, 0, unknown);
+        self.add(0, 1.into());
+        self.asm.place(unknown);
+        self.used -= 8;
         Ok(())
     }
 
@@ -96,13 +114,13 @@ impl Emit {
     }
 
     /// Digests a key: each word goes into two numbers, which are multiplied by odd numbers (the golden ratio's, and that of
-    /// the Mersenne twister's 64-bit kind) and folded. Of a stack's room only the frames are, and the zero behind them.
+    /// the Mersenne twister's 64-bit kind) and folded. Of a stack's or text's room only what is filled is, and the zero behind it.
     fn digest(&mut self, key: &[Value], mut at: usize, marked: bool) -> Place {
         const FACTORS: [u64; 2] = [0x9e37_79b9_7f4a_7c15, 6_364_136_223_846_793_005];
         let slot = self.slot(DIGEST as i16);
         self.asm.mov(Reg::R0, 0).mov(Reg::R1, 1).wide(Reg::R3, FACTORS[0]).wide(Reg::R4, FACTORS[1]);
-        let parts = key.iter().map(|value| (value.room(), value.is_stack())).chain(marked.then_some((8, false)));
-        for (room, is_stack) in parts {
+        let parts = key.iter().map(|value| (value.room(), value.ends_in_zero())).chain(marked.then_some((8, false)));
+        for (room, ends) in parts {
             let end = self.asm.label();
             for word in (at..at + room).step_by(8) {
                 self.asm.load(Size::Double, Reg::R2, Reg::R7, word as i16);
@@ -110,7 +128,7 @@ impl Emit {
                     self.asm.alu(with, sum, Reg::R2).alu(Op::Mul, sum, factor);
                     self.asm.mov(Reg::R5, sum).alu(Op::Shr, Reg::R5, shift).alu(Op::Xor, sum, Reg::R5);
                 }
-                if is_stack {
+                if ends {
                     self.asm.jump_if(Cond::Eq, Reg::R2, 0, end);
                 }
             }
