@@ -280,7 +280,7 @@ fn arguments_have_the_types_of_the_source() {
     assert_eq!(rows.len(), 5, "{said}");
     let row = &rows[2];
     let number = |name: &str| row[name].as_i64();
-    assert_eq!((number("id"), number("kind"), number("flag")), (Some(7), Some(1), Some(7)), "{row}");
+    assert_eq!((number("id"), row["kind"].as_str(), number("flag")), (Some(7), Some("LARGE"), Some(7)), "{row}");
     assert_eq!((number("delta"), number("port")), (Some(-3), Some(80)), "{row}");
     assert_eq!((row["text"].as_str(), row["name"].as_str()), (Some("number 7"), Some("root")), "{row}");
     let Some((rows, _)) = kmdb(&format!("::probe ur:{file}:handle -C {file} | ::print retval")) else { return };
