@@ -15,6 +15,7 @@
 //! every walk is bounded by the bytes it reads, and every chain of references by a small number.
 
 mod bounds;
+mod copies;
 mod decode;
 mod index;
 mod lines;
@@ -32,8 +33,9 @@ use crate::types::{SourceId, Tag, Type, TypeId, TypeSource};
 use index::{Index, Kind};
 use units::{Sections, Units};
 
+pub use copies::Inlined;
 pub use lines::Frame;
-pub use places::{Inlined, Parameter, Place};
+pub use places::{Parameter, Place};
 pub use variables::Variable;
 
 /// The debug information of one file. `TypeId`s are offsets into `.debug_info` (then `.debug_types`, behind it).

@@ -35,18 +35,30 @@ impl Budget {
 
     /// Pays for reading the abbreviations of `unit`. `None` if that is too much, or the table is damaged.
     pub(super) fn table<'a>(&self, units: &Units<'a>, unit: &Unit<'a>) -> Option<()> {
+        self.attributes(units, unit, &mut |_, _, _| {})
+    }
+
+    /// The same, and visits what its entries are made of: tag, attribute, form.
+    pub(super) fn attributes<'a>(
+        &self,
+        units: &Units<'a>,
+        unit: &Unit<'a>,
+        visit: &mut dyn FnMut(gimli::DwTag, gimli::DwAt, gimli::DwForm),
+    ) -> Option<()> {
         let section = units.dwarf_of(unit).debug_abbrev.reader();
-        let len = table_len(section.slice().get(unit.header.debug_abbrev_offset().0..)?)? as u64;
+        let len = read_table(section.slice().get(unit.header.debug_abbrev_offset().0..)?, visit)? as u64;
         self.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(len)).ok()?;
         Some(())
     }
 }
 
-/// Length of a table of abbreviations. `None` if it has no end, or an entry with too many attributes.
-fn table_len(data: &[u8]) -> Option<usize> {
+/// Length of a table of abbreviations, whose attributes are visited. `None` if it has no end, or an entry with too many
+/// attributes.
+fn read_table(data: &[u8], visit: &mut dyn FnMut(gimli::DwTag, gimli::DwAt, gimli::DwForm)) -> Option<usize> {
+    let small = |number| u16::try_from(number).unwrap_or(u16::MAX);
     let mut at = 0;
     while leb(data, &mut at)? != 0 {
-        leb(data, &mut at)?;
+        let tag = gimli::DwTag(small(leb(data, &mut at)?));
         at += 1;
         let mut attributes = 0;
         loop {
@@ -61,6 +73,7 @@ fn table_len(data: &[u8]) -> Option<usize> {
             if attributes > MAX_ATTRIBUTES {
                 return None;
             }
+            visit(tag, gimli::DwAt(small(name)), gimli::DwForm(small(form)));
         }
     }
     Some(at)
@@ -278,7 +291,7 @@ mod tests {
         let mut abbrev = vec![1, 0x11, 1];
         abbrev.extend([0x3c, 0x19].repeat(100_000));
         abbrev.extend([0, 0, 0]);
-        assert_eq!(table_len(&abbrev), None);
-        assert_eq!(table_len(&ABBREV), Some(26));
+        assert_eq!(read_table(&abbrev, &mut |_, _, _| {}), None);
+        assert_eq!(read_table(&ABBREV, &mut |_, _, _| {}), Some(26));
     }
 }

@@ -1,10 +1,9 @@
-//! Where a function's parameters are at an instruction of it, and where functions were inlined.
+//! Where a function's parameters are at an instruction of it.
 //!
 //! A parameter's location (DWARF 5, 2.6) is an expression, or a list of them by ranges of code. Of expressions those are
 //! understood that compilers write for parameters: registers, memory beside one, parts, numbers. What is computed in more
 //! steps is [`Place::Unknown`].
 
-use std::collections::HashMap;
 use std::ops::ControlFlow;
 use std::sync::OnceLock;
 
@@ -15,15 +14,10 @@ use gimli::{
 
 use super::units::{Entry, Slice, Unit, Units, Value};
 use super::{Dwarf, decode};
-use crate::demangle::{demangle, is_called};
-use crate::fan;
 use crate::types::TypeId;
 
 /// Parts that one value is in, at most.
 const MAX_PIECES: usize = 16;
-/// More inlined copies of one function are damage, or too many to look at.
-const MAX_COPIES: usize = 1 << 16;
-
 /// Where a value is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Place {
@@ -56,22 +50,11 @@ pub struct Parameter {
     pub place: Place,
 }
 
-/// A copy of a function that stands in another one's code.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Inlined {
-    /// address of its first instruction, where it has code of its own at all
-    pub at: Option<u64>,
-    /// the function that it stands in, as its source has it
-    pub within: String,
-    /// its parameters there
-    pub parameters: Vec<Parameter>,
-}
-
 /// Sections that nobody else reads.
 #[derive(Default)]
 pub(super) struct Lists(OnceLock<Vec<Bytes>>);
 
-type Locations<'a> = LocationLists<Slice<'a>>;
+pub(super) type Locations<'a> = LocationLists<Slice<'a>>;
 
 impl Dwarf {
     /// The parameters, at that instruction, of the function that it belongs to, not counting inlined ones. None where no
@@ -100,41 +83,7 @@ impl Dwarf {
         language.is_ok_and(|language| language == Some(gimli::DW_LANG_Rust))
     }
 
-    /// Where the function of that name was inlined, by the order of addresses. In C++ and Rust the last part of its path
-    /// is its name; with a path in front it must end so.
-    pub fn inlined(&self, name: &str) -> Vec<Inlined> {
-        let found = self.with(|parsed| {
-            let (units, lists) = (&parsed.units, self.locations(&parsed.units));
-            let copies = fan::out(units.all.len(), Vec::new, |found: &mut Vec<_>, number| {
-                if let Some(unit) = units.all.get(number)
-                    && found.len() < MAX_COPIES
-                {
-                    copies(units, unit, name, found);
-                }
-            });
-            let copies = copies.into_iter().flatten();
-            copies.map(|(local, at, within)| self.copy(units, &lists, local, at, within)).collect::<Vec<_>>()
-        });
-        let mut found = found.unwrap_or_default();
-        found.sort_by_key(|copy| copy.at);
-        found.dedup_by(|a, b| a.at.is_some() && a.at == b.at);
-        found
-    }
-
-    fn copy(&self, units: &Units<'_>, lists: &Locations<'_>, local: u32, at: Option<u64>, within: u32) -> Inlined {
-        let within = units.entry(within).and_then(|(unit, entry)| {
-            let linkage = units.inherited(unit, &entry, gimli::DW_AT_linkage_name);
-            let linkage = linkage.and_then(|(unit, value)| units.text(unit, value));
-            linkage.or_else(|| units.name(unit, &entry)).map(decode::text)
-        });
-        Inlined {
-            at: at.map(|at| self.file().loaded(at)),
-            within: within.map_or_else(|| "?".to_owned(), |name| demangle(&name).into_owned()),
-            parameters: at.map(|at| self.parameters(units, lists, local, at)).unwrap_or_default(),
-        }
-    }
-
-    fn locations<'s, 'a: 's>(&'s self, _: &Units<'a>) -> Locations<'s> {
+    pub(super) fn locations<'s, 'a: 's>(&'s self, _: &Units<'a>) -> Locations<'s> {
         let sections =
             self.lists.0.get_or_init(|| self.file().load(&[".debug_loc", ".debug_loclists"]).unwrap_or_default());
         let endian = if self.file().little_endian() { gimli::RunTimeEndian::Little } else { gimli::RunTimeEndian::Big };
@@ -143,7 +92,7 @@ impl Dwarf {
     }
 
     /// The children of an instance that are its parameters.
-    fn parameters(&self, units: &Units<'_>, lists: &Locations<'_>, local: u32, at: u64) -> Vec<Parameter> {
+    pub(super) fn parameters(&self, units: &Units<'_>, lists: &Locations<'_>, local: u32, at: u64) -> Vec<Parameter> {
         let mut found = Vec::new();
         let Some((unit, entry)) = units.entry(local) else { return found };
         let frame = frame_base(unit, &entry);
@@ -170,54 +119,6 @@ impl Dwarf {
 /// Whether a parameter is handed back and not handed over.
 fn is_result(entry: &Entry<'_>) -> bool {
     matches!(entry.get(gimli::DW_AT_variable_parameter), Some(AttributeValue::Flag(true)))
-}
-
-/// The inlined copies in a unit: each entry, its first instruction, and the function that it is in.
-fn copies<'a>(units: &Units<'a>, unit: &Unit<'a>, name: &str, found: &mut Vec<(u32, Option<u64>, u32)>) {
-    let mut is_it: HashMap<u32, bool> = HashMap::new();
-    let mut within = 0;
-    unit.each(units, |entry| match entry.tag {
-        gimli::DW_TAG_subprogram => within = entry.local,
-        gimli::DW_TAG_inlined_subroutine => {
-            let Some(origin) = entry.get(gimli::DW_AT_abstract_origin).and_then(|value| units.target(unit, value))
-            else {
-                return;
-            };
-            if *is_it.entry(origin).or_insert_with(|| is_meant(units, origin, name)) && found.len() < MAX_COPIES {
-                found.push((entry.local, first(units, unit, entry), within));
-            }
-        }
-        _ => {}
-    });
-}
-
-/// Whether a function is meant by a name; the path to it is told by what its symbol is called.
-fn is_meant(units: &Units<'_>, local: u32, name: &str) -> bool {
-    let Some((unit, entry)) = units.entry(local) else { return false };
-    let last = name.rsplit("::").next().unwrap_or(name);
-    let found = units.name(unit, &entry).filter(|found| found.starts_with(last.as_bytes())).map(decode::text);
-    if !found.is_some_and(|found| is_called(&found, last)) {
-        return false;
-    }
-    let linkage = units.inherited(unit, &entry, gimli::DW_AT_linkage_name);
-    let linkage = linkage.and_then(|(unit, value)| units.text(unit, value)).map(decode::text);
-    last == name || linkage.is_none_or(|linkage| is_called(&demangle(&linkage), name))
-}
-
-/// The first instruction of an instance.
-fn first<'a>(units: &Units<'a>, unit: &Unit<'a>, entry: &Entry<'a>) -> Option<u64> {
-    let (parsed, dwarf) = (unit.parsed(units)?, units.dwarf_of(unit));
-    let address = |name| dwarf.attr_address(parsed, entry.get(name)?).ok().flatten();
-    let low = address(gimli::DW_AT_low_pc).or_else(|| {
-        let mut ranges = dwarf.attr_ranges(parsed, entry.get(gimli::DW_AT_ranges)?).ok()??;
-        ranges.next().ok()?.map(|range| range.begin)
-    });
-    match entry.get(gimli::DW_AT_entry_pc).map(|value| (value, value.udata_value())) {
-        None => low,
-        Some((_, Some(distance))) => low?.checked_add(distance),
-        Some(_) => address(gimli::DW_AT_entry_pc),
-    }
-    .filter(|at| *at != 0)
 }
 
 /// Where a parameter is when the instruction at `at` comes next.

@@ -167,6 +167,18 @@ fn inlined_functions_and_their_lines() {
 }
 
 #[test]
+fn copies_are_found_however_units_write_names() {
+    let within =
+        |dwarf: &Dwarf, name: &str| dwarf.inlined(name).into_iter().map(|copy| copy.within).collect::<Vec<_>>();
+    let shared = read(crate::find::open(path("tiny-dwz"), &[]).unwrap().best());
+    for (_, dwarf) in LINKED.iter().map(|name| open(name)).chain([shared]) {
+        assert_eq!(within(&dwarf, "twice"), ["compute", "_start"], "{:?}", dwarf.file().path());
+        assert_eq!(within(&dwarf, "compute"), ["_start"]);
+        assert!(within(&dwarf, "thrice").is_empty());
+    }
+}
+
+#[test]
 fn a_module_where_it_was_loaded() {
     let text = 0xffff_ffff_c012_3000;
     let sections = HashMap::from([(".text.compute".to_owned(), text), (".data".to_owned(), text + 0x8000)]);

@@ -270,20 +270,40 @@ impl<'a> Unit<'a> {
         self.parsed.get_or_init(parse).as_deref()
     }
 
-    /// Visits all entries, with those inside others behind them.
-    pub(super) fn each(&self, units: &Units<'a>, mut visit: impl FnMut(&Entry<'a>)) {
+    /// What it is made of, as it lies in the file.
+    pub(super) fn bytes(&self, units: &Units<'a>) -> &'a [u8] {
+        let dwarf = units.dwarf_of(self);
+        let (section, at) = match (self.header.debug_info_offset(), self.header.debug_types_offset()) {
+            (Some(at), _) => (dwarf.debug_info.reader(), at.0),
+            (None, Some(at)) => (dwarf.debug_types.reader(), at.0),
+            (None, None) => return &[],
+        };
+        let len = self.header.length_including_self();
+        section.slice().get(at..).map_or(&[], |rest| rest.get(..len).unwrap_or(rest))
+    }
+
+    /// Visits the entries of some kinds, with those inside others behind them.
+    pub(super) fn each(&self, units: &Units<'a>, wanted: impl Fn(DwTag) -> bool, mut visit: impl FnMut(&Entry<'a>)) {
         let Some(mut raw) = self.parsed(units).and_then(|parsed| parsed.entries_raw(None).ok()) else { return };
         let mut entry = Entry::default();
         while !raw.is_empty() {
-            let local = self.start.checked_add(raw.next_offset().0 as u32);
+            let (local, level) = (self.start.checked_add(raw.next_offset().0 as u32), raw.next_depth());
             let Ok(abbrev) = raw.read_abbreviation() else { return };
             let (Some(local), Some(abbrev)) = (local, abbrev) else { continue };
-            let few = abbrev.attributes().len() <= MAX_ATTRIBUTES;
-            if !few || raw.read_attributes(abbrev.attributes(), &mut entry.attrs).is_err() {
+            let (all, wanted) = (abbrev.attributes(), wanted(abbrev.tag()));
+            let read = match wanted {
+                _ if all.len() > MAX_ATTRIBUTES => return,
+                true => raw.read_attributes(all, &mut entry.attrs),
+                false => raw.skip_attributes(all),
+            };
+            if read.is_err() {
                 return;
             }
-            (entry.local, entry.tag, entry.children) = (local, abbrev.tag(), abbrev.has_children());
-            visit(&entry);
+            if wanted {
+                (entry.local, entry.tag, entry.children) = (local, abbrev.tag(), abbrev.has_children());
+                entry.level = level;
+                visit(&entry);
+            }
         }
     }
 
@@ -301,7 +321,7 @@ pub(super) struct Entry<'a> {
     pub(super) tag: DwTag,
     children: bool,
     attrs: Vec<Attribute<Slice<'a>>>,
-    level: isize,
+    pub(super) level: isize,
 }
 
 impl Default for Entry<'_> {
