@@ -184,8 +184,9 @@ impl Source {
         };
         match self {
             Source::Tracepoint(point) => {
-                // one event is enough: the program runs on every CPU, and for everybody
-                one(Attr::new(kind::TRACEPOINT, point.id).period(1), Scope::Cpu(0))
+                // one event is enough: the program runs on every CPU, and for everybody. It counts on its own CPU, and
+                // with a period it would make a sample of each hit there, which takes longer than the program
+                one(Attr::new(kind::TRACEPOINT, point.id), Scope::Cpu(0))
             }
             Source::Raw { .. } | Source::Syscall { .. } => Ok(Vec::new()),
             Source::Kernel { at: Some(at), several: true, offset, on_return, .. } => {
