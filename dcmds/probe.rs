@@ -12,6 +12,7 @@
 pub(crate) mod code;
 pub(crate) mod command;
 mod compile;
+mod convention;
 mod explain;
 mod gathered;
 mod join;

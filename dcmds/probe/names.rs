@@ -1,12 +1,12 @@
 //! What names mean where a probe sits: its arguments and fields, and the facts of the moment.
 
 use super::{
-    join,
+    convention, join,
     typed::{self, Held, Parameter, Typed},
 };
 use engine::{
     Type,
-    debuginfo::{Place, TypeId},
+    debuginfo::{Place, TypeId, dwarf},
     prelude::*,
 };
 use probes::{
@@ -126,10 +126,7 @@ impl<'a> Names<'a> {
                 shown.map(|f| f.name.clone()).collect()
             }
             Source::Kernel { on_return: true, .. } | Source::User { on_return: true, .. } => vec!["retval".into()],
-            Source::Kernel { function, .. } if self.source.is_entry() => {
-                self.parameters(function).into_iter().map(|(name, _)| name).collect()
-            }
-            Source::Kernel { .. } => self.kernel_places().into_iter().map(|p| p.name).collect(),
+            Source::Kernel { .. } => self.kernel_parameters().into_iter().map(|p| p.name).collect(),
             Source::User { site, .. } if !site.args.is_empty() => {
                 (0..site.args.len()).map(|i| format!("arg{i}")).collect()
             }
@@ -190,18 +187,15 @@ impl<'a> Names<'a> {
     fn own(&self, name: &str) -> Option<Meaning> {
         match self.source {
             Source::Tracepoint(point) => point.field(name).and_then(|field| self.field(field)),
-            Source::Kernel { on_return: true, function, .. } if is_result(name) => {
-                let ctype = self.returned(function);
-                self.typed(Int::context(source::return_value()?, 8, false), ctype, Whose::Kernel)
-            }
+            Source::Kernel { on_return: true, function, .. } if is_result(name) => match self.returned(function) {
+                Some(ctype) => {
+                    let held = convention::returned(self.cx, ctype);
+                    self.parameter(Parameter { name: "retval".into(), ctype, held })
+                }
+                None => Some(Meaning::Int { int: Int::context(source::return_value()?, 8, false), signed: true }),
+            },
             Source::Kernel { on_return: true, .. } | Source::User { on_return: true, .. } if name == "elapsed" => {
                 Some(self.elapsed())
-            }
-            Source::Kernel { on_return: true, function, .. } => {
-                let parameters = self.parameters(function);
-                let index = numbered(name).or_else(|| parameters.iter().position(|(n, _)| n == name))?;
-                let typed = self.typed(join::argument(index)?, parameters.get(index).map(|(_, c)| *c), Whose::Kernel);
-                self.left(typed?)
             }
             Source::Raw { name: point } => {
                 let arguments = self.raw(point);
@@ -224,16 +218,7 @@ impl<'a> Names<'a> {
                     self.left(self.parameter(parameter.left())?)
                 }
             },
-            Source::Kernel { on_return: false, .. } if !self.source.is_entry() && numbered(name).is_none() => {
-                let parameter = self.kernel_places().into_iter().find(|p| p.name == name)?;
-                self.parameter(parameter)
-            }
-            Source::Kernel { on_return: false, function, .. } => {
-                let parameters = self.parameters(function);
-                let index = numbered(name).or_else(|| parameters.iter().position(|(n, _)| n == name))?;
-                let int = Int::context(source::argument(index)?, 8, false);
-                self.typed(int, parameters.get(index).map(|(_, ctype)| *ctype), Whose::Kernel)
-            }
+            Source::Kernel { .. } => self.kernel(name),
             Source::User { site, .. } if site.usdt => usdt(site.args.get(numbered(name)?)?),
             Source::User { on_return: false, .. } if numbered(name).is_none() => {
                 let parameter = self.user_parameters().into_iter().find(|p| p.name == name)?;
@@ -317,20 +302,74 @@ impl<'a> Names<'a> {
         }
     }
 
-    /// The parameters of a function of the kernel at an instruction inside it, by its DWARF.
-    fn kernel_places(&self) -> Vec<Parameter> {
-        let Source::Kernel { function, at: Some(at), offset, inlined, .. } = self.source else { return Vec::new() };
-        let at = at.wrapping_add(*offset);
-        let Some(dwarf) = self.cx.dwarf_at(at) else { return Vec::new() };
-        match inlined {
-            true => typed::copies(dwarf, function).iter().find(|copy| copy.at == Some(at)).map(|copy| {
-                copy.parameters.iter().map(|parameter| Parameter::inside(parameter, Whose::Kernel)).collect()
-            }),
-            false => dwarf
-                .parameters_at(at)
-                .map(|all| all.iter().map(|parameter| Parameter::inside(parameter, Whose::Kernel)).collect()),
+    /// A parameter of a function of the kernel by its name, or an argument by its number, which is that of its register.
+    fn kernel(&self, name: &str) -> Option<Meaning> {
+        let on_return = matches!(self.source, Source::Kernel { on_return: true, .. });
+        let mut parameters = self.kernel_parameters().into_iter();
+        let found = match numbered(name) {
+            None => parameters.find(|parameter| parameter.name == name),
+            Some(index) => {
+                let held = Held::Words(vec![Some(Int::context(source::argument(index)?, 8, false))]);
+                let name = name.to_owned();
+                // of no type that is known
+                let bare = || Parameter { name, ctype: TypeId::VOID, held: held.clone() };
+                Some(parameters.find(|parameter| parameter.held == held).unwrap_or_else(bare))
+            }
+        };
+        match found {
+            Some(parameter) if on_return => self.left(self.parameter(parameter.left())?),
+            Some(parameter) => self.parameter(parameter),
+            None => self.cut_off(name),
         }
-        .unwrap_or_default()
+    }
+
+    /// Says of a parameter that a piece of a function no longer has, as far as is known, where it went.
+    fn cut_off(&self, name: &str) -> Option<Meaning> {
+        let Source::Kernel { function, .. } = self.source else { return None };
+        let (whole, _) = function.split_once('.')?;
+        let known = self.parameters(whole).iter().any(|(parameter, _)| parameter == name);
+        known.then(|| {
+            Meaning::Missing(format!(
+                "`{name}` of {whole}: the compiler made {function} of that, and where it left this only a vmlinux with \
+                 debug information says"
+            ))
+        })
+    }
+
+    /// The parameters of a function of the kernel, where the probe finds them: where the function begins, by its
+    /// debug information or the calling convention; inside, by the former.
+    fn kernel_parameters(&self) -> Vec<Parameter> {
+        let Source::Kernel { function, at, offset, inlined, .. } = self.source else { return Vec::new() };
+        let at = at.map(|at| at.wrapping_add(*offset));
+        let dwarf = at.and_then(|at| Some((self.cx.dwarf_at(at)?, at)));
+        let inside = |found: &[dwarf::Parameter]| {
+            found.iter().map(|parameter| Parameter::inside(parameter, Whose::Kernel)).collect::<Vec<_>>()
+        };
+        let Some((dwarf, at)) = dwarf else {
+            return if *offset > 0 || *inlined { Vec::new() } else { self.conventional(function) };
+        };
+        if *inlined {
+            let copies = typed::copies(dwarf, function);
+            let copy = copies.iter().find(|copy| copy.at == Some(at));
+            return copy.map(|copy| inside(&copy.parameters)).unwrap_or_default();
+        }
+        // a piece of a function follows no convention
+        let piece = *offset > 0 || function.contains('.');
+        match dwarf.parameters_at(at) {
+            Some(found) if piece => inside(&found),
+            Some(found) => typed::at_entry(self.cx, dwarf, at, &found, Whose::Kernel),
+            None if piece => Vec::new(),
+            None => self.conventional(function),
+        }
+    }
+
+    /// A function's parameters by its prototype and the calling convention.
+    fn conventional(&self, function: &str) -> Vec<Parameter> {
+        let parameters = self.parameters(function);
+        let types: Vec<_> = parameters.iter().map(|(_, ctype)| *ctype).collect();
+        let held = convention::parameters(self.cx, self.returned(function), &types, false);
+        let all = parameters.into_iter().zip(held);
+        all.map(|((name, ctype), held)| Parameter { name, ctype, held }).collect()
     }
 
     /// A parameter, where it is.
@@ -363,7 +402,6 @@ impl<'a> Names<'a> {
             Some(Type::Enum { .. }) => {
                 Meaning::Held { words: vec![Some(int)], place: Place { ty: ctype?, bit_offset: 0, bit_size: None } }
             }
-            Some(Type::Void) if ctype.is_some() => Meaning::Missing("this function returns nothing".into()),
             Some(Type::Float { .. }) => Meaning::Missing("a number with a fraction is in a register of its own".into()),
             Some(Type::Struct { size: 1..=8, .. }) => {
                 let place = Place { ty: ctype?, bit_offset: 0, bit_size: None };

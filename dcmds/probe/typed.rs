@@ -4,7 +4,7 @@
 //! what its location says. A function that was compiled without optimisation says where parameters are put once it runs;
 //! where it begins they are still where the calling convention has them.
 
-use super::{code::Code, join};
+use super::{code::Code, convention, join};
 use engine::{
     Type,
     debuginfo::{
@@ -45,7 +45,7 @@ pub struct Parameter {
 }
 
 /// Where a value is at a hit.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Held {
     /// in registers, eight bytes of it in each; none for a part that is elsewhere
     Words(Vec<Option<Int>>),
@@ -122,96 +122,47 @@ impl Typed {
     pub fn parameters(&self, cx: &Cx<'_>, offset: u64, entry: bool) -> Vec<Parameter> {
         let Some(at) = self.code.address(offset) else { return Vec::new() };
         let Some(found) = self.dwarf.parameters_at(at) else { return Vec::new() };
-        if !entry {
-            return found.iter().map(|one| Parameter::inside(one, Whose::User)).collect();
+        match entry {
+            true => at_entry(cx, &self.dwarf, at, &found, Whose::User),
+            false => found.iter().map(|one| Parameter::inside(one, Whose::User)).collect(),
         }
-        let conventional = self.conventional(cx, at, &found);
-        let place = |(one, usual): (&dwarf::Parameter, Held)| {
-            let held = match &one.place {
-                // of an argument that lies on the caller's stack it is true from the beginning
-                dwarf::Place::Frame(offset) if *offset >= 0 => frame(*offset).map(Held::Memory),
-                dwarf::Place::Frame(_) | dwarf::Place::Unknown | dwarf::Place::Memory(..) => None,
-                place => Some(held(place, Whose::User)),
-            };
-            Parameter { name: one.name.clone(), ctype: one.ty, held: held.unwrap_or(usual) }
-        };
-        found.iter().zip(conventional).map(place).collect()
     }
 
     /// What the function that begins at a place of the file returns.
     pub fn returned(&self, cx: &Cx<'_>, offset: u64) -> Option<Parameter> {
         let prototype = self.dwarf.function_at(self.code.address(offset)?)?;
         let Type::Func { ret, .. } = &*cx.types.get(prototype)? else { return None };
-        let register = |index| Some(Int::context(source::result(index)?, 8, false));
-        let held = match classes(cx, *ret) {
-            None if cfg!(target_arch = "aarch64") => Held::Nowhere("was put where the caller wanted it".into()),
-            None => Held::Memory(register(0)?),
-            Some(classes) if classes == [Class::Fraction] => Held::Nowhere(FRACTION.into()),
-            Some(classes) => {
-                let mut wholes = 0..;
-                Held::Words(
-                    classes
-                        .iter()
-                        .map(|class| match class {
-                            Class::Whole => register(wholes.next()?),
-                            Class::Fraction => None,
-                        })
-                        .collect(),
-                )
-            }
-        };
-        Some(Parameter { name: "retval".into(), ctype: *ret, held })
+        Some(Parameter { name: "retval".into(), ctype: *ret, held: convention::returned(cx, *ret) })
     }
+}
 
-    /// Where parameters are by the calling convention, where a function begins (System V ABI for x86-64, 3.2.3; procedure
-    /// call standard for the Arm 64-bit architecture, 6.8). Rust has its own for what has parts.
-    fn conventional(&self, cx: &Cx<'_>, at: u64, parameters: &[dwarf::Parameter]) -> Vec<Held> {
-        let arm = cfg!(target_arch = "aarch64");
-        let returned = self.dwarf.function_at(at).and_then(|prototype| cx.types.get(prototype));
-        let large = matches!(returned.as_deref(), Some(Type::Func { ret, .. }) if classes(cx, *ret).is_none());
-        // a large value that is returned takes the first register for its place
-        let (mut next, mut fractions, mut stack) = (usize::from(!arm && large), 0, 0i64);
-        let (most, rust) = (if arm { 8 } else { 6 }, self.dwarf.is_rust(at));
-        let mut own_rules = false;
-        let mut place = |ty: TypeId| {
-            let word = |index| Some(Int::context(source::argument(index)?, 8, false));
-            own_rules |= rust && matches!(cx.shape(ty).as_deref(), Some(Type::Struct { .. }));
-            if own_rules {
-                return Held::Nowhere("is where Rust's own rules put it, which this does not know".into());
-            }
-            let (bytes, classes) = (cx.types.size_of(ty).unwrap_or(8), classes(cx, ty));
-            let wholes =
-                classes.as_ref().map_or(usize::from(arm), |c| c.iter().filter(|c| **c == Class::Whole).count());
-            let others = classes.as_ref().map_or(0, |c| c.iter().filter(|c| **c == Class::Fraction).count());
-            let in_memory = classes.is_none() && !arm;
-            if in_memory || next + wholes > most || fractions + others > 8 {
-                let here = frame(stack);
-                stack += bytes.next_multiple_of(8) as i64;
-                return here.map_or_else(|| Held::Nowhere("lies on the stack".into()), Held::Memory);
-            }
-            let first = next;
-            (next, fractions) = (next + wholes, fractions + others);
-            let fraction = || Held::Nowhere(FRACTION.into());
-            match classes {
-                Some(classes) if classes == [Class::Fraction] => fraction(),
-                Some(classes) => {
-                    let mut words = first..next;
-                    let word = |class: &Class| (*class == Class::Whole).then(|| words.next()).flatten().and_then(word);
-                    Held::Words(classes.iter().map(word).collect())
-                }
-                // larger ones are copied, and the address of the copy is handed over
-                None => word(first).map_or_else(fraction, Held::Memory),
-            }
+/// The parameters where a function begins: where its debug information has them, or else the calling convention.
+pub fn at_entry(cx: &Cx<'_>, dwarf: &Dwarf, at: u64, found: &[dwarf::Parameter], whose: Whose) -> Vec<Parameter> {
+    let prototype = dwarf.function_at(at).and_then(|prototype| cx.types.get(prototype));
+    let returned = match prototype.as_deref() {
+        Some(Type::Func { ret, .. }) => Some(*ret),
+        _ => None,
+    };
+    let types: Vec<_> = found.iter().map(|one| one.ty).collect();
+    let conventional = convention::parameters(cx, returned, &types, dwarf.is_rust(at));
+    let place = |(one, usual): (&dwarf::Parameter, Held)| {
+        let held = match &one.place {
+            // of an argument that lies on the caller's stack it is true from the beginning
+            dwarf::Place::Frame(offset) if *offset >= 0 => convention::frame(*offset).map(Held::Memory),
+            dwarf::Place::Frame(_) | dwarf::Place::Unknown | dwarf::Place::Memory(..) => None,
+            place => Some(held(place, whose)),
         };
-        parameters.iter().map(|one| place(one.ty)).collect()
-    }
+        Parameter { name: one.name.clone(), ctype: one.ty, held: held.unwrap_or(usual) }
+    };
+    found.iter().zip(conventional).map(place).collect()
 }
 
 /// Why what the compiler did not keep is not shown.
 pub const GONE: &str = "was optimised away: it is nowhere at this instruction";
 /// Why what a function was called with is not shown when it returns.
 const FORGOTTEN: &str = "did not come in registers of its own, and what lay elsewhere is not kept until the return";
-const FRACTION: &str = "is a number with a fraction, whose register is not seen by probes";
+/// Why a number with a fraction is not shown.
+pub const FRACTION: &str = "is a number with a fraction, whose register is not seen by probes";
 
 impl Parameter {
     /// A parameter at an instruction inside a function.
@@ -237,12 +188,6 @@ impl Parameter {
         };
         Parameter { held, ..self }
     }
-}
-
-/// So many bytes behind where the stack stood in front of the call, where a function begins.
-fn frame(offset: i64) -> Option<Int> {
-    let at = source::frame(false)?;
-    Some(if offset == 0 { at } else { Int::binary(Binary::Add, at, Int::Const(offset)) })
 }
 
 fn held(place: &dwarf::Place, whose: Whose) -> Held {
@@ -294,49 +239,4 @@ fn joined(pieces: &[(u64, dwarf::Place)], whose: Whose) -> Held {
         at += bytes;
     }
     Held::Words(words)
-}
-
-/// What kind of register eight bytes of a value take.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Class {
-    Whole,
-    Fraction,
-}
-
-/// The registers that a value takes; `None` if it lies in memory.
-fn classes(cx: &Cx<'_>, ctype: TypeId) -> Option<Vec<Class>> {
-    match cx.shape(ctype).as_deref() {
-        Some(Type::Void) => Some(Vec::new()),
-        Some(Type::Float { .. }) => Some(vec![Class::Fraction]),
-        Some(Type::Struct { size, .. }) if *size > 16 => None,
-        Some(Type::Struct { size, .. }) => {
-            let mut words = vec![Class::Fraction; size.div_ceil(8) as usize];
-            fill(cx, ctype, 0, &mut words, 0);
-            // there only what is all fractions of one kind goes into their registers
-            if cfg!(target_arch = "aarch64") && words.contains(&Class::Whole) {
-                words.fill(Class::Whole);
-            }
-            Some(words)
-        }
-        _ => Some(vec![Class::Whole]),
-    }
-}
-
-/// Marks the words in which something lies that is no fraction.
-fn fill(cx: &Cx<'_>, ctype: TypeId, bits: u64, words: &mut [Class], depth: u8) {
-    match cx.shape(ctype).as_deref() {
-        Some(Type::Float { .. }) => {}
-        Some(Type::Struct { members, .. }) if depth < 8 => {
-            members.iter().take(64).for_each(|member| fill(cx, member.ty, bits + member.bit_offset, words, depth + 1));
-        }
-        Some(Type::Array { elem, count: Some(count) }) if depth < 8 => {
-            let size = cx.types.size_of(*elem).unwrap_or(8) * 8;
-            (0..(*count).min(16)).for_each(|i| fill(cx, *elem, bits + i * size, words, depth + 1));
-        }
-        _ => {
-            if let Some(word) = words.get_mut((bits / 64) as usize) {
-                *word = Class::Whole;
-            }
-        }
-    }
 }
