@@ -156,6 +156,9 @@ fn is_right(must: &Must, rows: &[Value], counted: Option<u64>) -> bool {
         Must::Tree(number, function, called) => [function, called]
             .iter()
             .all(|call| rows.iter().filter(|row| row["call"].as_str() == Some(call)).count() >= *number),
+        Must::Show(column, text) => {
+            rows.iter().any(|row| row[*column].as_str().is_some_and(|found| found.contains(text)))
+        }
         Must::Says(_) => false,
     }
 }

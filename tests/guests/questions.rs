@@ -26,10 +26,12 @@ pub enum Must {
     Stack(&'static str, &'static [&'static str]),
     /// so many calls of the first function at least, each with one of the second, one step deeper
     Tree(usize, &'static str, &'static str),
+    /// a row with a text in which that is, in that column
+    Show(&'static str, &'static str),
     /// an error that says so
     Says(&'static str),
 }
-use Must::{AboutSaid, Be, BeSaid, Begin, Group, Have, Least, Near, Says, Stack, Sum, Total, Tree};
+use Must::{AboutSaid, Be, BeSaid, Begin, Group, Have, Least, Near, Says, Show, Stack, Sum, Total, Tree};
 
 /// A question: its name, the workload (behind `&` one that the guest's shell runs beside, over and over), the line, and what
 /// must come of it. `-C` in the line stands for the workload.
@@ -43,6 +45,10 @@ pub const PROBES: &[Question] = &[
     ("kretprobe", "reads 1000", "::probe kr:vfs_read -C | READS | ::sum retval", Be("sum", 50500)),
     ("entry_at_return", "reads 1000", "::probe kr:vfs_read -C | READS | ::group 'retval - count' | ::count", Group(1000, &[])),
     ("entry_condition", "reads 1000", "::probe kr:vfs_read -C | READS && count > 50 && retval > 0 | ::count", Be("count", 500)),
+    // an int, and a long that is negative; a number of 64 bits in a register of its own
+    ("negative_numbers", "opens 100", "::probe kr:do_sys_openat2 -C | ::where comm == \"hits-opens\" && dfd == -100 && retval == -ENOENT | ::count",
+        Be("count", 100)),
+    ("nanoseconds", "sleeps 100", "::probe kr:hrtimer_nanosleep -C | ::where comm == \"hits-sleeps\" | ::sum rqtp", Be("sum", 550_000_000)),
     ("latency_of_calls", "reads 1000", "::probe kr:vfs_read -C | READS | ::quantize elapsed", Total(1000)),
     ("path", "reads 1000", "::probe k:vfs_read -C | READS | ::group path(file) | ::count", Group(1000, &[("path", "/dev/zero")])),
     ("pattern", "reads 1000", "::probe k:vfs_rea[d]* -C | READS | ::group probe | ::count", Have(1000, "probe", "k:vfs_read")),
@@ -81,6 +87,8 @@ pub const PROBES: &[Question] = &[
 /// Tools.
 #[rustfmt::skip]
 pub const TOOLS: &[Question] = &[
+    ("fentry", "", "::explain ::probe kr:vfs_read | ::group 'retval - count' | ::count", Show("what", "fentry or fexit")),
+    ("fentry_without", "", "::explain ::probe k:vfs_read | ::group stack | ::count", Show("what", "at a kprobe: the kernel's stack")),
     ("opensnoop", "opens 1000", "::opensnoop -x -C | ::where 'filename == \"/tmp/no such file\"' | ::count", Be("count", 1000)),
     ("execsnoop", "calls 1", "::execsnoop -C | ::where 'filename == \"/bin/hits\"' | ::count", Be("count", 1)),
     ("syscount_errno", "mounts 60", "::syscount -e ENOSPC -C", Have(0, "name", "mount")),
@@ -116,6 +124,8 @@ pub const TOOLS: &[Question] = &[
 
 /// On kernels where something is otherwise: the kernel, the question, what must come of it there.
 pub const OTHERWISE: &[(&str, &str, Must)] = &[
+    // programs at functions may interrupt themselves before Linux 5.12 (ca06f55b9002)
+    ("k510", "fentry", Show("what", "at a kprobe: this kernel lets programs")),
     // locks tell that they are waited for since Linux 5.19 only (16edd9b511a1)
     ("k510", "lockstat", Says("no tracepoint lock:contention_begin")),
 ];
