@@ -131,9 +131,33 @@ impl Cached {
     }
 }
 
+/// What is in the array of a file's pages, and says that it is not of that file, or not there.
+#[derive(Clone, Copy, Debug)]
+pub struct Odd {
+    /// where in the file it is, in pages
+    pub index: u64,
+    /// the `struct page`
+    pub page: u64,
+    /// the `struct address_space` that it says it is of
+    pub mapping: u64,
+    /// where it says that it is
+    pub at: u64,
+}
+
 /// Visits what is in memory of a file, in its order, given its `struct address_space`. What was swapped out, or was there
 /// once, is left out.
 pub fn each(session: &Session, mapping: u64, visit: &mut dyn FnMut(Cached) -> Result<()>) -> Result<()> {
+    let mut odd = |odd: Odd| session.notes.add(odd.page, "page that is not of the file that has it");
+    each_or_odd(session, mapping, visit, &mut odd)
+}
+
+/// Likewise, and shows `odd` what is not of the file.
+pub fn each_or_odd(
+    session: &Session,
+    mapping: u64,
+    visit: &mut dyn FnMut(Cached) -> Result<()>,
+    odd: &mut dyn FnMut(Odd),
+) -> Result<()> {
     let view: Mapping = session.view(mapping)?;
     let shape = Shape::of(session)?;
     let mut behind = 0;
@@ -152,7 +176,7 @@ pub fn each(session: &Session, mapping: u64, visit: &mut dyn FnMut(Cached) -> Re
         };
         let pages = shape.pages(session, entry, page.flags)?;
         if page.mapping != mapping || index < page.index || index - page.index >= pages {
-            session.notes.add(entry, "page that is not of the file that has it");
+            odd(Odd { index, page: entry, mapping: page.mapping, at: page.index });
             return Ok(());
         }
         behind = page.index.saturating_add(pages);

@@ -5,14 +5,14 @@
 //! So all words in use that hold the very address are counted, and there may be more of them than references, as of those
 //! who only look, but not fewer. Nobody has the one that file systems in memory take to keep a file.
 
-use super::{Finding, Kind, World, is_pointer, taken};
+use super::{Finding, Kind, World, is_pointer};
 use crate::slab::State;
 use engine::prelude::*;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 /// What of a `struct dentry` counts.
 #[derive(Clone, Copy)]
-struct One {
+pub struct One {
     addr: u64,
     count: i64,
     super_block: u64,
@@ -39,21 +39,28 @@ struct Dentries {
 /// Dentries of more than that are not looked at: more say nothing new.
 const MAX: usize = 1 << 22;
 
-/// The dentries that are referred to too often.
-pub fn look(world: &World<'_>) -> Result<Vec<Finding>> {
-    let session = world.session;
-    let Some(cache) = world.slabs.caches.named("dentry").next() else { return Ok(Vec::new()) };
+/// The inodes that were put too often, and the dentries that may have been taken too often.
+pub fn look(world: &World<'_>) -> Result<(Vec<Finding>, Suspects)> {
+    let (session, none) = (world.session, (Vec::new(), Suspects::default()));
+    let Some(cache) = world.slabs.caches.named("dentry").next() else { return Ok(none) };
     let at = |member: &str| session.offset("dentry", member);
     let (Ok(count), Ok(parent), Ok(super_block), Ok(inode)) =
         (at("d_lockref.count"), at("d_parent"), at("d_sb"), at("d_inode"))
     else {
-        return Ok(Vec::new());
+        return Ok(none);
     };
-    let shape = Shape { count, parent, super_block, inode };
-    let dentries = read(world, cache, &shape)?;
-    let mut out = inodes(world, &dentries.inodes)?;
-    out.extend(taken(world, &shape, &dentries)?);
-    Ok(out)
+    let dentries = read(world, cache, &Shape { count, parent, super_block, inode })?;
+    let own = |one: &&One| one.count > dentries.children.get(&one.addr).copied().unwrap_or(0);
+    let suspects = dentries.all.iter().filter(own).copied().collect();
+    Ok((inodes(world, &dentries.inodes)?, Suspects { count, all: suspects }))
+}
+
+/// Dentries with more references than children.
+#[derive(Default)]
+pub struct Suspects {
+    /// where in a `struct dentry` its count is
+    count: u64,
+    all: Vec<One>,
 }
 
 /// The inodes that have fewer references than dentries, each of which has one.
@@ -72,55 +79,45 @@ fn inodes(world: &World<'_>, inodes: &HashMap<u64, i64>) -> Result<Vec<Finding>>
     Ok(out)
 }
 
-/// The dentries with references that nobody has.
-fn taken(world: &World<'_>, shape: &Shape, dentries: &Dentries) -> Result<Vec<Finding>> {
-    let session = world.session;
-    let own = |one: &&One| one.count > dentries.children.get(&one.addr).copied().unwrap_or(0);
-    let suspects: Vec<One> = dentries.all.iter().filter(own).copied().collect();
-    if suspects.is_empty() || session.is_live() {
-        return Ok(Vec::new());
+impl Suspects {
+    /// Their addresses.
+    pub fn addrs(&self) -> HashSet<u64> {
+        self.all.iter().map(|one| one.addr).collect()
     }
-    // What slabs and variables hold accounts for most. Only for the rest all of memory is looked at, which takes its time.
-    let (addrs, size) = (suspects.iter().map(|one| one.addr).collect(), session.size_of("dentry")?);
-    if surplus(world, shape, &suspects, &taken::known_holders(world, &addrs, |_| size)?, |_| 1)?.is_empty() {
-        return Ok(Vec::new());
-    }
-    surplus(world, shape, &suspects, &taken::holders(session, &addrs)?, usual)
-}
 
-/// What is wrong if that many words hold the address of each, and `usual` references to those of a file system in memory
-/// are nobody's.
-fn surplus(
-    world: &World<'_>,
-    shape: &Shape,
-    suspects: &[One],
-    holders: &HashMap<u64, i64>,
-    usual: fn(&[(One, i64)]) -> i64,
-) -> Result<Vec<Finding>> {
-    let mut surplus: BTreeMap<u64, Vec<(One, i64)>> = BTreeMap::new();
-    for one in suspects {
-        let more = one.count - holders.get(&one.addr).copied().unwrap_or(0);
-        surplus.entry(one.super_block).or_default().push((*one, more));
+    /// What is wrong if that many words hold the address of each, and `usual` references to those of a file system in
+    /// memory are nobody's.
+    pub fn surplus(
+        &self,
+        world: &World<'_>,
+        holders: &HashMap<u64, i64>,
+        usual: fn(&[(One, i64)]) -> i64,
+    ) -> Result<Vec<Finding>> {
+        let mut surplus: BTreeMap<u64, Vec<(One, i64)>> = BTreeMap::new();
+        for one in &self.all {
+            let more = one.count - holders.get(&one.addr).copied().unwrap_or(0);
+            surplus.entry(one.super_block).or_default().push((*one, more));
+        }
+        let backed = world.session.offset("super_block", "s_bdev").ok();
+        let mut out = Vec::new();
+        for (super_block, suspects) in surplus {
+            let is_on_disk = match backed {
+                Some(member) => world.read::<1>(super_block.wrapping_add(member))?.is_some_and(|[device]| device != 0),
+                None => false,
+            };
+            let usual = if is_on_disk { 0 } else { usual(&suspects) };
+            out.extend(suspects.iter().filter(|(_, more)| *more > usual).map(|(one, more)| {
+                let verdict = format!(
+                    "the count of this dentry is {}, and {} are accounted for: at least {} references too many, taken and never put",
+                    one.count,
+                    one.count - more + usual,
+                    more - usual
+                );
+                Finding { kind: Kind::Refcount, at: one.addr.wrapping_add(self.count), verdict, freed: None }
+            }));
+        }
+        Ok(out)
     }
-    let backed = world.session.offset("super_block", "s_bdev").ok();
-    let mut out = Vec::new();
-    for (super_block, suspects) in surplus {
-        let is_on_disk = match backed {
-            Some(member) => world.read::<1>(super_block.wrapping_add(member))?.is_some_and(|[device]| device != 0),
-            None => false,
-        };
-        let usual = if is_on_disk { 0 } else { usual(&suspects) };
-        out.extend(suspects.iter().filter(|(_, more)| *more > usual).map(|(one, more)| {
-            let verdict = format!(
-                "the count of this dentry is {}, and {} are accounted for: at least {} references too many, taken and never put",
-                one.count,
-                one.count - more + usual,
-                more - usual
-            );
-            Finding { kind: Kind::Refcount, at: one.addr.wrapping_add(shape.count), verdict, freed: None }
-        }));
-    }
-    Ok(out)
 }
 
 /// The dentries in use.
@@ -152,7 +149,7 @@ fn read(world: &World<'_>, cache: usize, shape: &Shape) -> Result<Dentries> {
 }
 
 /// How many references that nobody has are usual for a file system in memory: what more than a few of its dentries have.
-fn usual(suspects: &[(One, i64)]) -> i64 {
+pub fn usual(suspects: &[(One, i64)]) -> i64 {
     let mut counts: BTreeMap<i64, usize> = BTreeMap::new();
     suspects.iter().for_each(|(_, more)| *counts.entry(*more).or_default() += 1);
     let often = suspects.len().div_ceil(20).max(3);

@@ -1,14 +1,8 @@
 //! What the kernel will use, and is gone or spoilt: timers and works that are set and lie in freed objects, ends of stacks
-//! that were written over, counts of pages below zero.
+//! that were written over.
 
 use super::{Finding, Kind, World};
-use crate::{
-    hrtimer, notifier,
-    page::{PageMap, word},
-    slab::verify::verdict,
-    task_stack::Stacks,
-    timer, workqueue,
-};
+use crate::{hrtimer, notifier, slab::verify::verdict, task_stack::Stacks, timer, workqueue};
 use engine::prelude::*;
 
 /// `STACK_END_MAGIC`, in a task's lowest word (`set_task_stack_end_magic` in kernel/fork.c).
@@ -18,8 +12,7 @@ const STACK_END: u64 = 0x57ac_6e9d;
 pub fn look(world: &World<'_>) -> Result<Vec<Finding>> {
     let mut out = Vec::new();
     // what cannot be asked here, such as a kernel without these symbols, is not damaged
-    for asked in [waiting(world, &mut out), notifiers(world, &mut out), stacks(world, &mut out), pages(world, &mut out)]
-    {
+    for asked in [waiting(world, &mut out), notifiers(world, &mut out), stacks(world, &mut out)] {
         if let Err(e) = asked
             && e.is_control()
         {
@@ -129,30 +122,6 @@ fn stacks(world: &World<'_>, out: &mut Vec<Finding>) -> Result<()> {
             stack.task
         );
         out.push(Finding { kind: Kind::Stack, at: stack.range.start, verdict, freed: None });
-    }
-    Ok(())
-}
-
-/// Reference counts of pages.
-fn pages(world: &World<'_>, out: &mut Vec<Finding>) -> Result<()> {
-    let session = world.session;
-    let map = PageMap::of(session)?;
-    let count = session.offset("page", "_refcount")?;
-    let flags = session.offset("page", "flags")? as usize;
-    let scan = map.scan(session, |first, bytes, found| {
-        for (frame, page) in (first..).zip(bytes.chunks_exact(map.page_struct as usize)) {
-            let value = word(page, count as usize) as u32 as i32;
-            // one that was never initialised is all ones (PAGE_POISON_PATTERN)
-            if value < 0 && word(page, flags) != u64::MAX {
-                found.push((frame, value));
-            }
-        }
-    })?;
-    for (frame, value) in scan.found {
-        let Some(page) = map.page(frame) else { continue };
-        let verdict =
-            format!("the reference count of page frame {frame:#x} is {value}: put too often, or written over");
-        out.push(Finding { kind: Kind::Page, at: page.wrapping_add(count), verdict, freed: None });
     }
     Ok(())
 }

@@ -9,12 +9,15 @@
 //! memory that nobody has initialised, is none.
 
 mod arrays;
+mod cached;
 mod calls;
 mod causes;
 mod counts;
 mod dangling;
 mod dentries;
 mod deserted;
+mod files;
+mod frames;
 mod front;
 mod gaps;
 mod gone;
@@ -37,7 +40,7 @@ pub use causes::Cause;
 pub use queues::VIEWS;
 
 use crate::{
-    module, refs,
+    kfence, module, percpu, refs,
     sieve::Sieve,
     slab::{self, Slab, Slabs, State, names},
     task_stack::Stacks,
@@ -50,6 +53,7 @@ use rayon::prelude::*;
 use std::{
     collections::{HashMap, HashSet},
     ops::Range,
+    sync::Arc,
 };
 
 /// What is wrong.
@@ -77,8 +81,10 @@ pub enum Kind {
     Dangling,
     /// the end of a task's stack was written over
     Stack,
-    /// a page's reference count is below zero
+    /// a page's counts cannot be, or it is free and in use
     Page,
+    /// a page of a file says that it is of another, or of another place in it
+    Cached,
     /// a page that is free was written to
     FreePage,
     /// a queue counts otherwise than it is long
@@ -105,6 +111,7 @@ impl Kind {
             Kind::Pending => "pending",
             Kind::Stack => "stack-end",
             Kind::Page => "page-count",
+            Kind::Cached => "page-cache",
             Kind::FreePage => "free-page",
             Kind::Queue => "queue",
             Kind::Pointer => "pointer",
@@ -146,7 +153,8 @@ const MAX_TREES: usize = 1 << 20;
 pub fn verify(session: &Session, wanted: Option<&dyn Fn(usize) -> bool>) -> Result<(Vec<Cause>, Seen)> {
     let slabs = Slabs::of(session)?;
     slabs.free_all(session)?;
-    let world = World { session, slabs: &slabs, left: left(session)?, deserted: Deserted::of(session)? };
+    let (left, deserted, pool) = (left(session)?, Deserted::of(session)?, kfence::Pool::of(session)?);
+    let world = World { session, slabs: &slabs, left, deserted, pool };
     let mut found = Found::default();
     let mut scalars = HashMap::new();
     for (number, cache) in slabs.caches.iter().enumerate() {
@@ -173,13 +181,16 @@ pub fn verify(session: &Session, wanted: Option<&dyn Fn(usize) -> bool>) -> Resu
         }
         found.findings.extend(dangling::look(&world)?);
         found.findings.extend(gone::look(&world)?);
+        found.findings.extend(frames::look(&world)?);
         found.findings.extend(holders::look(&world)?);
         found.findings.extend(queues::of_sockets(&world)?);
         found.findings.extend(told::look(&world)?);
         found.findings.extend(tables::named(&world)?);
         found.findings.extend(mappings::look(&world)?);
-        found.findings.extend(dentries::look(&world)?);
-        found.findings.extend(taken::look(&world)?);
+        found.findings.extend(cached::look(&world)?);
+        let (put, suspects) = dentries::look(&world)?;
+        found.findings.extend(put);
+        found.findings.extend(taken::look(&world, &suspects)?);
         found.findings.extend(zeroed::look(&world)?);
     }
     if let Some(number) = slabs.caches.named("maple_node").find(|number| wanted.is_none_or(|wanted| wanted(*number))) {
@@ -296,6 +307,7 @@ struct World<'a> {
     slabs: &'a Slabs,
     left: Vec<(Range<u64>, u64)>,
     deserted: Deserted,
+    pool: Option<Arc<kfence::Pool>>,
 }
 
 impl World<'_> {
@@ -372,8 +384,9 @@ impl World<'_> {
         Ok(found)
     }
 
-    /// Where, in allocated objects and variables, words are that are one of `values`, and which.
-    fn places_of(&self, values: &HashSet<u64>) -> Result<Vec<(u64, u64)>> {
+    /// Where, in allocated objects and variables, words are that are one of `values`, and which. With `all`, also in what
+    /// is only read, per-CPU memory and the parts of stacks that are in use.
+    fn places_of(&self, values: &HashSet<u64>, all: bool) -> Result<Vec<(u64, u64)>> {
         let sieve = Sieve::of(values.iter().copied(), values.len());
         // of the kernel's half
         let is_wanted = |word: u64| word >> 63 == 1 && sieve.passes(word) && values.contains(&word);
@@ -387,7 +400,8 @@ impl World<'_> {
             Ok(memory.map(|memory| pick(slab.base, &memory)).unwrap_or_default())
         });
         let mut places = in_slabs.collect::<Result<Vec<_>>>()?.concat();
-        for range in variables(self.session)? {
+        let others = if all { self.held()? } else { Vec::new() };
+        for range in variables(self.session)?.into_iter().chain(others) {
             for start in range.clone().step_by(PIECE as usize) {
                 let len = PIECE.min(range.end - start);
                 places.extend(self.memory(start, len)?.map(|memory| pick(start, &memory)).unwrap_or_default());
@@ -402,22 +416,49 @@ impl World<'_> {
         Ok(alive)
     }
 
+    /// Variables that are only read once the kernel has booted, per-CPU memory, and the parts of stacks that are in use.
+    fn held(&self) -> Result<Vec<Range<u64>>> {
+        let ends = ["__start_ro_after_init", "__end_ro_after_init"].map(|name| self.session.kernel_symbol(name));
+        let mut held = Vec::new();
+        if let [Some(start), Some(end)] = ends {
+            held.push(start.next_multiple_of(8)..end.min(start.saturating_add(MAX_VARIABLES)));
+        }
+        match percpu::Areas::of(self.session) {
+            Ok(areas) => held.extend(areas.ranges()),
+            Err(e) if e.is_control() => return Err(e),
+            Err(_) => {}
+        }
+        match Stacks::of(self.session) {
+            Ok(stacks) => held.extend(stacks.iter().map(|stack| {
+                let from = stack.sp.filter(|sp| stack.range.contains(sp)).unwrap_or(stack.range.start);
+                from.next_multiple_of(8)..stack.range.end
+            })),
+            Err(e) if e.is_control() => return Err(e),
+            // noted where they are asked for, and then fewer holders are known
+            Err(_) => {}
+        }
+        Ok(held.into_iter().filter(|range| range.start < range.end).collect())
+    }
+
     /// Every two words that could be a link.
     fn words(&self, start: u64, memory: &[u8], found: &mut Found) -> Result<()> {
         found.seen.bytes += memory.len() as u64;
         let mut words = memory.chunks_exact(8).map(|bytes| bytes.try_into().map_or(0, u64::from_le_bytes));
         let Some(mut next) = words.next() else { return Ok(()) };
+        let there = |word: u64| if is_pointer(word) { self.read::<2>(word) } else { Ok(None) };
+        let mut ahead = there(next)?;
         let mut run = tables::Run::default();
         for (at, prev) in (start..).step_by(8).zip(words) {
-            let ahead = if is_pointer(next) { self.read::<2>(next)? } else { None };
-            if is_pointer(next) || is_pointer(prev) {
-                found.seen.links += u64::from(rings::look(self, at, (next, ahead), prev, &mut found.breaks)?);
+            let behind = there(prev)?;
+            if ahead.is_some() || behind.is_some() {
+                let link = [(next, ahead), (prev, behind)];
+                found.seen.links += u64::from(rings::look(self, at, link, &mut found.breaks)?);
             }
             if let Some(ahead) = ahead {
                 trees::freed(self, at, next, ahead, &mut found.trees)?;
             }
             run.add(self, at, next, ahead.map(|[_, back]| back), &mut found.findings)?;
-            next = prev;
+            (next, ahead) = (prev, behind);
         }
         run.end(self, &mut found.findings)
     }
@@ -449,6 +490,16 @@ impl World<'_> {
 
     /// The object that an address lies in, if it is free.
     fn freed(&self, addr: u64) -> Result<Option<u64>> {
+        if self.pool.as_ref().is_none_or(|pool| !pool.range().contains(&addr)) {
+            let Some((number, slab)) = self.slabs.at(addr) else { return Ok(None) };
+            let cache = slab.cache as usize;
+            let size = self.slabs.caches.get(cache).map_or(u64::MAX, |cache| cache.size.into()).max(1);
+            let index = u32::try_from((addr - slab.base) / size).unwrap_or(u32::MAX);
+            let object = self.slabs.object(slab, index);
+            let is_one = index < slab.objects && addr >= object;
+            let free = self.slabs.free(self.session, cache)?;
+            return Ok((is_one && free.state(number, index) == State::Free).then_some(object));
+        }
         let found = slab::find(self.session, addr)?.filter(|found| found.state == State::Free && found.offset >= 0);
         Ok(found.map(|found| found.object))
     }

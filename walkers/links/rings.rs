@@ -37,19 +37,15 @@ fn ends(word: u64) -> bool {
     word == 0 || (word & 1 == 1 && word < MAX_NULLS)
 }
 
-/// Holds the link at `at` against the entries that it leads to, of which `next` comes with what is there. True if it is
-/// one.
-pub fn look(
-    world: &World<'_>,
-    at: u64,
-    (next, ahead): (u64, Option<[u64; 2]>),
-    prev: u64,
-    out: &mut Vec<Break>,
-) -> Result<bool> {
-    if next == at || prev == at || (next == prev && !is_pointer(next)) {
+/// A word, and what is where it leads.
+type Side = (u64, Option<[u64; 2]>);
+
+/// Holds the link at `at`, a `next` and a `prev`, against the entries that it leads to. True if it is one.
+pub fn look(world: &World<'_>, at: u64, link: [Side; 2], out: &mut Vec<Break>) -> Result<bool> {
+    let [(next, ahead), (prev, behind)] = link;
+    if next == at || prev == at {
         return Ok(false);
     }
-    let behind = if is_pointer(prev) { world.read::<2>(prev)? } else { None };
     let fits_ahead = ahead.is_some_and(|[_, back]| back == at);
     let fits_behind = behind.is_some_and(|[forth, _]| forth == at);
     match (fits_ahead, fits_behind, ahead, behind) {

@@ -4,7 +4,7 @@
 //! of them than references, as of those who only look, but not fewer. A task that has ended is on no list any more, and
 //! its memory is kept only by such references.
 
-use super::{Finding, Kind, World};
+use super::{Finding, Kind, World, dentries, files};
 use crate::{
     refs::Graph,
     slab::{self, State},
@@ -19,59 +19,105 @@ const COUNTED: &[(&str, &str)] =
     &[("pid", "count.refs.counter"), ("cred", "usage"), ("nsproxy", "count"), ("files_struct", "count.counter")];
 
 /// Objects of one kind that are looked at; more say nothing new.
-const MAX: usize = 1 << 20;
+pub const MAX: usize = 1 << 20;
 
 /// An object and its count.
 #[derive(Clone, Copy)]
-struct One {
-    addr: u64,
-    place: u64,
-    count: i64,
-    name: &'static str,
+pub struct One {
+    /// its address
+    pub addr: u64,
+    /// that of the count
+    pub place: u64,
+    /// how many references it says there are
+    pub count: i64,
+    /// its struct
+    pub name: &'static str,
 }
 
-/// All of it.
-pub fn look(world: &World<'_>) -> Result<Vec<Finding>> {
-    if world.session.is_live() {
+/// All of it, and the dentries that [`dentries`] suspects.
+pub fn look(world: &World<'_>, dentries: &dentries::Suspects) -> Result<Vec<Finding>> {
+    let session = world.session;
+    if session.is_live() {
         return Ok(Vec::new());
     }
-    let mut out = counted(world)?;
-    out.extend(tasks(world)?);
-    Ok(out)
-}
-
-fn counted(world: &World<'_>) -> Result<Vec<Finding>> {
-    let mut all = Vec::new();
+    let (mut all, mut kept) = (files::read(world)?, kept(world)?);
     for (name, member) in COUNTED {
         all.extend(read(world, name, member)?);
     }
-    let known = known_holders(world, &addrs(&all), |addr| size_of(world, addr))?;
-    all.retain(|one| one.count > known.get(&one.addr).copied().unwrap_or(0));
-    if all.is_empty() {
+    let weak = weak(world);
+    // What slabs, variables and stacks hold accounts for most. Only for the rest all of memory is looked at, which takes
+    // its time.
+    let suspected: HashSet<u64> = [addrs(&all), addrs(&kept), dentries.addrs()].into_iter().flatten().collect();
+    let known = known_holders(world, &suspected, &weak)?;
+    let is_odd = |one: &One| one.count > known.get(&one.addr).copied().unwrap_or(0);
+    all.retain(is_odd);
+    kept.retain(is_odd);
+    files::leave_shared(world, &mut all)?;
+    let are_dentries = !dentries.surplus(world, &known, |_| 1)?.is_empty();
+    if all.is_empty() && kept.is_empty() && !are_dentries {
         return Ok(Vec::new());
     }
-    let found = holders(world.session, &addrs(&all))?;
-    let surplus = |one: &One| one.count - found.get(&one.addr).copied().unwrap_or(0);
-    let finding = |one: One| {
-        let more = surplus(&one);
-        let verdict = format!(
-            "the count of this {} is {}, and {} words lead to it: at least {more} references too many, taken and never put",
-            one.name,
-            one.count,
-            one.count - more
-        );
-        Finding { kind: Kind::Refcount, at: one.place, verdict, freed: None }
+    let exact: HashSet<u64> = all.iter().filter(|one| one.name != files::NAME).map(|one| one.addr).collect();
+    let mut asked: HashSet<u64> = all.iter().chain(&kept).map(|one| one.addr).collect();
+    let of_dentries = if are_dentries { dentries.addrs() } else { HashSet::new() };
+    asked.extend(&of_dentries);
+    let whole = addrs(&kept);
+    let graph = Graph::of(session)?;
+    let held = led_to(session, &graph, &asked, |word, addr, to| {
+        if exact.contains(&addr) || of_dentries.contains(&addr) {
+            return Ok(addr == to);
+        }
+        let is_weak = slab::find(session, word)?.is_some_and(|f| weak.contains(&(f.cache, f.offset as u64)));
+        let is_page = || graph.nodes.page_structs().contains(&word);
+        Ok(!is_weak && !(whole.contains(&addr) && (is_page() || is_listed(world, addr, to)?)))
+    })?;
+    let mut out: Vec<Finding> = all.iter().filter_map(|one| counted(one, &held)).collect();
+    out.extend(kept.iter().filter_map(|one| forgotten(session, one, &held)));
+    if are_dentries {
+        out.extend(dentries.surplus(world, &held, dentries::usual)?);
+    }
+    Ok(out)
+}
+
+/// What is wrong with an object whose references are held by so many words.
+fn counted(one: &One, held: &HashMap<u64, i64>) -> Option<Finding> {
+    let held = held.get(&one.addr).copied().unwrap_or(0);
+    let more = one.count - held;
+    let verdict = format!(
+        "the count of this {} is {}, and {held} words lead to it: at least {more} references too many, taken and never put",
+        one.name, one.count,
+    );
+    (more > 0).then_some(Finding { kind: Kind::Refcount, at: one.place, verdict, freed: None })
+}
+
+/// Likewise, with a task or an address space that no list of tasks leads to.
+fn forgotten(session: &Session, one: &One, held: &HashMap<u64, i64>) -> Option<Finding> {
+    let held = held.get(&one.addr).copied().unwrap_or(0);
+    let what = match one.name {
+        "task_struct" => {
+            let comm = session.offset("task_struct", "comm");
+            let name = comm.and_then(|at| session.cstr(one.addr.wrapping_add(at), 16));
+            format!("{} has ended and is on no list any more", name.as_deref().unwrap_or("?"))
+        }
+        _ => "no task has this address space any more".into(),
     };
-    Ok(all.into_iter().filter(|one| surplus(one) > 0).map(finding).collect())
+    let verdict =
+        format!("{what}, its count is {}, and {held} words lead to it: a reference was taken and never put", one.count);
+    (held < one.count).then_some(Finding { kind: Kind::Refcount, at: one.place, verdict, freed: None })
+}
+
+/// Where the words are that lead to something without a reference: the cache, and how far into its objects.
+type Weak = HashSet<(usize, u64)>;
+
+fn weak(world: &World<'_>) -> Weak {
+    let place = |(cache, name, member): &(&str, &str, &str)| {
+        Some((world.slabs.caches.named(cache).next()?, world.session.offset(name, member).ok()?))
+    };
+    WEAK.iter().filter_map(place).collect()
 }
 
 fn addrs(all: &[One]) -> HashSet<u64> {
     all.iter().map(|one| one.addr).collect()
-}
-
-fn size_of(world: &World<'_>, addr: u64) -> u64 {
-    let found = slab::find(world.session, addr).ok().flatten();
-    found.and_then(|found| world.slabs.caches.get(found.cache)).map_or(8, |cache| cache.size.into())
 }
 
 /// The objects of a struct that are in use, with their counts.
@@ -109,20 +155,17 @@ fn read(world: &World<'_>, name: &'static str, member: &str) -> Result<Vec<One>>
     Ok(all)
 }
 
-/// How many words of slabs and variables hold each of these addresses, but those in the object itself.
-pub fn known_holders(world: &World<'_>, addrs: &HashSet<u64>, size: impl Fn(u64) -> u64) -> Result<HashMap<u64, i64>> {
+/// How many words of slabs, variables, per-CPU memory and stacks hold each of these addresses, but those in the object
+/// itself and those without a reference.
+fn known_holders(world: &World<'_>, addrs: &HashSet<u64>, weak: &Weak) -> Result<HashMap<u64, i64>> {
     let mut found: HashMap<u64, i64> = HashMap::new();
-    for (at, addr) in world.places_of(addrs)? {
-        if at.wrapping_sub(addr) >= size(addr) {
-            *found.entry(addr).or_default() += 1;
-        }
+    for (at, addr) in world.places_of(addrs, true)? {
+        let place = slab::find(world.session, at)?;
+        let is_weak =
+            place.is_some_and(|place| place.object == addr || weak.contains(&(place.cache, place.offset as u64)));
+        *found.entry(addr).or_default() += i64::from(!is_weak);
     }
     Ok(found)
-}
-
-/// How many words of all that is in use do.
-pub fn holders(session: &Session, addrs: &HashSet<u64>) -> Result<HashMap<u64, i64>> {
-    led_to(session, &*Graph::of(session)?, addrs, |_, addr, to| Ok(addr == to))
 }
 
 /// How many words in use, but those in the object itself, lead anywhere into each of these objects and count: `counts` is
@@ -148,42 +191,21 @@ fn led_to(
 /// `EXIT_DEAD`, of `exit_state` (include/linux/sched.h): nobody waits for it any more.
 const EXIT_DEAD: u32 = 0x10;
 
-/// Words that lead to a task, or to what it maps into, and are no references: the cache, the struct and the member.
+/// Words that lead to a task, to what it maps into, or to a file, and are no references: the cache, the struct and the
+/// member.
 const WEAK: &[(&str, &str, &str)] = &[
+    ("eventpoll_epi", "epitem", "ffd.file"),
+    ("fasync_cache", "fasync_struct", "fa_file"),
+    // in a union of its own since Linux 6.9 (4a22a3bda5dc)
+    ("file_lock_cache", "file_lock", "fl_file"),
+    ("file_lock_cache", "file_lock", "c.flc_file"),
+    ("seq_file", "seq_file", "file"),
     ("task_struct", "task_struct", "last_wakee"),
     ("signal_cache", "signal_struct", "curr_target"),
     ("vm_area_struct", "vm_area_struct", "vm_mm"),
 ];
 /// Members of a `struct mm_struct` that hang on lists of all address spaces, or that its own tree leads back to.
 const LISTS: &[&str] = &["rss_stat", "mmlist", "lru_gen", "mm_mt", "mm_rb"];
-
-/// Tasks that have ended and are on no list any more, and address spaces that no task has, which are kept though fewer
-/// words lead to them than they count references.
-fn tasks(world: &World<'_>) -> Result<Vec<Finding>> {
-    let kept = kept(world)?;
-    if kept.is_empty() {
-        return Ok(Vec::new());
-    }
-    let held = may_hold(world, &addrs(&kept))?;
-    let session = world.session;
-    let finding = |one: &One| {
-        let held = held.get(&one.addr).copied().unwrap_or(0);
-        let what = match one.name {
-            "task_struct" => {
-                let comm = session.offset("task_struct", "comm");
-                let name = comm.and_then(|at| session.cstr(one.addr.wrapping_add(at), 16));
-                format!("{} has ended and is on no list any more", name.as_deref().unwrap_or("?"))
-            }
-            _ => "no task has this address space any more".into(),
-        };
-        let verdict = format!(
-            "{what}, its count is {}, and {held} words lead to it: a reference was taken and never put",
-            one.count
-        );
-        (held < one.count).then_some(Finding { kind: Kind::Refcount, at: one.place, verdict, freed: None })
-    };
-    Ok(kept.iter().filter_map(finding).collect())
-}
 
 /// The tasks and address spaces in use that no list of tasks leads to.
 fn kept(world: &World<'_>) -> Result<Vec<One>> {
@@ -236,22 +258,6 @@ fn living(world: &World<'_>) -> Result<Option<HashSet<u64>>> {
         // tasks that cannot be walked are noted where they are asked for
         Err(_) => Ok(None),
     }
-}
-
-/// How many words in use lead anywhere into each of these tasks and address spaces, and may be references.
-fn may_hold(world: &World<'_>, addrs: &HashSet<u64>) -> Result<HashMap<u64, i64>> {
-    let session = world.session;
-    let graph = Graph::of(session)?;
-    let weak: Vec<(usize, u64)> = WEAK
-        .iter()
-        .filter_map(|(cache, name, member)| {
-            Some((world.slabs.caches.named(cache).next()?, session.offset(name, member).ok()?))
-        })
-        .collect();
-    led_to(session, &graph, addrs, |word, addr, to| {
-        let is_weak = slab::find(session, word)?.is_some_and(|f| weak.contains(&(f.cache, f.offset as u64)));
-        Ok(!is_weak && !graph.nodes.page_structs().contains(&word) && !is_listed(world, addr, to)?)
-    })
 }
 
 /// Whether a word leads to where an address space merely hangs on a list.

@@ -122,7 +122,7 @@ pub fn rooted(world: &World<'_>, suspicions: Vec<Suspicion>) -> Result<Vec<Findi
         return Ok(Vec::new());
     }
     let mut alive = HashSet::new();
-    for (at, top) in world.places_of(&tops)? {
+    for (at, top) in world.places_of(&tops, false)? {
         // a red child has its parent's plain address, at its own start
         let own = world.read::<3>(top)?.is_some_and(|[_, right, left]| at == right || at == left);
         if !own {

@@ -20,6 +20,7 @@
 //! is of unknown state, and a note counts it.
 
 pub mod alias;
+mod by_addr;
 pub mod cache;
 pub mod free;
 pub mod names;
@@ -49,8 +50,7 @@ pub struct Slabs {
     slabs: Vec<Slab>,
     /// each cache's part of `slabs`
     ranges: Vec<Range<usize>>,
-    /// indices into `slabs`, by address
-    by_base: Vec<u32>,
+    by_addr: by_addr::ByAddr,
     /// each cache's free lists, followed when first needed
     free: Vec<OnceLock<FreeMap>>,
     /// `struct page`s that are not in the dump
@@ -86,11 +86,10 @@ impl Slabs {
         let caches = Caches::of(session)?;
         let found = scan::scan(session, &caches).doing(|| "looking for slabs".into())?;
         let ranges = scan::ranges(&found.slabs, caches.len());
-        let mut by_base: Vec<u32> = (0..found.slabs.len() as u32).collect();
-        by_base.sort_unstable_by_key(|i| found.slabs.get(*i as usize).map(|s| s.base));
+        let by_addr = by_addr::ByAddr::of(found.slabs.iter().map(|slab| slab.base));
         let free = (0..caches.len()).map(|_| OnceLock::new()).collect();
         let scan::Found { slabs, missing, damaged, strangers, gave_up } = found;
-        Ok(Slabs { caches, slabs, ranges, by_base, free, missing, damaged, strangers, gave_up })
+        Ok(Slabs { caches, slabs, ranges, by_addr, free, missing, damaged, strangers, gave_up })
     }
 
     /// Whether every `struct page` could be looked at, so that no slab is missing here but damaged ones.
@@ -120,12 +119,10 @@ impl Slabs {
 
     /// The slab that an address lies in, and its number among its cache's slabs.
     pub fn at(&self, addr: u64) -> Option<(usize, &Slab)> {
-        let slab = |i: &u32| self.slabs.get(*i as usize);
-        let next = self.by_base.partition_point(|i| slab(i).is_some_and(|s| s.base <= addr));
-        let index = self.by_base.get(next.checked_sub(1)?)?;
-        let found = slab(index).filter(|s| addr < s.end())?;
+        let index = self.by_addr.last(addr)? as usize;
+        let found = self.slabs.get(index).filter(|slab| addr < slab.end())?;
         let start = self.ranges.get(found.cache as usize)?.start;
-        Some((*index as usize - start, found))
+        Some((index - start, found))
     }
 
     /// Address of an object of a slab.
