@@ -27,8 +27,7 @@ impl Emit {
         let (Some(ip), Some(sp), Some(bp), Some(cs)) =
             (register("rip"), register("rsp"), register("rbp"), register("cs"))
         else {
-            // arm64 signs return addresses, and the helper knows what to take off
-            return self.stack(at, room, super::USER_STACK, bit);
+            return self.by_helper(at, room, entry, bit);
         };
         let (other, done) = (self.asm.label(), self.asm.label());
         // a frame as it lies in memory: where the next one is, and the return address
@@ -78,5 +77,20 @@ impl Emit {
         self.stack(at, room, super::USER_STACK, bit);
         self.asm.place(done);
         self.used -= 16;
+    }
+
+    /// The same by the kernel's helper. arm64 signs return addresses, and it knows what to take off; but at a function's
+    /// entry its caller is in the link register yet, and in no frame.
+    fn by_helper(&mut self, at: usize, room: usize, entry: bool, bit: u32) {
+        let registers = (register("pc"), register("lr"));
+        let (true, (Some(pc), Some(lr)), true) = (entry, registers, room > 16) else {
+            return self.stack(at, room, super::USER_STACK, bit);
+        };
+        // behind the first, which the caller takes the place of
+        self.stack(at + 8, room - 8, super::USER_STACK, bit);
+        for (to, from) in [(at, pc), (at + 8, lr)] {
+            self.asm.load(Size::Double, Reg::R1, Reg::R6, from as i16);
+            self.asm.store(Size::Double, Reg::R7, to as i16, Reg::R1);
+        }
     }
 }
