@@ -81,6 +81,6 @@ fn leads_to_data(world: &World<'_>, word: u64) -> Result<bool> {
 }
 
 /// Whether an address is one of a function.
-fn is_function(session: &Session, addr: u64) -> bool {
+pub fn is_function(session: &Session, addr: u64) -> bool {
     addr >> 63 == 1 && session.symbols.by_addr(session, addr).is_some_and(|symbol| symbol.kind == SymbolKind::Text)
 }

@@ -4,7 +4,7 @@
 //! of them than references, as of those who only look, but not fewer. A task that has ended is on no list any more, and
 //! its memory is kept only by such references.
 
-use super::{Finding, Kind, World, dentries, files};
+use super::{Finding, Kind, World, calls, dentries, files};
 use crate::{
     refs::Graph,
     slab::{self, State},
@@ -50,7 +50,7 @@ pub fn look(world: &World<'_>, dentries: &dentries::Suspects) -> Result<Vec<Find
     let suspected: HashSet<u64> = [addrs(&all), addrs(&kept), dentries.addrs()].into_iter().flatten().collect();
     let known = known_holders(world, &suspected, &weak)?;
     let is_odd = |one: &One| one.count > known.get(&one.addr).copied().unwrap_or(0);
-    all.retain(is_odd);
+    all.retain(|one| is_odd(one) && !is_awaited(session, one));
     kept.retain(is_odd);
     files::leave_shared(world, &mut all)?;
     let are_dentries = !dentries.surplus(world, &known, |_| 1)?.is_empty();
@@ -77,6 +77,15 @@ pub fn look(world: &World<'_>, dentries: &dentries::Suspects) -> Result<Vec<Find
         out.extend(dentries.surplus(world, &held, dentries::usual)?);
     }
     Ok(out)
+}
+
+/// Whether RCU has still to call the function that puts the last reference. It forgets the function when it calls it
+/// (`rcu_do_batch` in kernel/rcu/tree.c), and until then only its own list leads there, somewhere into the object.
+fn is_awaited(session: &Session, one: &One) -> bool {
+    let place = session.offset(one.name, "rcu.func");
+    place
+        .and_then(|at| session.u64(one.addr.wrapping_add(at)))
+        .is_ok_and(|function| calls::is_function(session, function))
 }
 
 /// What is wrong with an object whose references are held by so many words.
