@@ -244,6 +244,13 @@ struct Buckets<'a> {
 
 impl Buckets<'_> {
     fn each(&self, table: u64, count: u64, visit: Visit<'_>) -> Result<()> {
+        // they are found by a hash's low bits
+        if !count.is_power_of_two() {
+            let what =
+                format!("a table of sockets says that it has {count} buckets, which is no power of two: not shown");
+            self.session.notes.add(table, what);
+            return Ok(());
+        }
         let size = self.session.size_of(self.ctype)?;
         let heads = (table.wrapping_add(self.head.0), count.min(MAX_BUCKETS), size);
         container::buckets(self.session, self.head.1, heads, self.link, visit)
