@@ -59,8 +59,7 @@ pub fn look(world: &World<'_>, number: usize, cache: &Cache, members: &[(u64, St
 /// Whether a word is no address of the kernel's, or leads to a slab object without any function in it.
 fn leads_to_data(world: &World<'_>, word: u64) -> Result<bool> {
     // what fills memory that nobody has used yet
-    let bytes = word.to_le_bytes();
-    if bytes.windows(2).all(|two| matches!(two, [one, other] if one == other)) {
+    if verdict::is_filled(word) {
         return Ok(false);
     }
     if word >> 63 == 0 {

@@ -135,14 +135,8 @@ impl<'a> Fits<'a> {
     /// Whether a word leads to what it should.
     pub fn fit(&self, word: u64) -> Fit {
         let Some(to) = self.pointer.to.as_ref().filter(|_| super::is_pointer(word)) else { return Fit::Unknown };
-        let Some((_, slab)) = self.world.slabs.at(word) else { return Fit::Unknown };
-        let cache = slab.cache as usize;
-        let Some(view) = self.world.slabs.caches.get(cache) else { return Fit::Unknown };
-        let index = (word - slab.base) / u64::from(view.size).max(1);
-        let index = u32::try_from(index).ok().filter(|index| *index < slab.objects);
-        let Some(inside) = index.and_then(|index| word.checked_sub(self.world.slabs.object(slab, index))) else {
-            return Fit::Unknown;
-        };
+        let Some((_, slab, _, object)) = self.world.slabs.belongs(word) else { return Fit::Unknown };
+        let (cache, Some(inside)) = (slab.cache as usize, word.checked_sub(object)) else { return Fit::Unknown };
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         *known.entry((cache, inside)).or_insert_with(|| self.judge(to, cache, inside))
     }

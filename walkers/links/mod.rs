@@ -491,14 +491,9 @@ impl World<'_> {
     /// The object that an address lies in, if it is free.
     fn freed(&self, addr: u64) -> Result<Option<u64>> {
         if self.pool.as_ref().is_none_or(|pool| !pool.range().contains(&addr)) {
-            let Some((number, slab)) = self.slabs.at(addr) else { return Ok(None) };
-            let cache = slab.cache as usize;
-            let size = self.slabs.caches.get(cache).map_or(u64::MAX, |cache| cache.size.into()).max(1);
-            let index = u32::try_from((addr - slab.base) / size).unwrap_or(u32::MAX);
-            let object = self.slabs.object(slab, index);
-            let is_one = index < slab.objects && addr >= object;
-            let free = self.slabs.free(self.session, cache)?;
-            return Ok((is_one && free.state(number, index) == State::Free).then_some(object));
+            let Some((number, slab, index, object)) = self.slabs.belongs(addr) else { return Ok(None) };
+            let free = self.slabs.free(self.session, slab.cache as usize)?;
+            return Ok((addr >= object && free.state(number, index) == State::Free).then_some(object));
         }
         let found = slab::find(self.session, addr)?.filter(|found| found.state == State::Free && found.offset >= 0);
         Ok(found.map(|found| found.object))

@@ -36,12 +36,7 @@ const MIN_SET: usize = 4;
 fn is_text(word: u64) -> bool {
     let bytes = word.to_le_bytes();
     // the patterns that fill memory print as well
-    bytes.iter().all(|byte| (0x20..0x7f).contains(byte)) && !is_filled(word)
-}
-
-/// Whether all bytes are the same.
-fn is_filled(word: u64) -> bool {
-    word.to_le_bytes().windows(2).all(|two| matches!(two, [one, other] if one == other))
+    bytes.iter().all(|byte| (0x20..0x7f).contains(byte)) && !verdict::is_filled(word)
 }
 
 /// Whether it is an address of the kernel's half, an error number among them.
@@ -82,7 +77,7 @@ impl Vote {
                 self.addresses += 1;
                 self.sample = word;
             }
-            word if is_filled(word) => self.empty += 1,
+            word if verdict::is_filled(word) => self.empty += 1,
             _ => keep(&mut self.wild, odd),
         }
         match fit {
@@ -217,7 +212,7 @@ impl<'a> Look<'a> {
             // who frees an object may clear what it had
             let (set, odd): (Vec<_>, Vec<_>) = words.partition(|(_, (_, word))| is_address(*word));
             if odd.len() * 4 <= set.len() && out.len() < MAX_ODD {
-                out.extend(odd.into_iter().filter(|(_, (_, word))| *word != 0 && !is_filled(*word)));
+                out.extend(odd.into_iter().filter(|(_, (_, word))| *word != 0 && !verdict::is_filled(*word)));
             }
             Ok(())
         })?;

@@ -125,6 +125,15 @@ impl Slabs {
         Some((index - start, found))
     }
 
+    /// The object that an address lies in or, with the space around it, belongs to: its slab with the number of that among its
+    /// cache's, its own number there, and where it starts.
+    pub fn belongs(&self, addr: u64) -> Option<(usize, &Slab, u32, u64)> {
+        let (number, slab) = self.at(addr)?;
+        let size = self.caches.get(slab.cache as usize)?.size.max(1);
+        let index = u32::try_from((addr - slab.base) / u64::from(size)).ok().filter(|index| *index < slab.objects)?;
+        Some((number, slab, index, self.object(slab, index)))
+    }
+
     /// Address of an object of a slab.
     pub fn object(&self, slab: &Slab, index: u32) -> u64 {
         let Some(cache) = self.caches.get(slab.cache as usize) else { return 0 };
@@ -246,14 +255,8 @@ pub fn find(session: &Session, addr: u64) -> Result<Option<Found>> {
         return find_in_pool(session, &pool, addr);
     }
     let slabs = Slabs::of(session)?;
-    let Some((number, slab)) = slabs.at(addr) else { return Ok(None) };
+    let Some((number, slab, index, object)) = slabs.belongs(addr) else { return Ok(None) };
     let cache = slab.cache as usize;
-    let size = slabs.caches.get(cache).map_or(u64::MAX, |c| c.size.into());
-    let index = u32::try_from((addr - slab.base) / size).unwrap_or(u32::MAX);
-    if index >= slab.objects {
-        return Ok(None);
-    }
-    let object = slabs.object(slab, index);
     let state = slabs.free(session, cache)?.state(number, index);
     let offset = addr.wrapping_sub(object) as i64;
     Ok(Some(Found { cache, object, offset, state, home: Home::Slab { addr: slab.addr, index } }))

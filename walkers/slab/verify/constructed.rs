@@ -84,8 +84,8 @@ pub(super) fn look(session: &Session, slabs: &Slabs, number: usize, cache: &Cach
     out.retain(|finding| {
         let first = finding.found.first_chunk().map_or(0, |bytes| u64::from_le_bytes(*bytes));
         // what has not been constructed yet holds the poison of padding
-        let filled = first.to_le_bytes().windows(2).all(|two| matches!(two, [one, other] if one == other));
-        !filled && (verdict::text(&finding.found).is_some() || verdict::pointer(session, first).is_some())
+        !verdict::is_filled(first)
+            && (verdict::text(&finding.found).is_some() || verdict::pointer(session, first).is_some())
     });
     for finding in &mut out {
         let offset = finding.object.map_or(0, |object| finding.at.wrapping_sub(object));

@@ -98,6 +98,11 @@ pub(crate) fn looks(session: &Session, found: &[u8]) -> String {
     }
 }
 
+/// Whether all bytes of a word are the same, as in what fills memory that nobody has used yet.
+pub(crate) fn is_filled(word: u64) -> bool {
+    word.to_le_bytes().windows(2).all(|two| matches!(two, [one, other] if one == other))
+}
+
 /// At least four characters that print.
 pub(crate) fn text(found: &[u8]) -> Option<String> {
     let run: Vec<u8> = found.iter().copied().take_while(|b| (0x20..0x7f).contains(b)).collect();
