@@ -1,11 +1,14 @@
 #!/bin/bash
 # own.sh KERNEL SOURCE   builds a kernel of our own from Debian's source package (linux-source-6.12) to $KMDB_LAB/kern/KERNEL:
 # small, with what Debian's kernels leave out and a debugger has to know: kmemleak, page_owner, allocation tags. own.config
-# says what is in it. Some four minutes on two idle cores; needs flex, bison, libelf-dev, pahole.
+# says what is in it, and KERNEL.config, if there is one, what is otherwise in this one. Some four minutes on two idle cores;
+# needs flex, bison, libelf-dev, pahole.
 set -eu
 here=$(cd "$(dirname "$0")" && pwd)
 dir=${KMDB_LAB:?}/kern/$1 tree=$KMDB_LAB/build/$1
-[ -f "$dir/complete" ] && [ "$dir/complete" -nt "$here/own.config" ] && exit 0
+configs=("$here/own.config")
+[ -f "$here/$1.config" ] && configs+=("$here/$1.config")
+[ -f "$dir/complete" ] && [ -z "$(find "${configs[@]}" -newer "$dir/complete")" ] && exit 0
 if [ "${LAB_SECONDS:-9999}" -lt 1200 ]; then echo "own: no time to build a kernel" >&2; exit 3; fi
 for tool in flex bison pahole bc; do command -v $tool > /dev/null || { echo "own: needs $tool" >&2; exit 3; }; done
 mkdir -p "$dir/modules" "$dir/moddbg" "$dir/hdr/usr/src" "$KMDB_LAB/deb"
@@ -16,7 +19,7 @@ if [ ! -e "$tree/Makefile" ]; then
     rm "$KMDB_LAB/deb/$2"_*.deb
 fi
 cd "$tree"
-{ make tinyconfig && scripts/kconfig/merge_config.sh -m .config "$here/own.config" && make olddefconfig &&
+{ make tinyconfig && scripts/kconfig/merge_config.sh -m .config "${configs[@]}" && make olddefconfig &&
     make -j"$(nproc)" vmlinux bzImage modules_prepare; } > "$dir/log" 2>&1 || { tail -20 "$dir/log" >&2; exit 1; }
 cp vmlinux .config "$dir/"
 mv "$dir/.config" "$dir/config"
