@@ -4,8 +4,8 @@
 //! At a few functions of the kernel programs stand right where these begin or return ([`Direct`]), if what is asked for
 //! can be had there. A pattern names hundreds, and what is done at each is mostly the same. Where the kernel can, one program
 //! is attached to all of them by one link (`kprobe_multi` since Linux 5.18, `uprobe_multi` since 6.6); else to an event for
-//! each, with a number that tells them apart (since 5.15); else each has a program of its own. Which of these a kernel can
-//! is asked by trying.
+//! each, with a number that tells them apart (since 5.15); else each has a program of its own. A uprobe that is alone has a
+//! link, too, whose program is called sooner than an event's. Which of these a kernel can is asked by trying.
 
 use crate::{
     Error, Result,
@@ -42,6 +42,14 @@ pub struct Loaded {
     pub members: Vec<usize>,
     /// how it came there
     pub way: Way,
+    /// whether which of several probes it was comes first in its keys
+    pub shared: bool,
+}
+
+impl Loaded {
+    fn one(program: Program, member: usize, way: Way) -> Loaded {
+        Loaded { program, members: vec![member], way, shared: false }
+    }
 }
 
 /// What is attached.
@@ -85,7 +93,9 @@ impl Attach<'_> {
             let rest = if group.len() <= FEW { self.directly(group) } else { group };
             let rest = if rest.len() > 1 { self.together(rest) } else { rest };
             for member in rest {
-                self.alone(member).or_else(|refused| self.by_link(member, refused))?;
+                if !self.by_link(member) {
+                    self.alone(member)?;
+                }
             }
         }
         Ok(self.done)
@@ -107,7 +117,7 @@ impl Attach<'_> {
         let links: std::io::Result<Vec<_>> = programs.iter().map(|one| one.program.attach_function()).collect();
         self.done.events.extend(links.map_err(refused())?);
         self.done.begins.extend(programs.drain(1..));
-        let loaded = programs.into_iter().map(|program| Loaded { program, members: vec![member], way: Way::Direct });
+        let loaded = programs.into_iter().map(|program| Loaded::one(program, member, Way::Direct));
         self.done.programs.extend(loaded);
         Ok(())
     }
@@ -133,7 +143,7 @@ impl Attach<'_> {
             Ok(fds) => self.done.events.extend(fds),
             Err(error) => self.refused(error)?,
         }
-        self.done.programs.push(Loaded { program, members: vec![member], way: Way::Each });
+        self.done.programs.push(Loaded::one(program, member, Way::Each));
         for (source, spec) in spec.join.iter().flat_map(|join| &join.begins) {
             let program = Program::load(How::alone(source), spec, tables, &self.limits)?;
             if let Err(error) = source.attach(&program.program, pid).map(|fds| self.done.events.extend(fds))
@@ -146,13 +156,10 @@ impl Attach<'_> {
         Ok(())
     }
 
-    /// A link of its own, where an event was refused: that of a uprobe takes CAP_SYS_ADMIN, its link CAP_PERFMON.
-    fn by_link(&mut self, member: usize, refused: Error) -> Result<()> {
-        let tries = refused.is_refusal() && self.is_open(Way::Places, &[member]);
-        match tries.then(|| self.by(Way::Places, &[member])) {
-            Some(Ok(rest)) if rest.is_empty() => Ok(()),
-            _ => Err(refused),
-        }
+    /// A link of its own, if it is a uprobe and the kernel can: its program is called sooner than that of an event, and it
+    /// takes CAP_PERFMON, where an event takes CAP_SYS_ADMIN. Says whether it has one.
+    fn by_link(&mut self, member: usize) -> bool {
+        self.is_open(Way::Places, &[member]) && self.by(Way::Places, &[member]).is_ok_and(|rest| rest.is_empty())
     }
 
     fn refused(&mut self, error: Error) -> Result<()> {
@@ -203,10 +210,11 @@ impl Attach<'_> {
             return Ok(Vec::new());
         };
         let keys = keys(&self.limits, members.len());
-        let (limits, spec) = (Limits { keys, ..self.limits }, shared(spec));
+        let together = members.len() > 1;
+        let (limits, spec) = (Limits { keys, ..self.limits }, if together { shared(spec) } else { spec.clone() });
         let left = spec.join.as_ref().map(|join| left(join, limits.keys)).transpose()?;
         let tables = Tables { left: left.as_ref().map_or(-1, Table::fd), ..self.tables };
-        let how = |source: &Source| How { kind: source.program(), way: way.program(), shared: true };
+        let how = |source: &Source| How { kind: source.program(), way: way.program(), shared: together };
         let program = Program::load(how(source), &spec, tables, &limits)?;
         let places: Vec<_> =
             members.iter().map(|member| (*member, self.probes.get(*member).map(|(source, _)| source))).collect();
@@ -225,7 +233,7 @@ impl Attach<'_> {
         self.done.events.append(&mut events);
         self.done.begins.append(&mut begins);
         let members = members.iter().copied().filter(|member| !rest.contains(member)).collect();
-        self.done.programs.push(Loaded { program, members, way });
+        self.done.programs.push(Loaded { program, members, way, shared: together });
         Ok(rest)
     }
 
@@ -356,7 +364,7 @@ pub struct Tried {
 pub fn dry(probes: &[(Source, Spec)], limits: Limits) -> Result<Vec<Tried>> {
     let rings = Rings::new(0, false)?;
     let family = Table::new(bpf::Shape::Hash, 8, 8, 1).map_err(Error::refused("BPF needs CAP_BPF or root"))?;
-    let tables = Tables { rings: rings.table().fd(), left: -1, family: family.fd(), lost: -1 };
+    let tables = Tables { rings: rings.table().fd(), left: -1, family: family.fd(), first: 0, lost: -1 };
     let attach = Attach { probes, limits, tables, done: Attached::default() };
     let mut tried = Vec::new();
     for mut group in groups(probes) {
@@ -375,7 +383,8 @@ pub fn dry(probes: &[(Source, Spec)], limits: Limits) -> Result<Vec<Tried>> {
             });
         }
         let ways = [Way::Functions, Way::Places, Way::Events];
-        let open = ways.into_iter().filter(|way| group.len() > 1 && attach.is_open(*way, &group));
+        let takes = |way: &Way| group.len() > 1 || (group.len() == 1 && *way == Way::Places);
+        let open = ways.into_iter().filter(|way| takes(way) && attach.is_open(*way, &group));
         let found = open.filter_map(|way| Some((way, attach.tried(way, &group).ok()?))).next();
         let begins = group.iter().any(|member| probes.get(*member).is_some_and(|(_, spec)| spec.join.is_some()));
         match found {
@@ -407,7 +416,7 @@ impl Attach<'_> {
     /// How long the program is that would be attached in that way.
     fn tried(&self, way: Way, members: &[usize]) -> Result<usize> {
         let Some((source, spec)) = members.first().and_then(|first| self.probes.get(*first)) else { return Ok(0) };
-        let together = way != Way::Each;
+        let together = members.len() > 1;
         let spec = if together { shared(spec) } else { spec.clone() };
         let left = spec.join.as_ref().map(|join| left(join, self.limits.keys)).transpose()?;
         let tables = Tables { left: left.as_ref().map_or(-1, Table::fd), ..self.tables };

@@ -192,7 +192,7 @@ pub struct Program {
     /// counters, and where a record is made
     scratch: Table,
     /// what was counted
-    pub counted: Option<Counted>,
+    counted: Option<Counted>,
     /// how long it is
     pub instructions: usize,
 }
@@ -238,11 +238,14 @@ impl Program {
         let joined = spec.join.as_ref().map_or(0, |join| self::room(&join.key) + join.room);
         let memory = Error::refused("BPF needs CAP_BPF or root");
         let bytes = COUNTERS + HEADER + room + MOST_COMPARED + joined;
-        let scratch = Table::new(Shape::PerCpuArray, 4, bytes, 1).map_err(memory)?;
         let counted = match &spec.action {
             Action::Emit(_) | Action::Leave { .. } => None,
-            Action::Aggregate { key, .. } => Some(Counted::new(room, most_keys(key, limits.keys), limits.longest_key)?),
+            Action::Aggregate { key, .. } => {
+                Some(Counted::new(room, most_keys(key, limits.keys), limits.longest_key, bytes)?)
+            }
         };
+        let seats = counted.as_ref().map_or(0, |counted| counted.seats.room());
+        let scratch = Table::new(Shape::PerCpuArray, 4, bytes + seats, 1).map_err(memory)?;
         let mut emit = Emit::new(&scratch, COUNTERS + HEADER + room, tables);
         emit.program(spec, how, counted.as_ref())?;
         let insns = emit.finish()?;
@@ -253,12 +256,25 @@ impl Program {
         Ok(Program { program, scratch, counted, instructions: insns.len() })
     }
 
+    /// Visits every key that was counted with its entries.
+    pub(crate) fn entries(&self, visit: impl FnMut(&[u8], &[u8])) -> Result<()> {
+        let Some(counted) = &self.counted else { return Ok(()) };
+        let (memory, room) = self.memory().map_err(Error::refused("reading what was counted"))?;
+        counted.each(memory.chunks(room), visit)
+    }
+
+    /// The memory of all CPUs one behind the other, and how many bytes each has.
+    fn memory(&self) -> std::io::Result<(Vec<u8>, usize)> {
+        let all = self.scratch.get(&0u32.to_ne_bytes())?.unwrap_or_default();
+        let room = all.len() / bpf::table::possible_cpus()?.max(1);
+        Ok((all, room.max(1)))
+    }
+
     /// The counters as they are now.
     pub fn counters(&self) -> std::io::Result<Counters> {
-        let value = self.scratch.get(&0u32.to_ne_bytes())?.unwrap_or_default();
-        let room = value.len() / bpf::table::possible_cpus()?.max(1);
+        let (memory, room) = self.memory()?;
         let sum = |word: usize| {
-            let words = value.chunks(room.max(1)).filter_map(|cpu| cpu.get(word * 8..)?.first_chunk());
+            let words = memory.chunks(room).filter_map(|cpu| cpu.get(word * 8..)?.first_chunk());
             words.fold(0u64, |sum, word| sum.wrapping_add(u64::from_ne_bytes(*word)))
         };
         Ok(Counters {

@@ -5,7 +5,7 @@
 
 use crate::{
     Error, Result,
-    attach::{Attach, Attached, Loaded, Way},
+    attach::{Attach, Attached, Loaded},
     emit::Tables,
     expr::{Int, Space, Test, Value},
     perf::{Attr, Event, Scope, kind, online_cpus, sample, software},
@@ -204,6 +204,7 @@ impl Recording {
             rings: fd(rings.as_ref().map(|r| &r.table)),
             left: -1,
             family: fd(family.as_ref().map(|f| &f.members)),
+            first: limits.pid.map_or(0, i32::unsigned_abs),
             lost: lost_of.fd(),
         };
         let attached = Attach { probes, limits, tables, done: Attached::default() }.all()?;
@@ -300,15 +301,14 @@ impl Recording {
         if let Some(sampled) = &self.sampled {
             sampled.entries(&mut visit);
         }
-        for Loaded { program, members, way } in &self.attached.programs {
-            let Some(counted) = &program.counted else { continue };
-            counted.each(|key, cpus| {
+        for Loaded { program, members, shared, .. } in &self.attached.programs {
+            program.entries(|key, cpus| {
                 let entries = cpus.chunks(crate::program::ENTRY).filter_map(Entry::parse);
                 let Some(all) = entries.reduce(Entry::and) else { return };
                 // which of several it was is the first word
-                match (way, key.split_first_chunk(), members.first()) {
-                    (Way::Each | Way::Direct, _, Some(only)) => visit(*only, key, all),
-                    (_, Some((probe, key)), _) => visit(u64::from_ne_bytes(*probe) as usize, key, all),
+                match (shared, key.split_first_chunk(), members.first()) {
+                    (false, _, Some(only)) => visit(*only, key, all),
+                    (true, Some((probe, key)), _) => visit(u64::from_ne_bytes(*probe) as usize, key, all),
                     _ => {}
                 }
             })?;
@@ -337,7 +337,8 @@ impl Family {
         let child = Int::load(Space::Kernel, Int::context(8, 8, false), tgid, 4, false);
         let action = Action::Leave { key: vec![Value::Int(child)], what: vec![Value::Int(Int::Const(1))] };
         let spec = Spec { id: 0, join: None, test: Some(Test::Family), action, result: 0 };
-        let tables = Tables { rings: -1, left: members.fd(), family: members.fd(), lost: -1 };
+        let first = pid.unsigned_abs();
+        let tables = Tables { rings: -1, left: members.fd(), family: members.fd(), first, lost: -1 };
         let program = Program::load(How::alone(&source), &spec, tables, limits)?;
         let link = source.attach(&program.program, None)?;
         Ok(Some(Family { members, _program: program, _link: link }))

@@ -9,6 +9,7 @@ mod workload;
 
 use serde_json::Value;
 use std::{
+    collections::BTreeMap,
     process::Command,
     time::{Duration, Instant},
 };
@@ -154,6 +155,18 @@ fn groups_are_counted_and_sorted_behind() {
         rows.iter().map(|row| (row["arg0"].as_u64().unwrap(), row["count"].as_u64().unwrap())).collect();
     let expected = |n| (0..CALLS).filter(|i| i % 1024 == n).count() as u64;
     assert_eq!(groups, [(0, expected(0)), (1, expected(1)), (2, expected(2))]);
+}
+
+/// More keys than have a place of their own in a processor's memory, each some twenty times.
+#[test]
+fn each_of_many_keys_has_its_hits() {
+    for key in ["arg0", "arg0 uid comm"] {
+        let Some(rows) = probe("", &format!("| ::group {key} | ::count")) else { return };
+        let counts: BTreeMap<u64, u64> =
+            rows.iter().map(|row| (row["arg0"].as_u64().unwrap(), row["count"].as_u64().unwrap())).collect();
+        let expected = (0..1024).map(|n| (n, (0..CALLS).filter(|i| i % 1024 == n).count() as u64));
+        assert_eq!((rows.len(), counts), (1024, expected.collect()), "{key}");
+    }
 }
 
 #[test]

@@ -111,6 +111,7 @@ fn attached(way: Way, probes: usize) -> String {
         Way::Direct => ", which the function itself calls (fentry or fexit)".to_owned(),
         Way::Events => format!(", the same for all {probes}, at an event for each"),
         Way::Functions => format!(", the same for all {probes}, by one link (kprobe_multi)"),
+        Way::Places if probes == 1 => ", by a link (uprobe_multi)".to_owned(),
         Way::Places => format!(", the same for all {probes}, by one link (uprobe_multi)"),
     }
 }
