@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 /// Show what a function of the running kernel calls, with times: a tree of calls.
 ///
 /// It is done by ftrace's function graph tracer, which there is once for all: it is refused while somebody else uses it. It is
-/// switched off when kmdb ends; what a killed kmdb left is switched off when the next one begins.
+/// switched off when kmdb ends, also if that is killed.
 #[derive(Args)]
 pub struct Funcgraph {
     /// how deep calls are shown; 0 is no limit

@@ -2,8 +2,8 @@
 //!
 //! Samples of perf hold registers and no memory. An event that is defined in tracefs (Documentation/trace/kprobetrace.rst)
 //! reads through pointers, `+8(+104(%di)):u64`, and has what it read in its record. So a probe whose values lie in memory is
-//! such an event, which is named for the process that made it: what a process left that was killed is taken away when the
-//! next one begins.
+//! such an event, which is named for the process that made it: what a process leaves that is killed is taken away by a shell
+//! that waits for its end ([`Undo`]), or else when the next one begins.
 
 use crate::{
     Error, Result,
@@ -12,12 +12,16 @@ use crate::{
     registers,
     source::Source,
     tracefs::{self, Field, Shape, Tracepoint},
+    undo::Undo,
 };
 use std::{
     fs::{self, OpenOptions},
     io::Write,
     path::Path,
-    sync::atomic::{AtomicU64, Ordering},
+    sync::{
+        OnceLock,
+        atomic::{AtomicU64, Ordering},
+    },
 };
 
 /// Groups of ours are called so, with the number of the process behind.
@@ -55,8 +59,9 @@ impl Fetched {
         }
         let Some((list, place)) = place(source) else { return Ok(None) };
         clean();
-        let (group, name) =
-            (format!("{GROUP}{}", std::process::id()), format!("e{}", NUMBER.fetch_add(1, Ordering::Relaxed)));
+        let group = format!("{GROUP}{}", std::process::id());
+        watch(&group);
+        let name = format!("e{}", NUMBER.fetch_add(1, Ordering::Relaxed));
         let arguments = wanted.iter().enumerate().filter_map(|(i, one)| Some(format!(" a{i}={}", spell(one)?)));
         write(list, &format!("p:{group}/{name} {place}{}", arguments.collect::<String>()))
             .map_err(Error::refused(format!("{}: an event that reads memory", source.name())))?;
@@ -206,6 +211,20 @@ fn through(space: Space, at: &Int, offset: i32) -> Option<String> {
 fn write(list: &str, line: &str) -> std::io::Result<()> {
     let root = tracefs::root().map_err(std::io::Error::other)?;
     OpenOptions::new().append(true).open(root.join(list))?.write_all(line.as_bytes())
+}
+
+/// Has a shell take away the events of our group when this process ends. They can be taken away once their descriptors are
+/// closed, which may be a moment later.
+fn watch(group: &str) {
+    static SHELL: OnceLock<Option<Undo>> = OnceLock::new();
+    let Ok(root) = tracefs::root() else { return };
+    let root = root.display();
+    let commands = format!(
+        "for again in 1 2 3 4 5; do left=; for list in {}; do while read -r place rest; do case $place in *:{group}/*) left=1; \
+         echo \"-:${{place#*:}}\" >> '{root}/'$list;; esac; done < '{root}/'$list; done; [ $left ] || exit; sleep 1; done",
+        LISTS.join(" ")
+    );
+    SHELL.get_or_init(|| Undo::at_the_end(&commands).ok());
 }
 
 /// Takes away what processes left that are no more.

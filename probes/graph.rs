@@ -3,9 +3,10 @@
 //! No BPF and no perf event gives that. A tracer is switched on in tracefs, which does not go away with the process that
 //! did it. Instances of tracefs cannot be told at which functions to begin (kernels to 7.2 have `set_graph_function` in the
 //! top folder alone), so it is the tracer of all, if nobody uses it. [`Graph`] makes an instance named for the process, which
-//! says whose it is, and takes both back; what a process left that was killed is taken back when the next one begins.
+//! says whose it is, and takes both back; if the process is killed, a shell does that ([`Undo`]), or else the next one that
+//! begins.
 
-use crate::{Error, Result, tracefs};
+use crate::{Error, Result, tracefs, undo::Undo};
 use std::{
     fs::{self, File, OpenOptions},
     io::{self, Read},
@@ -24,6 +25,8 @@ pub struct Graph {
     at: PathBuf,
     pipe: Option<File>,
     unread: Vec<u8>,
+    /// who takes it back if we cannot
+    undo: Option<Undo>,
 }
 
 /// What is traced.
@@ -53,7 +56,8 @@ impl Graph {
         }
         let mark = root.join("instances").join(format!("{NAME}{}", std::process::id()));
         make(&mark)?;
-        let mut graph = Graph { mark, at: root, pipe: None, unread: Vec::new() };
+        let undo = Undo::at_the_end(&commands(&root, &mark)).ok();
+        let mut graph = Graph { mark, at: root, pipe: None, unread: Vec::new(), undo };
         graph.set("tracing_on", "0")?;
         graph.set("set_graph_function", &wanted.functions.join("\n"))?;
         graph.set("max_graph_depth", &wanted.depth.to_string())?;
@@ -113,23 +117,34 @@ impl Drop for Graph {
         self.pipe = None;
         reset(&self.at);
         let _ = fs::remove_dir(&self.mark);
+        // there is nothing left for it to do
+        self.undo = None;
     }
 }
 
+/// A tracer as it is when nobody has touched it: files, and what is written there.
+const UNTOUCHED: &[(&str, &str)] = &[
+    ("tracing_on", "0"),
+    ("current_tracer", "nop"),
+    ("set_graph_function", ""),
+    ("set_ftrace_pid", ""),
+    ("max_graph_depth", "0"),
+    ("trace", ""),
+    ("tracing_on", "1"),
+];
+
 /// Puts a tracer back to what it was. What cannot be put back is none of ours any more.
 fn reset(at: &Path) {
-    for (file, value) in [
-        ("tracing_on", "0"),
-        ("current_tracer", "nop"),
-        ("set_graph_function", ""),
-        ("set_ftrace_pid", ""),
-        ("max_graph_depth", "0"),
-        ("trace", ""),
-        // as it is when nobody has touched it
-        ("tracing_on", "1"),
-    ] {
+    for (file, value) in UNTOUCHED {
         let _ = fs::write(at.join(file), value);
     }
+}
+
+/// The same by a shell, if the mark is still there.
+fn commands(at: &Path, mark: &Path) -> String {
+    let write = |(file, value): &(&str, &str)| format!("echo '{value}' > '{}'; ", at.join(file).display());
+    let mark = mark.display();
+    format!("[ -d '{mark}' ] || exit; {}rmdir '{mark}'", UNTOUCHED.iter().map(write).collect::<String>())
 }
 
 fn make(mark: &Path) -> Result<()> {

@@ -6,8 +6,9 @@
 //! emit a record. A [`Recording`] attaches both and hands out what comes. Where BPF is refused, perf's samples are looked at
 //! here instead, with the same answers.
 //!
-//! **Invariant:** everything here hangs on descriptors, but for [`graph`]. Nothing is pinned, nothing is left in tracefs: when
-//! the process ends, however it does, the kernel takes every probe away.
+//! **Invariant:** nothing is pinned, and nothing is left in tracefs: when the process ends, however it does, the kernel takes
+//! every probe away, as all hang on descriptors. What tracefs alone does ([`graph`], and events that read memory without BPF)
+//! a shell takes back that waits for that end.
 
 pub mod attach;
 mod counted;
@@ -27,6 +28,7 @@ mod sampled;
 pub mod source;
 pub mod tasks;
 pub mod tracefs;
+mod undo;
 
 pub use bpf::prog::count_time;
 pub use recording::Recording;
