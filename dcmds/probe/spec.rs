@@ -118,11 +118,26 @@ fn kernel(cx: &Cx<'_>, rest: &str, on_return: bool) -> Result<Vec<Source>> {
             if recipes::is_hot(name) {
                 cx.notes.once(0, format!("{name} is called all the time: a probe there slows the whole machine down"));
             }
+            inside(cx, name, offset, on_return)?;
             Ok(places(cx, name, offset, on_return))
         }
         Found::Instead(probes, why) => recipes::instead(cx, rest, &probes, &why),
         Found::Nothing(error) => inlined(cx, name, on_return).unwrap_or(Err(error)),
     }
+}
+
+/// Refuses an offset that leads nowhere.
+fn inside(cx: &Cx<'_>, name: &str, offset: u64, on_return: bool) -> Result<()> {
+    if offset > 0 && on_return {
+        return Err(Error::Usage(format!("`kr:{name}+{offset:#x}`: a function returns as a whole"))
+            .hint(format!("`kr:{name}` is its return, `k:{name}+{offset:#x}` an instruction inside")));
+    }
+    let size = cx.symbols.by_name(cx, name).iter().map(|symbol| symbol.size).max().unwrap_or(0);
+    if size > 0 && offset >= size {
+        return Err(Error::Usage(format!("`k:{name}+{offset:#x}` is behind its end: {name} has {size:#x} bytes"))
+            .hint(format!("`{name}::dis` shows where instructions begin")));
+    }
+    Ok(())
 }
 
 /// The copies of a function of the kernel that stand in others' code, if its debug information tells of them.
