@@ -56,6 +56,8 @@ const QUIET: Duration = Duration::from_secs(5);
 /// Longest wait before a look at Ctrl-C and at the time.
 const ROUND: Duration = Duration::from_millis(50);
 const MOST_KEYS: usize = 16384;
+/// Said where a command is followed by itself.
+const ALONE: &str = "the kernel is locked down: processes that the command begins are not seen";
 
 /// Set probes in the running kernel or in programs, and pass on each hit, or what comes of them.
 ///
@@ -251,6 +253,9 @@ impl Origin for Probe {
         if let Some(first) = recording.missing().first() {
             let (missing, all) = (recording.missing().len(), probes.len());
             cx.notes.once(0, format!("{missing} of {all} probes could not be set: {first}"));
+        }
+        if recording.is_alone() {
+            cx.notes.once(0, ALONE);
         }
         if let Some(unseen) = recording.without_bpf() {
             let unseen = unseen.iter().map(|what| format!("; {what} is not seen so")).collect::<String>();

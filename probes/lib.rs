@@ -16,6 +16,7 @@ mod direct;
 pub mod elf;
 mod emit;
 pub mod expr;
+pub mod family;
 mod fetch;
 pub mod graph;
 mod interpret;
@@ -48,8 +49,25 @@ pub enum Error {
         error: std::io::Error,
     },
     /// the verifier refused a program
-    #[error("the kernel's verifier refused the program: {0}")]
+    #[error("the kernel's verifier refused the program: {0}{why}", why = because(.0))]
     Verifier(#[from] bpf::LoadError),
+}
+
+/// Whether the kernel lets nobody see its memory, root or not (lockdown, kernel_lockdown(7)).
+pub(crate) fn is_locked_down() -> bool {
+    std::fs::read_to_string("/sys/kernel/security/lockdown").is_ok_and(|text| text.contains("[confidentiality]"))
+}
+
+/// What stands behind a refusal of helpers that read the kernel's memory: they are not there for anybody.
+fn because(refusal: &bpf::LoadError) -> &'static str {
+    match refusal.to_string().contains("bpf_probe_read_kernel") {
+        false => "",
+        true if is_locked_down() => {
+            "\n  The kernel is locked down (confidentiality): it lets no program read its memory. What needs none of it can be \
+             asked: counts, `comm`, `pid`, `retval`, arguments that are numbers"
+        }
+        true => "\n  The kernel may be locked down, or too old: /sys/kernel/security/lockdown tells",
+    }
 }
 
 impl Error {

@@ -7,16 +7,16 @@ use crate::{
     Error, Result,
     attach::{Attach, Attached, Loaded},
     emit::Tables,
-    expr::{Int, Space, Test, Value},
+    family::{Born, Family},
     perf::{Attr, Event, Scope, kind, online_cpus, sample, software},
-    program::{Action, Counters, HEADER, How, Join, Program, Spec, room},
+    program::{Action, Counters, HEADER, Join, Spec, room},
     ring::{Record, Ring, wait},
     sampled::Sampled,
     source::Source,
     tasks::Change,
 };
 use bpf::{Shape, Table};
-use std::{os::fd::OwnedFd, time::Duration};
+use std::time::Duration;
 
 /// How much room, and whose hits.
 #[derive(Clone, Copy, Debug)]
@@ -27,8 +27,8 @@ pub struct Limits {
     pub keys: usize,
     /// the process, where the kernel can tell; everybody's if none
     pub pid: Option<i32>,
-    /// where in a `struct task_struct` its process's number is, in bytes, if processes that the one begins count as it
-    pub family: Option<i32>,
+    /// how processes are told that the one begins, if they count as it
+    pub family: Option<Born>,
     /// whether what processes map is told ([`Recording::changes`]) even if no stack of theirs is asked for
     pub maps: bool,
     /// whether some of several probes may be missing: those of a pattern, of which the kernel refuses one or other
@@ -103,7 +103,7 @@ pub(crate) const MOST_CHANGES: usize = 1 << 16;
 pub struct Recording {
     attached: Attached,
     /// keeps the processes of a command in mind
-    _family: Option<Family>,
+    family: Option<Family>,
     rings: Option<Rings>,
     pending: Vec<Hit>,
     changes: Vec<Change>,
@@ -181,7 +181,7 @@ impl Recording {
     fn sample(probes: &[(Source, Spec)], limits: Limits) -> Result<Recording> {
         let sampled = Some(Box::new(Sampled::start(probes, limits)?));
         let (attached, pending, changes) = Default::default();
-        Ok(Recording { attached, _family: None, rings: None, pending, changes, lost: 0, lost_of: None, sampled })
+        Ok(Recording { attached, family: None, rings: None, pending, changes, lost: 0, lost_of: None, sampled })
     }
 
     /// What the samples of perf that stand in for BPF cannot tell; none if it is BPF that tells.
@@ -209,7 +209,7 @@ impl Recording {
         };
         let attached = Attach { probes, limits, tables, done: Attached::default() }.all()?;
         let (pending, changes, sampled) = (Vec::new(), Vec::new(), None);
-        Ok(Recording { attached, _family: family, rings, pending, changes, lost: 0, lost_of: Some(lost_of), sampled })
+        Ok(Recording { attached, family, rings, pending, changes, lost: 0, lost_of: Some(lost_of), sampled })
     }
 
     /// Waits for events, at most so long, and hands out those that nothing older can come behind any more.
@@ -264,6 +264,11 @@ impl Recording {
         }
     }
 
+    /// Whether processes that a command begins are not seen, though they should be.
+    pub fn is_alone(&self) -> bool {
+        self.family.as_ref().is_some_and(Family::is_alone)
+    }
+
     /// Why probes are missing that could not be set.
     pub fn missing(&self) -> &[Error] {
         &self.attached.missing
@@ -314,34 +319,6 @@ impl Recording {
             })?;
         }
         Ok(())
-    }
-}
-
-/// The processes of a command: those that it begins are added when they begin.
-struct Family {
-    members: Table,
-    _program: Program,
-    _link: Vec<OwnedFd>,
-}
-
-impl Family {
-    /// That of the process, if it is wanted.
-    fn of(limits: &Limits) -> Result<Option<Family>> {
-        /// Processes that are kept in mind, those first that were seen last.
-        const MOST: usize = 16384;
-        let (Some(pid), Some(tgid)) = (limits.pid, limits.family) else { return Ok(None) };
-        let refused = || Error::refused("BPF needs CAP_BPF or root");
-        let members = Table::new(Shape::LruHash, 8, 8, MOST).map_err(refused())?;
-        members.set(&u64::from(pid.unsigned_abs()).to_ne_bytes(), &1u64.to_ne_bytes()).map_err(refused())?;
-        let source = Source::Raw { name: "sched_process_fork".into() };
-        let child = Int::load(Space::Kernel, Int::context(8, 8, false), tgid, 4, false);
-        let action = Action::Leave { key: vec![Value::Int(child)], what: vec![Value::Int(Int::Const(1))] };
-        let spec = Spec { id: 0, join: None, test: Some(Test::Family), action, result: 0 };
-        let first = pid.unsigned_abs();
-        let tables = Tables { rings: -1, left: members.fd(), family: members.fd(), first, lost: -1 };
-        let program = Program::load(How::alone(&source), &spec, tables, limits)?;
-        let link = source.attach(&program.program, None)?;
-        Ok(Some(Family { members, _program: program, _link: link }))
     }
 }
 

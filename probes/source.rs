@@ -225,15 +225,15 @@ impl Source {
         let name = self.name();
         // what the kernel says there has other words for this
         if error.raw_os_error() == Some(libc::EILSEQ) {
-            return Error::Wrong(format!("{name}: no instruction begins there"));
+            return Error::Wrong(format!("{name}: no instruction begins there; `FUNCTION::dis` shows where they do"));
         }
         let what = match (error.raw_os_error(), self) {
+            (Some(libc::EPERM | libc::EACCES), _) if crate::is_locked_down() => {
+                format!("{name}: the kernel is locked down (confidentiality), and does not permit it")
+            }
             (Some(libc::EPERM | libc::EACCES), _) => {
                 let paranoid = std::fs::read_to_string("/proc/sys/kernel/perf_event_paranoid").unwrap_or_default();
-                let lockdown = std::fs::read_to_string("/sys/kernel/security/lockdown").unwrap_or_default();
-                let lockdown =
-                    if lockdown.contains("[confidentiality]") { ", kernel lockdown is `confidentiality`" } else { "" };
-                format!("{name}: not permitted: needs root (perf_event_paranoid is {}{lockdown})", paranoid.trim())
+                format!("{name}: not permitted: needs root (perf_event_paranoid is {})", paranoid.trim())
             }
             (Some(libc::ENOENT), Source::Kernel { .. }) if perf::device_type("kprobe").is_err() => {
                 format!("{name}: this kernel is built without kprobes; tracepoints (t:) and uprobes (u:) may be there")
@@ -315,6 +315,15 @@ pub fn argument(index: usize) -> Option<u16> {
     const NAMES: &[&str] = &["x0", "x1", "x2", "x3", "x4", "x5", "x6", "x7"];
     #[cfg(not(target_arch = "aarch64"))]
     const NAMES: &[&str] = &["rdi", "rsi", "rdx", "rcx", "r8", "r9"];
+    register(NAMES.get(index)?)
+}
+
+/// Where the arguments of a system call are as it begins, by the system's interface for programs.
+pub fn syscall_argument(index: usize) -> Option<u16> {
+    #[cfg(target_arch = "aarch64")]
+    const NAMES: [&str; 6] = ["x0", "x1", "x2", "x3", "x4", "x5"];
+    #[cfg(not(target_arch = "aarch64"))]
+    const NAMES: [&str; 6] = ["rdi", "rsi", "rdx", "r10", "r8", "r9"];
     register(NAMES.get(index)?)
 }
 

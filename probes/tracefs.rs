@@ -7,7 +7,7 @@
 //! # Ok::<(), probes::Error>(())
 //! ```
 
-use crate::{Error, Result};
+use crate::{Error, Result, is_locked_down};
 use std::{
     collections::HashSet,
     fs, io,
@@ -159,6 +159,10 @@ pub fn root() -> Result<PathBuf> {
         }
     }
     Err(match refused {
+        _ if is_locked_down() => Error::Wrong(
+            "the kernel is locked down (confidentiality): there is no tracefs; `rt:`, `sw:` and `cpu:` need none"
+                .into(),
+        ),
         Some(error) => Error::Refused { what: "tracefs may be read by root only".into(), error },
         None => Error::Wrong("tracefs is not mounted: mount -t tracefs tracefs /sys/kernel/tracing".into()),
     })

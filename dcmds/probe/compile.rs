@@ -200,6 +200,17 @@ impl<'a> Compiler<'a> {
         if let Some(value) = self.cx.enumerator(name).or_else(|| self.cx.types.enumerator(name)) {
             return Ok(Meaning::Int { int: Int::Const(value), signed: true });
         }
+        if matches!(name, "stack" | "kstack" | "ustack") {
+            return cannot(format!(
+                "`{name}` is a key of `::group`; `::stack -k` and `::stack -u` show it of each hit"
+            ));
+        }
+        if self.names.is_untyped() {
+            return cannot(format!(
+                "there is no `{name}` here: this kernel tells nothing of its types (no BTF), so that arguments are numbers, \
+                 `arg0` and on; `kmdb -k VMLINUX` takes them from the kernel's file with debug information"
+            ));
+        }
         let known: Vec<_> =
             self.names.all().into_iter().chain(super::names::COMMON.iter().map(|(n, _)| (*n).to_owned())).collect();
         cannot(format!("there is no `{name}` here; there are {}", known.join(", ")))

@@ -12,6 +12,7 @@ use super::{
 use engine::prelude::*;
 use probes::{
     expr::{Current, Int, Space as Whose, Test, Text, Value},
+    family::Born,
     program::{Action, Join, Spec, room},
     source::{self, Source},
 };
@@ -61,8 +62,8 @@ pub fn beginners_name() -> Text {
 pub struct Only {
     /// its number
     pub pid: i32,
-    /// where in its `struct task_struct` that is, if those that it begins count as well
-    pub family: Option<i32>,
+    /// how those that it begins are told, if they count as well
+    pub family: Option<Born>,
     /// the thread of it whose hits alone count
     pub thread: Option<i32>,
 }
@@ -78,7 +79,8 @@ impl Only {
             };
             return pid.map(whole).transpose();
         };
-        let family = i32::try_from(cx.offset("task_struct", "tgid")?).ok();
+        let at = cx.offset("task_struct", "tgid").ok().and_then(|tgid| i32::try_from(tgid).ok());
+        let family = Some(at.map_or(Born::Recorded, Born::At));
         Ok(Some(Only { pid: started.pid(), family, thread: None }))
     }
 
@@ -129,8 +131,10 @@ pub fn syscall(cx: &Cx<'_>, numbers: &[u64], only: Option<Only>) -> Result<Join>
     let key = || vec![Value::Int(Int::Current(Current::Thread))];
     let number = Int::context(8, 8, false);
     let mut what = vec![Value::Int(Int::Current(Current::Time))];
-    for offset in walkers::syscall::argument_offsets(cx)? {
-        let offset = i32::try_from(offset).unwrap_or_default();
+    let known = walkers::syscall::argument_offsets(cx).ok().map(|offsets| offsets.map(|at| i32::try_from(at).ok()));
+    // where the kernel tells nothing of its types
+    let offsets = known.unwrap_or_else(|| std::array::from_fn(|i| source::syscall_argument(i).map(i32::from)));
+    for offset in offsets.map(Option::unwrap_or_default) {
         what.push(Value::Int(Int::load(Whose::Kernel, Int::context(0, 8, false), offset, 8, false)));
     }
     what.push(Value::Int(number.clone()));

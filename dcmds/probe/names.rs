@@ -97,6 +97,11 @@ pub const COMMON: &[(&str, &str)] = &[
     ("curtask", "its struct task_struct"),
 ];
 
+/// What a tracepoint hands over at most (MAX_BPF_FUNC_ARGS).
+const MOST_HANDED: usize = 12;
+const RETVAL: &str = "what a function returns is not known without types: `retval` is all 64 bits of its register, of which \
+                      `(int)retval` is what one returns that returns an int";
+
 impl<'a> Names<'a> {
     /// The names at `source`.
     pub fn at(cx: &'a Cx<'a>, source: &'a Source) -> Names<'a> {
@@ -155,6 +160,12 @@ impl<'a> Names<'a> {
         all
     }
 
+    /// Whether parameters have no names as the kernel tells nothing of its types.
+    pub fn is_untyped(&self) -> bool {
+        let is_kernels = matches!(self.source, Source::Kernel { .. } | Source::Raw { .. });
+        is_kernels && self.cx.types.btf().is_none() && self.cx.struct_type("task_struct").is_none()
+    }
+
     /// Whose memory a bare number most likely is an address of.
     pub fn whose(&self) -> Whose {
         match self.source {
@@ -177,8 +188,11 @@ impl<'a> Names<'a> {
             "cpu" => now(Current::Cpu),
             "comm" | "execname" => Some(Meaning::Text(Text::Comm)),
             "curtask" => {
-                let ctype = self.cx.struct_type("task_struct")?;
-                Some(Meaning::Pointer { whose: Whose::Kernel, to: Int::Current(Current::Task), ctype })
+                let to = Int::Current(Current::Task);
+                Some(match self.cx.struct_type("task_struct") {
+                    Some(ctype) => Meaning::Pointer { whose: Whose::Kernel, to, ctype },
+                    None => Meaning::number(to),
+                })
             }
             _ => None,
         }
@@ -192,7 +206,12 @@ impl<'a> Names<'a> {
                     let held = convention::returned(self.cx, ctype);
                     self.parameter(Parameter { name: "retval".into(), ctype, held })
                 }
-                None => Some(Meaning::Int { int: Int::context(source::return_value()?, 8, false), signed: true }),
+                None => {
+                    if self.is_untyped() {
+                        self.cx.notes.once(0, RETVAL);
+                    }
+                    Some(Meaning::Int { int: Int::context(source::return_value()?, 8, false), signed: true })
+                }
             },
             Source::Kernel { on_return: true, .. } | Source::User { on_return: true, .. } if name == "elapsed" => {
                 Some(self.elapsed())
@@ -201,7 +220,11 @@ impl<'a> Names<'a> {
                 let arguments = self.raw(point);
                 let index = numbered(name).or_else(|| arguments.iter().position(|(n, _)| n == name))?;
                 let int = Int::context(u16::try_from(index).ok()?.checked_mul(8)?, 8, false);
-                self.typed(int, Some(arguments.get(index)?.1), Whose::Kernel)
+                match arguments.get(index) {
+                    Some((_, ctype)) => self.typed(int, Some(*ctype), Whose::Kernel),
+                    None if self.is_untyped() && index < MOST_HANDED => Some(Meaning::Int { int, signed: true }),
+                    None => None,
+                }
             }
             Source::Syscall { .. } => self.syscall(name),
             Source::User { on_return: true, file, site } if is_result(name) => {
