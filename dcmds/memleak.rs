@@ -15,7 +15,9 @@
 
 use crate::probe::{
     command::{Started, is_gone},
-    duration, spec,
+    duration,
+    join::reach,
+    spec,
     users::{Seen, Users, When},
 };
 use engine::{IntoRow, prelude::*};
@@ -159,7 +161,7 @@ impl Dcmd for Memleak {
         let mut started = self.command.as_deref().map(Started::new).transpose()?;
         let Some(pid) = given.transpose()?.or(started.as_ref().map(Started::pid)) else { return Ok(()) };
         let (calls, backs) = self.probes(cx, pid)?;
-        let limits = Limits { pid: Some(pid), ..Limits::default() };
+        let limits = Limits { pid: Some(pid), reach: reach(cx), ..Limits::default() };
         let mut backs = Recording::start(&backs, limits).map_err(spec::wrong)?;
         let mut calls = Recording::start(&calls, limits).map_err(spec::wrong)?;
         if let Some(started) = &started {

@@ -15,7 +15,7 @@ mod compile;
 mod convention;
 mod explain;
 mod gathered;
-mod join;
+pub(crate) mod join;
 mod latency;
 mod names;
 pub(crate) mod once;
@@ -31,12 +31,14 @@ mod syscalls;
 mod totals;
 mod typed;
 pub(crate) mod users;
+mod walked;
 
 use crate::select::{Shown, named_row, with_front};
 use command::Started;
 use compile::Looks;
 use engine::{IntoRow, Schema, lang, prelude::*};
 use gathered::Gathered;
+use join::reach;
 use plan::{COLUMNS, Plan, Then};
 use probes::{
     Recording,
@@ -248,7 +250,7 @@ impl Origin for Probe {
         let mut started = ready.started.take();
         let (specs, parts) = ready.specs(cx)?;
         let probes: Vec<_> = ready.sources.iter().cloned().zip(specs).collect();
-        let limits = Limits { bpf: !self.without_bpf, ..ready.limits() };
+        let limits = Limits { bpf: !self.without_bpf, ..ready.limits(cx) };
         let mut recording = Recording::start(&probes, limits).map_err(spec::wrong)?;
         if let Some(first) = recording.missing().first() {
             let (missing, all) = (recording.missing().len(), probes.len());
@@ -314,7 +316,7 @@ impl Origin for Probe {
 }
 
 impl Ready {
-    fn limits(&self) -> Limits {
+    fn limits(&self, cx: &Cx<'_>) -> Limits {
         // each probe has a table of its own, which takes its memory at once
         let keys = (MOST_KEYS / self.sources.len().max(1)).max(256);
         Limits {
@@ -323,6 +325,7 @@ impl Ready {
             keys,
             maps: self.plan.asked.iter().any(|asked| asked.text == "caller"),
             some: self.plan.loose,
+            reach: reach(cx),
             ..Limits::default()
         }
     }

@@ -13,7 +13,7 @@ use crate::{
     emit::Tables,
     expr::{Current, Int, Value},
     program::{Action, How, Join, Program, Spec},
-    recording::{Limits, Rings, left},
+    recording::{Limits, Recording, Rings, Stacks, left},
     source::Source,
 };
 use bpf::{Link, Table, prog::Use};
@@ -362,9 +362,15 @@ pub struct Tried {
 
 /// Loads the programs of probes, and leaves nothing attached.
 pub fn dry(probes: &[(Source, Spec)], limits: Limits) -> Result<Vec<Tried>> {
-    let rings = Rings::new(0, false)?;
+    let rings = Rings::new(0, Stacks::None)?;
     let family = Table::new(bpf::Shape::Hash, 8, 8, 1).map_err(Error::refused("BPF needs CAP_BPF or root"))?;
-    let tables = Tables { rings: rings.table().fd(), left: -1, family: family.fd(), first: 0, lost: -1 };
+    let tables = Tables {
+        rings: rings.table().fd(),
+        left: -1,
+        family: family.fd(),
+        reach: Recording::reach(probes, &limits),
+        lost: -1,
+    };
     let attach = Attach { probes, limits, tables, done: Attached::default() };
     let mut tried = Vec::new();
     for mut group in groups(probes) {

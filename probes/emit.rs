@@ -8,6 +8,7 @@
 //! R1 to R5 are lost at every call.
 
 mod aggregate;
+mod copies;
 mod frames;
 mod texts;
 
@@ -16,6 +17,7 @@ use crate::{
     counted::Counted,
     expr::{Binary, Current, Int, Space, Test, Unary, Value, Way},
     program::{Action, COUNTERS, HEADER, How, Join, MOST_COMPARED, PLAIN, Spec, counter, room},
+    recording::{Reach, STACK_COPY},
 };
 use bpf::{
     Asm, Helper, Reg, Size, Table,
@@ -31,8 +33,8 @@ pub(crate) struct Tables {
     pub(crate) left: i32,
     /// the processes of a command
     pub(crate) family: i32,
-    /// the first of them, which most hits are of
-    pub(crate) first: u32,
+    /// how far a process's stack reaches, if events bring as much of it along
+    pub(crate) reach: Option<Reach>,
     /// how often there was no room, by probe
     pub(crate) lost: i32,
 }
@@ -166,7 +168,16 @@ impl Emit {
     fn emit(&mut self, id: &Int, values: &[Value], who: Option<u16>) -> Result<()> {
         let base = COUNTERS as i16;
         let len = self.values(values, COUNTERS + HEADER)?;
+        let reach = self.tables.reach.filter(|_| values.contains(&Value::UserStack(0)));
+        if let Some(reach) = reach {
+            self.copy(reach, COUNTERS + HEADER + len);
+        }
         self.int(id)?;
+        if reach.is_some() {
+            // how long the copy is comes in the upper half
+            self.asm.load(Size::Double, Reg::R1, Reg::Fp, self.depth).alu(Op::Shl, Reg::R1, 32);
+            self.asm.alu(Op::Or, Reg::R0, Reg::R1);
+        }
         self.asm.store(Size::Double, Reg::R7, base, Reg::R0);
         self.asm.call(Helper::KtimeGetNs).store(Size::Double, Reg::R7, base + 8, Reg::R0);
         match who {
@@ -179,14 +190,19 @@ impl Emit {
         self.asm.wide(Reg::R3, u64::from(u32::MAX)); // BPF_F_CURRENT_CPU
         self.asm.mov(Reg::R4, Reg::R7).alu(Op::Add, Reg::R4, i32::from(base));
         let (fine, lost) = (self.asm.label(), self.asm.label());
-        match values.last() {
-            // what it does not fill of its room stays behind
-            Some(stack @ (Value::KernelStack(_) | Value::UserStack(1..))) => {
+        // what the last does not fill of its room stays behind
+        let (fixed, most) = match values.last() {
+            _ if reach.is_some() => (len, STACK_COPY as usize),
+            Some(stack @ (Value::KernelStack(_) | Value::UserStack(1..))) => (len - stack.room(), stack.room()),
+            _ => (len, 0),
+        };
+        match most {
+            0 => self.asm.mov(Reg::R5, (HEADER + fixed) as i32),
+            _ => {
                 self.asm.load(Size::Double, Reg::R5, Reg::Fp, self.depth);
-                self.asm.jump_if(Cond::Gt, Reg::R5, stack.room() as i32, lost);
-                self.asm.alu(Op::Add, Reg::R5, (HEADER + len - stack.room()) as i32)
+                self.asm.jump_if(Cond::Gt, Reg::R5, most as i32, lost);
+                self.asm.alu(Op::Add, Reg::R5, (HEADER + fixed) as i32)
             }
-            _ => self.asm.mov(Reg::R5, (HEADER + len) as i32),
         };
         self.asm.call(Helper::PerfEventOutput).jump_if(Cond::Eq, Reg::R0, 0, fine).place(lost);
         self.lost(id)?;
@@ -213,7 +229,7 @@ impl Emit {
                     self.zero(to, value.room());
                     self.fallible(|emit| emit.text(text, to, usize::from(*max)), bit)?;
                 }
-                // a copy of the stack comes with the event
+                // a copy of the stack comes with the event, behind all else
                 Value::UserStack(0) => {}
                 Value::Path(way) => {
                     self.zero(to, value.room());
@@ -500,14 +516,11 @@ impl Emit {
             Test::Text { text, with, prefix } => self.compare_text(text, with, *prefix)?,
             Test::Family => {
                 self.current(Current::Pid);
-                let (slot, done) = (self.slot(8), self.asm.label());
-                self.asm.mov(Reg::R2, Reg::R0).mov(Reg::R0, 1);
-                self.asm.jump_if(Cond::Eq, Reg::R2, self.tables.first as i32, done);
-                self.asm.store(Size::Double, Reg::Fp, slot, Reg::R2);
+                let slot = self.slot(8);
+                self.asm.store(Size::Double, Reg::Fp, slot, Reg::R0);
                 self.found(self.tables.family, (Reg::Fp, slot.into())).call(Helper::MapLookup);
                 self.used -= 8;
                 self.compare(Cond::Ne, Reg::R0, 0.into());
-                self.asm.place(done);
             }
             Test::Not(test) => {
                 self.test(test)?;

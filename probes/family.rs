@@ -41,9 +41,8 @@ impl Family {
         let (Some(pid), Some(born)) = (limits.pid, limits.family) else { return Ok(None) };
         let refused = || Error::refused("BPF needs CAP_BPF or root");
         let members = Table::new(Shape::LruHash, 8, 8, MOST).map_err(refused())?;
-        let first = pid.unsigned_abs();
-        members.set(&u64::from(first).to_ne_bytes(), &1u64.to_ne_bytes()).map_err(refused())?;
-        let watch = match watch(born, &members, (first, limits)) {
+        members.set(&u64::from(pid.unsigned_abs()).to_ne_bytes(), &1u64.to_ne_bytes()).map_err(refused())?;
+        let watch = match watch(born, &members, limits) {
             Ok(watch) => Some(watch),
             Err(_) if is_locked_down() => None,
             Err(error) => return Err(error),
@@ -58,7 +57,7 @@ impl Family {
 }
 
 /// Adds the children of members.
-fn watch(born: Born, members: &Table, (first, limits): (u32, &Limits)) -> Result<(Program, Vec<OwnedFd>)> {
+fn watch(born: Born, members: &Table, limits: &Limits) -> Result<(Program, Vec<OwnedFd>)> {
     let (source, child) = match born {
         Born::At(tgid) => {
             let child = Int::load(Space::Kernel, Int::context(8, 8, false), tgid, 4, false);
@@ -74,7 +73,7 @@ fn watch(born: Born, members: &Table, (first, limits): (u32, &Limits)) -> Result
     };
     let action = Action::Leave { key: vec![Value::Int(child)], what: vec![Value::Int(Int::Const(1))] };
     let spec = Spec { id: 0, join: None, test: Some(Test::Family), action, result: 0 };
-    let tables = Tables { rings: -1, left: members.fd(), family: members.fd(), first, lost: -1 };
+    let tables = Tables { rings: -1, left: members.fd(), family: members.fd(), reach: None, lost: -1 };
     let program = Program::load(How::alone(&source), &spec, tables, limits)?;
     let link = source.attach(&program.program, None)?;
     Ok((program, link))

@@ -5,7 +5,7 @@ use crate::{
     counted::Counted,
     emit::{Emit, Tables},
     expr::{Int, Other, Test, Value},
-    recording::Limits,
+    recording::{Limits, STACK_COPY},
     source::Source,
 };
 use bpf::{Shape, Table};
@@ -237,7 +237,9 @@ impl Program {
         }
         let joined = spec.join.as_ref().map_or(0, |join| self::room(&join.key) + join.room);
         let memory = Error::refused("BPF needs CAP_BPF or root");
-        let bytes = COUNTERS + HEADER + room + MOST_COMPARED + joined;
+        let copied = tables.reach.filter(|_| spec.action.copies_stacks()).map_or(0, |_| STACK_COPY as usize);
+        let compared = COUNTERS + HEADER + room + copied;
+        let bytes = compared + MOST_COMPARED + joined;
         let counted = match &spec.action {
             Action::Emit(_) | Action::Leave { .. } => None,
             Action::Aggregate { key, .. } => {
@@ -246,7 +248,7 @@ impl Program {
         };
         let seats = counted.as_ref().map_or(0, |counted| counted.seats.room());
         let scratch = Table::new(Shape::PerCpuArray, 4, bytes + seats, 1).map_err(memory)?;
-        let mut emit = Emit::new(&scratch, COUNTERS + HEADER + room, tables);
+        let mut emit = Emit::new(&scratch, compared, tables);
         emit.program(spec, how, counted.as_ref())?;
         let insns = emit.finish()?;
         let program = bpf::Program::load_as(how.way, how.kind, "kmdb_probe", &insns)?;

@@ -36,8 +36,33 @@ pub struct Limits {
     /// bytes of a key that a table of the kernel's has whole; of longer ones it has digests, which are made faster
     /// than the kernel hashes and compares all that room
     pub longest_key: usize,
+    /// where the kernel tells how far a user's stack reaches
+    pub reach: Option<Reach>,
     /// whether BPF may be used; if not, or where it is refused, perf's samples are looked at here
     pub bpf: bool,
+}
+
+/// Where the kernel tells how far the stack of a thread reaches, in bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Reach {
+    /// of `mm` in a `struct task_struct`
+    pub mm: i32,
+    /// of `start_stack` in a `struct mm_struct`
+    pub start_stack: i32,
+    /// of the register in a `struct task_struct` that points to what a thread has of its own, which C libraries lay above
+    /// its stack
+    pub thread: Option<i32>,
+}
+
+/// Copies of stacks in a ring.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Stacks {
+    /// none
+    None,
+    /// made by programs, and the registers by perf
+    Ours,
+    /// made by perf, all of one length
+    Perfs,
 }
 
 impl Default for Limits {
@@ -50,6 +75,7 @@ impl Default for Limits {
             maps: false,
             some: false,
             longest_key: 48,
+            reach: None,
             bpf: true,
         }
     }
@@ -122,11 +148,13 @@ pub struct Rings {
 }
 
 impl Rings {
-    /// Opens them, of so many bytes each. With `stacks` each event brings the process's registers and a copy of its stack
-    /// along.
-    pub fn new(bytes: usize, stacks: bool) -> Result<Rings> {
+    /// Opens them, of so many bytes each.
+    pub(crate) fn new(bytes: usize, stacks: Stacks) -> Result<Rings> {
         let cpus = online_cpus().map_err(Error::refused("which CPUs are online"))?;
-        let bytes = if stacks { (MOST_RINGS / cpus.len().max(1)).clamp(bytes.min(1 << 20), LARGE_RING) } else { bytes };
+        let bytes = match stacks {
+            Stacks::None => bytes,
+            _ => (MOST_RINGS / cpus.len().max(1)).clamp(bytes.min(1 << 20), LARGE_RING),
+        };
         let most = cpus.iter().max().map_or(1, |cpu| *cpu as usize + 1);
         let table =
             Table::new(Shape::PerfEventArray, 4, 4, most).map_err(Error::refused("BPF needs CAP_BPF or root"))?;
@@ -137,10 +165,12 @@ impl Rings {
             .sample(sample::TIME | sample::RAW)
             .watermark((bytes / 8) as u32)
             .tasks();
-        if stacks {
-            let parts = sample::REGS_USER | sample::STACK_USER;
-            attr = attr.sample(parts).stacks(0, crate::source::USER_REGISTERS, STACK_COPY);
-        }
+        let registers = crate::source::USER_REGISTERS;
+        attr = match stacks {
+            Stacks::None => attr,
+            Stacks::Ours => attr.sample(sample::REGS_USER).stacks(0, registers, 0),
+            Stacks::Perfs => attr.sample(sample::REGS_USER | sample::STACK_USER).stacks(0, registers, STACK_COPY),
+        };
         let mut rings = Vec::new();
         for cpu in cpus {
             let event = attr.open(Scope::Cpu(cpu)).map_err(refused())?;
@@ -192,7 +222,12 @@ impl Recording {
     /// Sets them with BPF.
     fn load(probes: &[(Source, Spec)], limits: Limits) -> Result<Recording> {
         let emits = probes.iter().any(|(_, spec)| matches!(spec.action, Action::Emit(_)));
-        let stacks = probes.iter().any(|(_, spec)| spec.action.copies_stacks());
+        let reach = Recording::reach(probes, &limits);
+        let stacks = match probes.iter().any(|(_, spec)| spec.action.copies_stacks()) {
+            false => Stacks::None,
+            true if reach.is_some() => Stacks::Ours,
+            true => Stacks::Perfs,
+        };
         // stacks that are keys need to know what was mapped
         let named = limits.maps || probes.iter().any(|(_, spec)| spec.has_user_stacks());
         let rings = (emits || named).then(|| Rings::new(limits.ring, stacks)).transpose()?;
@@ -204,12 +239,24 @@ impl Recording {
             rings: fd(rings.as_ref().map(|r| &r.table)),
             left: -1,
             family: fd(family.as_ref().map(|f| &f.members)),
-            first: limits.pid.map_or(0, i32::unsigned_abs),
+            reach,
             lost: lost_of.fd(),
         };
         let attached = Attach { probes, limits, tables, done: Attached::default() }.all()?;
         let (pending, changes, sampled) = (Vec::new(), Vec::new(), None);
         Ok(Recording { attached, family, rings, pending, changes, lost: 0, lost_of: Some(lost_of), sampled })
+    }
+
+    /// How far stacks reach, if the programs of all these probes can copy them: where a process is in its own code its
+    /// stack pointer is known.
+    pub(crate) fn reach(probes: &[(Source, Spec)], limits: &Limits) -> Option<Reach> {
+        /// Bytes of an event that leave room for the copy in what a program may have on a CPU.
+        const MOST: usize = 4096;
+        let can = |(source, spec): &(Source, Spec)| {
+            let left = spec.join.as_ref().map_or(0, |join| room(&join.key) + join.room);
+            !spec.action.copies_stacks() || matches!(source, Source::User { .. }) && spec.action.room() + left <= MOST
+        };
+        limits.reach.filter(|_| probes.iter().all(can))
     }
 
     /// Waits for events, at most so long, and hands out those that nothing older can come behind any more.
@@ -367,21 +414,27 @@ fn hit(cpu: u32, body: &[u8]) -> Option<Hit> {
     let (record, rest) = rest.split_at_checked(u32::from_ne_bytes(*len) as usize)?;
     let word = |at: usize| Some(u64::from_ne_bytes(*record.get(at * 8..)?.first_chunk()?));
     let who = word(2)?;
+    // behind them there is padding, which holds anything
+    let values = record.get(HEADER..)?.as_chunks::<8>().0.as_flattened();
+    let (values, copy) = values.split_at_checked(values.len().checked_sub((word(0)? >> 32) as usize)?)?;
+    let mut user = UserState::parse(rest);
+    if let (Some(user), false) = (&mut user, copy.is_empty()) {
+        user.stack = copy.to_vec();
+    }
     Some(Hit {
-        id: word(0)?,
+        id: word(0)? & u64::from(u32::MAX),
         time: word(1)?,
         cpu,
         pid: (who >> 32) as u32,
         tid: who as u32,
         unreadable: word(3)?,
-        // behind them there is padding, which holds anything
-        values: record.get(HEADER..)?.as_chunks::<8>().0.as_flattened().to_vec(),
-        user: UserState::parse(rest),
+        values: values.to_vec(),
+        user,
     })
 }
 
 impl UserState {
-    /// An ABI, registers, the size of what was to be copied, that much, and how much of it is good.
+    /// An ABI, registers and, if perf copies the stack, the size of what was to be copied, that much, and how much of it is good.
     pub(crate) fn parse(bytes: &[u8]) -> Option<UserState> {
         let (abi, mut rest) = bytes.split_first_chunk()?;
         if u64::from_ne_bytes(*abi) == 0 {
@@ -393,7 +446,9 @@ impl UserState {
             registers.push(u64::from_ne_bytes(*register));
             rest = behind;
         }
-        let (size, rest) = rest.split_first_chunk()?;
+        let Some((size, rest)) = rest.split_first_chunk() else {
+            return Some(UserState { registers, stack: Vec::new() });
+        };
         let (stack, rest) = rest.split_at_checked(usize::try_from(u64::from_ne_bytes(*size)).ok()?)?;
         let good = rest.first_chunk().map_or(0, |good| u64::from_ne_bytes(*good));
         let stack = stack.get(..usize::try_from(good).ok()?.min(stack.len()))?.to_vec();

@@ -64,6 +64,58 @@ fn groups_by_stack_count_every_hit() {
     assert_eq!(functions(&rows[0]["ustack"]).get(..5).unwrap(), ["leaf", "c", "b", "a", "main"]);
 }
 
+/// Each of three threads recurses as deep as its number says, and calls leaf there as often as the first argument says;
+/// behind much that was never touched main does so, too.
+const DEPTHS: &str = r#"
+#include <alloca.h>
+#include <pthread.h>
+#include <stdlib.h>
+#include <string.h>
+#define OWN __attribute__((noinline, noclone))
+static long calls;
+volatile long sum;
+OWN void leaf(long n) { sum += n; }
+OWN long deep(long n) {
+    char room[600];
+    memset(room, n, sizeof room);
+    __asm__ volatile("" : : "r"(room) : "memory");
+    if (n) return deep(n - 1) + room[5];
+    leaf(n);
+    return room[7] + sum;
+}
+static void *run(void *depth) {
+    for (long i = 0; i < calls; i++) deep((long)depth);
+    return 0;
+}
+int main(int count, char **words) {
+    pthread_t threads[3];
+    calls = atol(words[1]);
+    for (long i = 0; i < 3; i++) pthread_create(threads + i, 0, run, (void *)i);
+    for (long i = 0; i < 3; i++) pthread_join(threads[i], 0);
+    char *room = alloca(1 << 18);
+    __asm__ volatile("" : : "r"(room) : "memory");
+    run((void *)12L);
+    return 0;
+}
+"#;
+
+#[test]
+fn stacks_of_threads_are_as_deep_as_they_are() {
+    let flags = ["-O1", "-fomit-frame-pointer", "-pthread"];
+    let Some(program) = Compiled::new("cc", "depths.c", DEPTHS, &flags) else { return };
+    let file = program.path().display();
+    let line = format!("::probe u:{file}:leaf -C '{file} 300' | ::group ustack | ::count");
+    let Some((rows, said)) = kmdb(&line) else { return };
+    let mut found: Vec<(usize, bool)> = Vec::new();
+    for row in &rows {
+        let names = functions(&row["ustack"]);
+        assert_eq!(row["count"], 300, "{names:?} {said}");
+        found.push((names.iter().filter(|name| *name == "deep").count(), names.contains(&"main".to_owned())));
+    }
+    found.sort_unstable();
+    assert_eq!(found, [(1, false), (2, false), (3, false), (13, true)], "{said}");
+}
+
 #[test]
 fn frame_pointers_are_followed_in_the_kernel() {
     let Some(program) = Compiled::new("cc", "chain.c", CHAIN, &["-O0", "-fno-omit-frame-pointer"]) else { return };

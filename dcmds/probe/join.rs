@@ -14,6 +14,7 @@ use probes::{
     expr::{Current, Int, Space as Whose, Test, Text, Value},
     family::Born,
     program::{Action, Join, Spec, room},
+    recording::Reach,
     source::{self, Source},
 };
 
@@ -107,6 +108,16 @@ impl Only {
             None => itself,
         }
     }
+}
+
+/// How far stacks reach, as far as types tell.
+pub fn reach(cx: &Cx<'_>) -> Option<Reach> {
+    let offset = |of: &str, path: &str| i32::try_from(cx.offset(of, path).ok()?).ok();
+    Some(Reach {
+        mm: offset("task_struct", "mm")?,
+        start_stack: offset("mm_struct", "start_stack")?,
+        thread: offset("task_struct", "thread.fsbase").or_else(|| offset("task_struct", "thread.uw.tp_value")),
+    })
 }
 
 /// Joins a return with its entry, where conditions that last are tested.

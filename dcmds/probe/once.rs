@@ -1,6 +1,8 @@
 //! Probes that another command sets for itself, to take their events: each with what is done at its hits written as stages.
 
-use super::{ROUND, command::Started, compile::Compiler, join::Only, names::Names, plan::Plan, plan::Then, spec};
+use super::{
+    ROUND, command::Started, compile::Compiler, join::Only, join::reach, names::Names, plan::Plan, plan::Then, spec,
+};
 use engine::{pipeline, prelude::*};
 use probes::{
     Recording,
@@ -86,7 +88,7 @@ impl Once {
     /// Sets them and hands out their hits until time is over, the command has ended, or Ctrl-C.
     pub fn listen(mut self, cx: &Cx<'_>, duration: Option<Duration>, visit: &mut dyn FnMut(Hit)) -> Result<Ran> {
         let (pid, family) = (self.only.map(|only| only.pid), self.only.and_then(|only| only.family));
-        let limits = Limits { pid, family, ..Limits::default() };
+        let limits = Limits { pid, family, reach: reach(cx), ..Limits::default() };
         let mut recording = Recording::start(&self.probes, limits).map_err(spec::wrong)?;
         let begun = Instant::now();
         if let Some(started) = &self.started {

@@ -5,14 +5,18 @@
 //! the copy of the stack that came with a hit, by the tables that programs carry along, and by frame pointers in code that
 //! has none, as just-in-time compilers make it.
 
-use super::code::{Code, Named};
+use super::{
+    code::{Code, Named},
+    walked::{Begin, Walked, word},
+};
 use engine::debuginfo::cfi::{self, REGISTERS, Registers};
 use probes::{
     elf::{self, Mapped},
-    recording::UserState,
+    recording::{STACK_COPY, UserState},
     tasks::{Change, What},
 };
 use std::{
+    cell::{Cell, RefCell},
     collections::{BTreeMap, BTreeSet, HashMap},
     path::{Path, PathBuf},
     rc::Rc,
@@ -69,12 +73,29 @@ pub struct Users {
     codes: HashMap<PathBuf, Option<Arc<Code>>>,
     /// names of places in files
     names: HashMap<(PathBuf, u64), Rc<[String]>>,
+    /// stacks that were walked
+    walked: Walked,
     /// for those who look at code later in the pipeline
     seen: Arc<Seen>,
     /// stacks that ended before the outermost frame, since not more was copied
     pub cut: u64,
     /// processes that ran code which they made themselves, and wrote down no names of
     pub nameless: BTreeSet<u32>,
+}
+
+/// Registers, the program counter and the stack pointer.
+type Start = (Registers, u64, u64);
+
+/// A walk up a stack.
+#[derive(Default)]
+struct Walk {
+    frames: Vec<u64>,
+    /// the words that it read, by where they were from the stack pointer on
+    read: Vec<(usize, u64)>,
+    /// whether it depends on these, and where it began, alone
+    sure: bool,
+    /// whether it asked for what lies behind the copy
+    beyond: bool,
 }
 
 /// A moment in a process.
@@ -94,6 +115,7 @@ impl Users {
 
     /// Takes note of what the kernel says.
     pub fn change(&mut self, change: Change) {
+        self.walked.clear();
         if self.processes.len() >= MOST_PROCESSES && !self.processes.contains_key(&change.pid) {
             return;
         }
@@ -168,39 +190,65 @@ impl Users {
 
     /// The frames of a process, innermost first: where it was, then where its functions go on.
     pub fn unwind(&mut self, when: When, state: &UserState) -> Vec<u64> {
-        let Some((mut registers, mut pc, mut sp)) = start(&state.registers) else { return Vec::new() };
-        let (base, mut frames, mut exact) = (sp, Vec::new(), true);
-        let end = base.wrapping_add(state.stack.len() as u64);
-        let beyond = std::cell::Cell::new(false);
-        let read = |at: u64| {
-            let inside = usize::try_from(at.wrapping_sub(base)).ok();
-            let word = inside.and_then(|inside| state.stack.get(inside..)?.first_chunk());
-            beyond.set(beyond.get() || (word.is_none() && at >= end));
-            word.map(|word| u64::from_le_bytes(*word))
+        let Some(start) = start(&state.registers) else { return Vec::new() };
+        self.meet(when.pid);
+        let since = self.image(when).map_or(0, |image| image.since);
+        let few = few(&start.0);
+        let others = OTHERS.map(|register| few.get(register).copied().flatten());
+        let begin = Begin { pid: when.pid, since, pc: start.1, sp: start.2, others };
+        if let Some(frames) = self.walked.find(&begin, &state.stack) {
+            return frames;
+        }
+        // first with those registers alone that nearly all code needs; if others matter, with all
+        let mut walk = self.walk(when, state, (few, start.1, start.2));
+        if walk.sure {
+            self.walked.add(begin, walk.read, &walk.frames);
+        } else {
+            walk = self.walk(when, state, start);
+        }
+        // less was copied where that was all
+        if walk.beyond && state.stack.len() >= STACK_COPY as usize {
+            self.cut += 1;
+        }
+        walk.frames
+    }
+
+    fn walk(&mut self, when: When, state: &UserState, (mut registers, mut pc, mut sp): Start) -> Walk {
+        let (base, mut exact) = (sp, true);
+        let mut walk = Walk { sure: true, ..Walk::default() };
+        let (read, beyond) = (RefCell::new(Vec::new()), Cell::new(false));
+        let word = |at: u64| {
+            let inside = at.wrapping_sub(base);
+            let word = usize::try_from(inside).ok().and_then(|inside| Some((inside, word(&state.stack, inside)?)));
+            beyond.set(beyond.get() || (word.is_none() && at >= base));
+            read.borrow_mut().extend(word);
+            word.map(|(_, word)| word)
         };
-        while frames.len() < MOST_FRAMES {
-            frames.push(pc);
+        while walk.frames.len() < MOST_FRAMES {
+            walk.frames.push(pc);
             let place = if exact { pc } else { pc.wrapping_sub(1) };
             let Some(mapped) = self.mapping(when, place) else {
                 // a wild address is shown, if it was where the process was
-                frames.truncate(frames.len().max(2) - usize::from(frames.len() > 1));
+                walk.frames.truncate(walk.frames.len().max(2) - usize::from(walk.frames.len() > 1));
+                walk.sure = false;
                 break;
             };
             let code = self.code(when.pid, &mapped.file);
             let address = code.as_ref().and_then(|code| code.address(place - mapped.range.start + mapped.offset));
             let tables = code.as_ref().and_then(|code| code.tables()).filter(|_| address.is_some());
-            let found = cfi::caller(tables.as_ref(), address.unwrap_or(place), &registers, sp, ARM, &read);
+            let found = cfi::caller(tables.as_ref(), address.unwrap_or(place), &registers, sp, ARM, &word);
+            walk.sure &= found.as_ref().is_ok_and(|caller| !caller.as_ref().is_some_and(|caller| caller.guess));
             let Ok(Some(next)) = found else { break };
             // a handler may run on a stack of its own; on arm64 a leaf need not have a frame
-            if next.sp <= sp && !next.signal && !(ARM && next.sp == sp && frames.len() == 1) {
+            if next.sp <= sp && !next.signal && !(ARM && next.sp == sp && walk.frames.len() == 1) {
                 break;
             }
             (registers, pc, sp, exact) = (next.registers, next.pc, next.sp, next.signal);
         }
-        if beyond.get() {
-            self.cut += 1;
-        }
-        frames
+        walk.beyond = beyond.get();
+        walk.sure &= !walk.beyond;
+        walk.read = read.into_inner();
+        walk
     }
 
     /// Names of a frame: what was inlined at the place first, then the function, as ``libc.so.6`malloc+0x1c``. `returned`
@@ -303,7 +351,7 @@ impl Image {
 }
 
 /// From the registers that came with a hit to those that DWARF numbers; then program counter and stack pointer.
-fn start(given: &[u64]) -> Option<(Registers, u64, u64)> {
+fn start(given: &[u64]) -> Option<Start> {
     let mut registers = [None; REGISTERS];
     if ARM {
         for (register, value) in registers.iter_mut().zip(given.iter().take(32)) {
@@ -317,4 +365,14 @@ fn start(given: &[u64]) -> Option<(Registers, u64, u64)> {
         *register = given.get(place).copied();
     }
     Some((registers, *given.get(8)?, *given.get(7)?))
+}
+
+/// DWARF's numbers of the frame pointer, and of the link register.
+const OTHERS: [usize; 2] = if ARM { [29, 30] } else { [6, 6] };
+
+/// The stack pointer and those registers alone.
+fn few(all: &Registers) -> Registers {
+    let (stack, _) = cfi::stack_registers(ARM);
+    let kept = |number: usize| OTHERS.contains(&number) || number == usize::from(stack);
+    std::array::from_fn(|number| all.get(number).copied().flatten().filter(|_| kept(number)))
 }
