@@ -60,7 +60,7 @@ impl Dcmd for Funcgraph {
         let pid = pid.or(started.as_ref().map(Started::pid));
         let wanted = Wanted { functions: self.functions.clone(), depth: self.depth, pid };
         let mut graph = Graph::start(&wanted).map_err(probe::wrong)?;
-        if let Some(started) = &started {
+        if let Some(started) = &mut started {
             started.go()?;
         }
         let begun = Instant::now();

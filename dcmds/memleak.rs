@@ -164,7 +164,7 @@ impl Dcmd for Memleak {
         let limits = Limits { pid: Some(pid), reach: reach(cx), ..Limits::default() };
         let mut backs = Recording::start(&backs, limits).map_err(spec::wrong)?;
         let mut calls = Recording::start(&calls, limits).map_err(spec::wrong)?;
-        if let Some(started) = &started {
+        if let Some(started) = &mut started {
             started.go()?;
         }
         let mut users = Users::new(cx.once(|| Ok(Seen::default()))?);

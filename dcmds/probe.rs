@@ -142,6 +142,9 @@ fn alternatives(
     let mut missing = None;
     for (i, word) in words.iter().enumerate() {
         let mut found = spec::find(cx, word, pid);
+        if i + 1 < words.len() && found.as_ref().is_ok_and(|found| found.iter().any(spec::is_out_of_reach)) {
+            continue;
+        }
         // two of which one begins what the other ends can only be asked together
         if i + 1 < words.len() && !Plan::joins(behind) {
             found = found.and_then(|found| Plan::make(cx, &mut found.clone(), behind, text, false).map(|_| found));
@@ -221,7 +224,9 @@ impl Origin for Probe {
         let mut sources = Vec::new();
         for word in &self.probes {
             for source in alternatives(cx, word, pid, behind, self.text)? {
-                let again = word.contains(',') && sources.iter().any(|s: &Source| s.name() == source.name());
+                // what begins something may be what ends something else
+                let again = !Plan::joins(behind) && sources.iter().any(|s: &Source| spec::is_same(s, &source))
+                    || word.contains(',') && sources.iter().any(|s: &Source| s.name() == source.name());
                 sources.extend((!again).then_some(source));
             }
         }
@@ -286,7 +291,9 @@ impl Origin for Probe {
             shown: Entries::new(),
             intervals: 0,
         };
-        if let Some(started) = &started {
+        if let Some(started) = &mut started {
+            // what it maps until it becomes the command is soon gone
+            run.shower.meet(started.pid().unsigned_abs());
             started.go()?;
         }
         let until = Until {

@@ -1,11 +1,11 @@
-//! Programs and libraries on disk: where their functions begin, and their USDT probes.
+//! Programs and libraries on disk: where their functions begin.
 //!
-//! A uprobe sits at an offset of a file, not at an address. This finds the offset for a symbol, and for each USDT probe
-//! (`.note.stapsdt`) its place, its semaphore and how its arguments are passed.
+//! A uprobe sits at an offset of a file, not at an address. This finds the offset for a symbol; [`usdt`](crate::usdt) finds
+//! those of the probes that a program's authors put there.
 
-use crate::{Error, Result};
+use crate::{Error, Result, usdt::UsdtArg};
 use memmap2::Mmap;
-use object::{Object, ObjectSection, ObjectSegment, ObjectSymbol, SymbolKind};
+use object::{Object, ObjectSegment, ObjectSymbol, SymbolKind};
 use std::{
     fs::File,
     os::unix::fs::MetadataExt,
@@ -16,6 +16,8 @@ use std::{
 pub struct Binary {
     path: PathBuf,
     map: Mmap,
+    /// whether it is of 32 bits
+    narrow: bool,
 }
 
 /// A place to probe in a file.
@@ -31,51 +33,12 @@ pub struct Site {
     pub usdt: bool,
     /// its arguments
     pub args: Vec<UsdtArg>,
+    /// in a program of 32 bits
+    pub narrow: bool,
     /// whether the instruction there must be stepped over one at a time, which makes a hit some ten times as dear
     pub slow: bool,
     /// a copy of a function that stands in another one's code
     pub inlined: bool,
-}
-
-/// An argument of a USDT probe, as the assembler wrote it: `-4@%edi`, `8@-24(%rbp)`, `4@$12`.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct UsdtArg {
-    /// bytes
-    pub size: u8,
-    /// whether it has a sign
-    pub signed: bool,
-    /// where it is
-    pub place: UsdtPlace,
-}
-
-/// Where an argument of a USDT probe is.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum UsdtPlace {
-    /// the number itself
-    Constant(i64),
-    /// a register, by the name the assembler has for all of it: `rdi`, `x3`
-    Register(String),
-    /// memory: a register, the distance, and another register times a scale
-    Memory {
-        /// the base
-        base: String,
-        /// bytes behind it
-        offset: i64,
-        /// index register and what it is multiplied by
-        index: Option<(String, u8)>,
-    },
-}
-
-impl Site {
-    /// The arguments of a USDT probe as a prototype has them, and whether it is guarded.
-    pub fn arguments(&self) -> String {
-        let spell = |(i, arg): (usize, &UsdtArg)| {
-            let unsigned = if arg.signed { "" } else { "u" };
-            format!("{unsigned}int{}_t arg{i}", u32::from(arg.size) * 8)
-        };
-        let args: Vec<String> = self.args.iter().enumerate().map(spell).collect();
-        args.join(", ") + if self.semaphore.is_some() { "; behind a semaphore" } else { "" }
-    }
 }
 
 impl Binary {
@@ -83,12 +46,66 @@ impl Binary {
     pub fn open(path: &Path) -> Result<Binary> {
         let refused = || Error::refused(path.display().to_string());
         let file = File::open(path).map_err(refused())?;
+        let about = file.metadata().map_err(refused())?;
+        if !about.is_file() || about.len() == 0 {
+            let what = if about.is_dir() { "a directory" } else { "empty, or no file" };
+            return Err(Error::Wrong(format!("{} is {what}: a program or library is needed", path.display())));
+        }
         // SAFETY: a file that somebody shortens meanwhile ends us by SIGBUS; programs that run are not shortened.
         #[allow(unsafe_code)]
         let map = unsafe { Mmap::map(&file) }.map_err(refused())?;
-        let binary = Binary { path: path.to_owned(), map };
-        binary.parsed()?;
+        let mut binary = Binary { path: path.to_owned(), map, narrow: false };
+        if let Some(interpreter) = binary.interpreter() {
+            let path = path.display();
+            return Err(Error::Wrong(format!(
+                "{path} is a script: what runs is {interpreter}, and that can be probed"
+            )));
+        }
+        binary.narrow = !binary.parsed()?.is_64();
         Ok(binary)
+    }
+
+    /// What runs a script, by its first line.
+    fn interpreter(&self) -> Option<&str> {
+        /// The kernel reads no more of a line (`BINPRM_BUF_SIZE`).
+        const MOST: usize = 256;
+        let line = self.map.get(..MOST).unwrap_or(&self.map).strip_prefix(b"#!")?.split(|b| *b == b'\n').next()?;
+        std::str::from_utf8(line).ok()?.split_ascii_whitespace().next()
+    }
+
+    /// That this machine runs its code; no probe would ever be hit in another's.
+    pub fn must_run_here(&self) -> Result<()> {
+        use object::Architecture;
+        let found = self.parsed()?.architecture();
+        let runs = match found {
+            Architecture::X86_64 | Architecture::X86_64_X32 | Architecture::I386 => cfg!(target_arch = "x86_64"),
+            Architecture::Aarch64 | Architecture::Arm => cfg!(target_arch = "aarch64"),
+            _ => false,
+        };
+        let here = std::env::consts::ARCH;
+        let path = self.path.display();
+        runs.then_some(())
+            .ok_or_else(|| Error::Wrong(format!("{path} is for another machine ({found:?}); this is {here}")))
+    }
+
+    /// Whether a function is called here that is another file's.
+    pub fn imports(&self, function: &str) -> Result<bool> {
+        let file = self.parsed()?;
+        let named = |s: &object::Symbol<'_, '_>| s.name().is_ok_and(|n| n.split('@').next() == Some(function));
+        Ok(file.dynamic_symbols().any(|s| s.is_undefined() && named(&s)))
+    }
+
+    /// How long a function is in bytes, where its symbol tells.
+    pub fn len_of(&self, function: &Site) -> Result<Option<u64>> {
+        let (file, begin) = (self.parsed()?, self.begin(function));
+        let mut symbols = file.symbols().chain(file.dynamic_symbols());
+        let is_it = |s: &object::Symbol<'_, '_>| {
+            s.is_definition()
+                && s.kind() == SymbolKind::Text
+                && s.size() > 0
+                && offset_of(&file, s.address()) == Some(begin)
+        };
+        Ok(symbols.find(is_it).map(|symbol| symbol.size()))
     }
 
     /// The file.
@@ -101,7 +118,7 @@ impl Binary {
         &self.map
     }
 
-    fn parsed(&self) -> Result<object::File<'_>> {
+    pub(crate) fn parsed(&self) -> Result<object::File<'_>> {
         object::File::parse(&*self.map)
             .map_err(|e| Error::Wrong(format!("{} is no program or library: {e}", self.path.display())))
     }
@@ -223,13 +240,14 @@ impl Binary {
         self.at(name.to_owned(), offset + skip)
     }
 
-    fn at(&self, name: String, offset: u64) -> Site {
+    pub(crate) fn at(&self, name: String, offset: u64) -> Site {
         Site {
             name,
             offset,
             semaphore: None,
             usdt: false,
             args: Vec::new(),
+            narrow: self.narrow,
             slow: is_stepped(self.code(offset)),
             inlined: false,
         }
@@ -237,33 +255,6 @@ impl Binary {
 
     fn code(&self, offset: u64) -> &[u8] {
         usize::try_from(offset).ok().and_then(|offset| self.map.get(offset..)).unwrap_or_default()
-    }
-
-    /// The USDT probes whose `provider:name` matches.
-    pub fn usdt(&self, wanted: impl Fn(&str) -> bool) -> Result<Vec<Site>> {
-        let file = self.parsed()?;
-        let Some(notes) = file.section_by_name(".note.stapsdt") else { return Ok(Vec::new()) };
-        let data = notes.data().map_err(|e| Error::Wrong(format!("{}: {e}", self.path.display())))?;
-        // where the linker thought this section would be: prelinking moves everything by the difference
-        let base = file.section_by_name(".stapsdt.base").map(|s| s.address());
-        let mut found = Vec::new();
-        let mut rest = data;
-        while let Some((note, behind)) = Note::parse(rest) {
-            rest = behind;
-            let moved = |address: u64| match base {
-                Some(base) if note.base != 0 => address.wrapping_add(base.wrapping_sub(note.base)),
-                _ => address,
-            };
-            let name = format!("{}:{}", note.provider, note.name);
-            if !wanted(&name) {
-                continue;
-            }
-            let Some(offset) = offset_of(&file, moved(note.pc)) else { continue };
-            let semaphore = (note.semaphore != 0).then(|| offset_of(&file, moved(note.semaphore))).flatten();
-            let args = note.args.split_ascii_whitespace().filter_map(UsdtArg::parse).collect();
-            found.push(Site { semaphore, args, usdt: true, ..self.at(name, offset) });
-        }
-        Ok(found)
     }
 }
 
@@ -288,7 +279,7 @@ fn code_at(file: &object::File<'_>, address: u64) -> Option<u64> {
 }
 
 /// Where in the file an address is.
-fn offset_of(file: &object::File<'_>, address: u64) -> Option<u64> {
+pub(crate) fn offset_of(file: &object::File<'_>, address: u64) -> Option<u64> {
     file.segments().find_map(|segment| {
         let (offset, size) = segment.file_range();
         let inside = address.checked_sub(segment.address()).filter(|inside| *inside < size)?;
@@ -306,97 +297,6 @@ fn is_stepped(code: &[u8]) -> bool {
         | [0x0f, 0x80..=0x8f | 0x1f, ..] | [0x66, 0x90, ..] | [0x66, 0x0f, 0x1f, ..])
 }
 
-/// A note of `.note.stapsdt`.
-struct Note<'a> {
-    pc: u64,
-    base: u64,
-    semaphore: u64,
-    provider: &'a str,
-    name: &'a str,
-    args: &'a str,
-}
-
-impl<'a> Note<'a> {
-    /// The first note in `data`, and what is behind it.
-    fn parse(data: &'a [u8]) -> Option<(Note<'a>, &'a [u8])> {
-        let word = |at: usize| Some(u32::from_le_bytes(*data.get(at..)?.first_chunk()?) as usize);
-        let (name_len, desc_len) = (word(0)?, word(4)?);
-        let desc_at = 12usize.checked_add(name_len.checked_next_multiple_of(4)?)?;
-        let desc = data.get(desc_at..)?.get(..desc_len)?;
-        let behind = data.get(desc_at.checked_add(desc_len.checked_next_multiple_of(4)?)?..).unwrap_or_default();
-        let long = |at: usize| Some(u64::from_le_bytes(*desc.get(at..)?.first_chunk()?));
-        let mut texts = desc.get(24..)?.split(|b| *b == 0).map(|t| std::str::from_utf8(t).unwrap_or_default());
-        let note = Note {
-            pc: long(0)?,
-            base: long(8)?,
-            semaphore: long(16)?,
-            provider: texts.next()?,
-            name: texts.next()?,
-            args: texts.next().unwrap_or_default(),
-        };
-        Some((note, behind))
-    }
-}
-
-impl UsdtArg {
-    /// From the text of the note: `SIZE@OPERAND`, in the assembler's syntax of x86-64 or arm64.
-    fn parse(text: &str) -> Option<UsdtArg> {
-        let (size, operand) = text.split_once('@')?;
-        let size: i8 = size.parse().ok()?;
-        Some(UsdtArg { size: size.unsigned_abs(), signed: size < 0, place: UsdtPlace::parse(operand)? })
-    }
-}
-
-impl UsdtPlace {
-    fn parse(operand: &str) -> Option<UsdtPlace> {
-        if let Some(number) = operand.strip_prefix('$') {
-            return Some(UsdtPlace::Constant(number.parse().ok()?));
-        }
-        // arm64: [x29, 24], x3, 42
-        if let Some(inside) = operand.strip_prefix('[').and_then(|o| o.strip_suffix(']')) {
-            let (base, offset) = inside.split_once(',').unwrap_or((inside, "0"));
-            let offset = offset.trim().trim_start_matches('#').parse().ok()?;
-            return Some(UsdtPlace::Memory { base: whole_register(base.trim()), offset, index: None });
-        }
-        if let Some((offset, inside)) = operand.strip_suffix(')').and_then(|o| o.split_once('(')) {
-            let offset = if offset.is_empty() { 0 } else { offset.parse().ok()? };
-            let mut parts = inside.split(',').map(|p| p.trim().trim_start_matches('%'));
-            let base = whole_register(parts.next()?);
-            let index = match (parts.next(), parts.next()) {
-                (Some(index), scale) => Some((whole_register(index), scale.unwrap_or("1").parse().ok()?)),
-                _ => None,
-            };
-            return Some(UsdtPlace::Memory { base, offset, index });
-        }
-        match operand.parse() {
-            Ok(number) => Some(UsdtPlace::Constant(number)),
-            Err(_) => Some(UsdtPlace::Register(whole_register(operand.trim_start_matches('%')))),
-        }
-    }
-}
-
-/// `edi`, `di`, `dil` are parts of `rdi`; `w3` is one of `x3`.
-fn whole_register(name: &str) -> String {
-    if let Some(number) = name.strip_prefix(['r', 'w', 'x'])
-        && let Ok(number) = number.trim_end_matches(['d', 'w', 'b']).parse::<u8>()
-    {
-        let letter = if name.starts_with('r') { 'r' } else { 'x' };
-        return format!("{letter}{number}");
-    }
-    let middle = name.trim_start_matches(['r', 'e']);
-    match middle {
-        "al" | "ah" | "ax" => "rax".into(),
-        "bl" | "bh" | "bx" => "rbx".into(),
-        "cl" | "ch" | "cx" => "rcx".into(),
-        "dl" | "dh" | "dx" => "rdx".into(),
-        "sil" | "si" => "rsi".into(),
-        "dil" | "di" => "rdi".into(),
-        "bpl" | "bp" => "rbp".into(),
-        "spl" | "sp" if name != "sp" => "rsp".into(),
-        _ => name.to_owned(),
-    }
-}
-
 /// A mapping of a process that may hold code.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Mapped {
@@ -409,11 +309,30 @@ pub struct Mapped {
 }
 
 impl Mapped {
+    /// Where the file can be opened while it is mapped, though it may have no name any more.
+    pub fn link(&self, pid: u32) -> PathBuf {
+        format!("/proc/{pid}/map_files/{:x}-{:x}", self.range.start, self.range.end).into()
+    }
+
+    /// Whether the file is the one that is meant, and has been deleted, so that no path leads to it.
+    fn is_deleted(&self, name: &str) -> bool {
+        let Some(file) = self.file.to_str().and_then(|file| file.strip_suffix(DELETED)).map(Path::new) else {
+            return false;
+        };
+        match name.contains('/') {
+            true => !Path::new(name).exists() && file.file_name() == Path::new(name).file_name(),
+            false => is_called(file, name),
+        }
+    }
+
     /// Whether there is a file to it.
     pub fn has_file(&self) -> bool {
         self.file.is_absolute()
     }
 }
+
+/// What the kernel puts behind the name of a file that has been deleted.
+pub const DELETED: &str = " (deleted)";
 
 /// What a process has mapped for execution.
 pub fn mapped(pid: i32) -> Result<Vec<Mapped>> {
@@ -445,13 +364,21 @@ impl Mapped {
 /// process, what it has mapped, seen through its own root.
 pub fn find(name: &str, pid: Option<i32>) -> Result<PathBuf> {
     let is_it = |path: &Path| is_called(path, name);
+    if name.starts_with('[') {
+        return Err(Error::Wrong(format!(
+            "`{name}` is made by the kernel: it is in no file, and probes of programs sit in files"
+        )));
+    }
     if let Some(pid) = pid {
         let root = PathBuf::from(format!("/proc/{pid}/root"));
         let inside = |path: &Path| root.join(path.strip_prefix("/").unwrap_or(path));
+        let mapped = mapped(pid)?;
+        if let Some(deleted) = mapped.iter().find(|m| m.is_deleted(name)) {
+            return Ok(deleted.link(pid.unsigned_abs()));
+        }
         if name.starts_with('/') {
             return Ok(inside(Path::new(name)));
         }
-        let mapped = mapped(pid)?;
         if let Some(found) = mapped.iter().find(|m| is_it(&m.file)) {
             // seen from a root that lies in ours, the file is told by the path that we have for it
             let (seen, ours) = (inside(&found.file), found.file.clone());
@@ -509,22 +436,6 @@ mod tests {
     use super::*;
 
     #[test]
-    fn usdt_arguments_are_read() {
-        let place = |text| UsdtArg::parse(text).unwrap().place;
-        assert_eq!(place("-4@%edi"), UsdtPlace::Register("rdi".into()));
-        assert_eq!(place("8@%r12"), UsdtPlace::Register("r12".into()));
-        assert_eq!(place("4@%r9d"), UsdtPlace::Register("r9".into()));
-        assert_eq!(place("4@$-5"), UsdtPlace::Constant(-5));
-        assert_eq!(place("8@-24(%rbp)"), UsdtPlace::Memory { base: "rbp".into(), offset: -24, index: None });
-        let indexed = UsdtPlace::Memory { base: "rax".into(), offset: 8, index: Some(("rdx".into(), 4)) };
-        assert_eq!(place("1@8(%rax,%rdx,4)"), indexed);
-        assert_eq!(place("8@[sp, 24]"), UsdtPlace::Memory { base: "sp".into(), offset: 24, index: None });
-        assert_eq!(place("-4@w3"), UsdtPlace::Register("x3".into()));
-        assert_eq!(UsdtArg::parse("-4@%edi").map(|a| (a.size, a.signed)), Some((4, true)));
-        assert_eq!(UsdtArg::parse("x@%edi"), None);
-    }
-
-    #[test]
     fn the_c_library_has_malloc() {
         let libc = Binary::open(&find("libc", None).unwrap()).unwrap();
         let found = libc.functions(|name| name == "malloc").unwrap();
@@ -532,13 +443,6 @@ mod tests {
         let mine = Binary::open(Path::new("/proc/self/exe")).unwrap();
         let stripped = mine.is_stripped().unwrap();
         assert!(stripped || !mine.functions(|name| name.contains("the_c_library_has_malloc")).unwrap().is_empty());
-    }
-
-    #[test]
-    fn notes_that_lie_are_left() {
-        for data in [&[0xff; 64][..], &[4, 0, 0, 0, 0xff, 0xff, 0xff, 0xff, 3, 0, 0, 0], &[]] {
-            assert!(Note::parse(data).is_none());
-        }
     }
 
     #[test]

@@ -21,15 +21,18 @@ mod fetch;
 pub mod graph;
 mod interpret;
 pub mod perf;
+pub mod printed;
 pub mod program;
 pub mod recording;
 mod registers;
 pub mod ring;
 mod sampled;
 pub mod source;
+pub mod start;
 pub mod tasks;
 pub mod tracefs;
 mod undo;
+pub mod usdt;
 
 pub use bpf::prog::count_time;
 pub use recording::Recording;

@@ -2,7 +2,7 @@
 
 use crate::{
     Error, Result,
-    elf::Site,
+    elf::{DELETED, Site},
     expr::{Binary, Int, Space},
     perf::{self, Attr, Event, Scope, kind, sample, software},
     registers,
@@ -13,7 +13,7 @@ use std::{
     ffi::CString,
     io,
     os::{fd::OwnedFd, unix::ffi::OsStrExt},
-    path::PathBuf,
+    path::{Path, PathBuf},
 };
 
 /// Where a probe sits.
@@ -111,7 +111,7 @@ impl Source {
                 format!("{}:{function}{offset}", if *on_return { "kr" } else { "k" })
             }
             Source::User { file, site, on_return } => {
-                let file = file.file_name().unwrap_or(file.as_os_str()).to_string_lossy();
+                let file = shown(file);
                 let kind = match (site.usdt, on_return) {
                     (true, _) => "usdt",
                     (false, true) => "ur",
@@ -251,6 +251,16 @@ impl Source {
         };
         Error::Refused { what, error }
     }
+}
+
+/// The name of a file; of one that is only reached through a process that has it mapped, what it was called.
+fn shown(file: &Path) -> String {
+    let indirect =
+        file.starts_with("/proc") && (file.ends_with("exe") || file.components().any(|c| c.as_os_str() == "map_files"));
+    let target = indirect.then(|| std::fs::read_link(file).ok()).flatten();
+    let file = target.as_deref().unwrap_or(file);
+    let name = file.file_name().unwrap_or(file.as_os_str()).to_string_lossy();
+    name.trim_end_matches(DELETED).to_owned()
 }
 
 /// With the parts of a sample, and what they need to be told.

@@ -7,7 +7,10 @@
 //! # Ok::<(), probes::Error>(())
 //! ```
 
-use crate::{Error, Result, is_locked_down};
+use crate::{
+    Error, Result, is_locked_down,
+    printed::{self, Printed},
+};
 use std::{
     collections::HashSet,
     fs, io,
@@ -32,6 +35,8 @@ pub struct Field {
     pub signed: bool,
     /// how its bytes are to be taken
     pub shape: Shape,
+    /// how the kernel prints it
+    pub printed: Printed,
 }
 
 /// How a field's bytes are to be taken.
@@ -89,7 +94,15 @@ impl Field {
             None if array => Shape::Bytes,
             None => Shape::Number,
         };
-        Some(Field { name: name.to_owned(), ctype: ctype.to_owned(), offset: offset?, size: size?, signed, shape })
+        Some(Field {
+            name: name.to_owned(),
+            ctype: ctype.to_owned(),
+            offset: offset?,
+            size: size?,
+            signed,
+            shape,
+            printed: Printed::Plain,
+        })
     }
 }
 
@@ -120,7 +133,10 @@ impl Tracepoint {
 
     fn parse(group: &str, name: &str, format: &str) -> Option<Tracepoint> {
         let id = format.lines().find_map(|line| line.strip_prefix("ID: ")?.trim().parse().ok())?;
-        let fields = format.lines().filter_map(Field::parse).filter(|f| !f.name.starts_with("common_")).collect();
+        let printed = printed::of(format);
+        let how = |field: Field| Field { printed: printed.get(&*field.name).copied().unwrap_or_default(), ..field };
+        let fields = format.lines().filter_map(Field::parse).filter(|f| !f.name.starts_with("common_"));
+        let fields = fields.map(how).collect();
         Some(Tracepoint { group: group.to_owned(), name: name.to_owned(), id, fields })
     }
 

@@ -186,7 +186,7 @@ fn what_is_not_there_is_said() {
         ("::probe t:no_such", "no tracepoint `no_such`, in any group"),
         ("::probe nothing", "names no probe"),
         ("::probe u:libc:*", "at most 1000 are probed at once"),
-        ("::probe u:libc:malloc+0x100001", "no function is so long"),
+        ("::probe u:libc:malloc+0x100001", "is behind its end"),
         ("::probe u:no_such_program:f", "no program or library `no_such_program`"),
         ("::probe t:sched:sched_switch | ::print no_such_field", "there is no `no_such_field` here"),
     ] {

@@ -299,6 +299,45 @@ int main() { int caught = 0; for (int i = 0; i < 20; i++) try { throw i; } catch
     assert_eq!(rows[0]["count"], 20, "{said}");
 }
 
+/// USDT probes as <sys/sdt.h> makes them, which need not be there: numbers with a fraction, globals, two places of one probe.
+const SHOP: &str = r#"
+#define SITE(name, arguments, ...) __asm__ volatile("990: nop\n.pushsection .note.stapsdt,\"?\",\"note\"\n.balign 4\n" \
+    ".4byte 992f-991f, 994f-993f, 3\n991: .asciz \"stapsdt\"\n992: .balign 4\n993: .8byte 990b, 0, 0\n.asciz \"shop\"\n" \
+    ".asciz \"" name "\"\n.asciz \"" arguments "\"\n994: .balign 4\n.popsection" :: __VA_ARGS__)
+double price; int left = 100; float rebate[2] = { 0, 0.5f };
+int main(void) {
+    for (int i = 0; i < 10; i++) {
+        price = i + 0.25;
+        left--;
+        SITE("sold", "8f@%0 -4@%1 -4@%2 4f@%3 8f@%%xmm0 -2@%4", "m"(price), "r"(i), "m"(left), "m"(rebate[1]), "n"(-7));
+        if (i & 1) SITE("many", "4@%0", "r"(i)); else SITE("many", "4@%0", "r"(i + 1));
+    }
+    return 0;
+}
+"#;
+
+#[test]
+#[cfg(target_arch = "x86_64")]
+fn usdt_arguments_of_every_kind() {
+    for flags in [&["-O2"][..], &["-O0", "-no-pie"]] {
+        let Some(program) = Compiled::new("cc", "shop.c", SHOP, flags) else { return };
+        let file = program.path().display();
+        let line = format!("::probe usdt:{file}:shop:sold -C {file} | ::print arg0 arg1 arg2 arg3 arg5");
+        let Some((rows, said)) = kmdb(&line) else { return };
+        assert_eq!(rows.len(), 10, "{said}");
+        for (i, row) in (0i64..).zip(&rows) {
+            let found = ["arg0", "arg1", "arg2", "arg3", "arg5"].map(|name| row[name].to_string());
+            let wanted = [format!("\"{i}.25\""), i.to_string(), (99 - i).to_string(), "\"0.5\"".into(), "-7".into()];
+            assert_eq!(found, wanted, "{flags:?}: {row}");
+        }
+        // two places of a probe count as one
+        let Some((rows, _)) = kmdb(&format!("::probe usdt:{file}:shop:many -C {file} | ::group arg0")) else { return };
+        let mut found: Vec<_> = rows.iter().map(|row| (row["arg0"].as_u64(), row["count"].as_u64())).collect();
+        found.sort_unstable();
+        assert_eq!(found, [1, 3, 5, 7, 9].map(|n| (Some(n), Some(2))));
+    }
+}
+
 /// What is behind pointers when a function is called.
 const TYPED: &str = r#"
 #include <stdio.h>

@@ -246,6 +246,15 @@ pub fn argument_offsets(session: &Session) -> Result<[u64; 6]> {
     Ok(offsets)
 }
 
+/// Where in a `struct pt_regs` is told that a program of 32 bits called, whose system calls have numbers of their own: the
+/// offset of a word in bytes, which bits of it, and what they are then.
+pub fn told_compat(session: &Session) -> Result<(u64, u64, u64)> {
+    Ok(match session.target.arch() {
+        Arch::Aarch64 => (session.offset("pt_regs", "pstate")?, MODE32, MODE32),
+        _ => (session.offset("pt_regs", "cs")?, 0xffff, USER32_CS),
+    })
+}
+
 fn of_registers(session: &Session, trace: &Trace, regs: u64) -> Result<Doing> {
     let get = |member: &str| session.u64(regs.wrapping_add(session.offset("pt_regs", member)?));
     let arm = session.target.arch() == Arch::Aarch64;

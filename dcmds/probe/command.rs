@@ -1,7 +1,9 @@
 //! A command that runs while probes are set: started, stopped before its first instruction, let go when all is ready.
 
 use engine::prelude::*;
+use probes::start::Stopped;
 use std::{
+    path::Path,
     process::{Child, Command},
     time::{Duration, Instant},
 };
@@ -10,14 +12,37 @@ use std::{
 const STOPPED: &str = "kill -STOP $$; ";
 
 /// A command that was started.
-pub struct Started(Child);
+pub struct Started {
+    pid: i32,
+    process: Process,
+}
+
+/// What stands behind a command.
+enum Process {
+    /// it has not become the program yet
+    Stopped(Option<Stopped>),
+    /// the program, or the shell
+    Runs(Child),
+}
 
 impl Started {
-    /// Starts a command of the shell, and waits until it stands still.
+    /// Starts a command of the shell, and waits until it stands still. One that is a program and plain words is started
+    /// without a shell, whose own doings would be taken for the program's.
     pub fn new(command: &str) -> Result<Started> {
-        let exec = if is_one(command) { "exec " } else { "" };
-        let started = Command::new("sh").arg("-c").arg(format!("{STOPPED}{exec}{command}")).spawn();
-        let started = Started(started.map_err(|e| Error::Usage(format!("`{command}`: {e}")))?);
+        let wrong = |e| Error::Usage(format!("`{command}`: {e}"));
+        let (pid, process) = match plain(command) {
+            Some((program, arguments)) => {
+                let stopped = Stopped::new(program, &arguments).map_err(wrong)?;
+                (stopped.pid(), Process::Stopped(Some(stopped)))
+            }
+            None => {
+                let exec = if is_one(command) { "exec " } else { "" };
+                let shell =
+                    Command::new("sh").arg("-c").arg(format!("{STOPPED}{exec}{command}")).spawn().map_err(wrong)?;
+                (shell.id(), Process::Runs(shell))
+            }
+        };
+        let started = Started { pid: pid as i32, process };
         let patience = Instant::now() + Duration::from_secs(5);
         while state(started.pid()) != Some('T') && Instant::now() < patience {
             std::thread::sleep(Duration::from_millis(1));
@@ -27,22 +52,34 @@ impl Started {
 
     /// Its process.
     pub fn pid(&self) -> i32 {
-        self.0.id() as i32
+        self.pid
     }
 
     /// Lets it run.
-    pub fn go(&self) -> Result<()> {
-        let status = Command::new("kill").arg("-CONT").arg(self.pid().to_string()).status();
-        match status {
-            Ok(status) if status.success() => Ok(()),
-            _ => Err(Error::Unavailable("the command cannot be let go".into())),
+    pub fn go(&mut self) -> Result<()> {
+        if !signal(self.pid, "-CONT") {
+            return Err(Error::Unavailable("the command cannot be let go".into()));
         }
+        if let Process::Stopped(stopped) = &mut self.process
+            && let Some(stopped) = stopped.take()
+        {
+            let child = stopped.started().map_err(|e| Error::Usage(format!("the command cannot be run: {e}")))?;
+            self.process = Process::Runs(child);
+        }
+        Ok(())
     }
 
     /// Whether it has ended.
     pub fn has_ended(&mut self) -> bool {
-        !matches!(self.0.try_wait(), Ok(None))
+        match &mut self.process {
+            Process::Runs(child) => !matches!(child.try_wait(), Ok(None)),
+            Process::Stopped(stopped) => stopped.is_none(),
+        }
     }
+}
+
+fn signal(pid: i32, which: &str) -> bool {
+    Command::new("kill").arg(which).arg(pid.to_string()).status().is_ok_and(|status| status.success())
 }
 
 /// The letter that /proc has for the state of a process or thread.
@@ -62,6 +99,19 @@ pub fn is_gone(pid: i32) -> bool {
     }
 }
 
+/// The program and its arguments, if there is nothing in it that only a shell understands, and such a program.
+fn plain(command: &str) -> Option<(&str, Vec<&str>)> {
+    let only_words = |c: char| c.is_alphanumeric() || c.is_ascii_whitespace() || "/._-+:,@%=^".contains(c);
+    let mut words = command.split_ascii_whitespace();
+    let program = words.next().filter(|program| command.chars().all(only_words) && !program.contains('='))?;
+    let is_program = |path: &Path| path.is_file();
+    let found = match program.contains('/') {
+        true => is_program(Path::new(program)),
+        false => std::env::split_paths(&std::env::var_os("PATH")?).any(|dir| is_program(&dir.join(program))),
+    };
+    found.then(|| (program, words.collect()))
+}
+
 /// Whether it is the call of one program, which needs no shell beside it.
 fn is_one(command: &str) -> bool {
     const OWN: [&str; 12] =
@@ -74,10 +124,19 @@ fn is_one(command: &str) -> bool {
 
 impl Drop for Started {
     fn drop(&mut self) {
-        if !self.has_ended() {
-            // what ends us early ends the command as well; one that has just ended needs nothing
-            let _ = self.0.kill();
-            let _ = self.0.wait();
+        if self.has_ended() {
+            return;
+        }
+        // what ends us early ends the command as well; one that has just ended needs nothing
+        match &mut self.process {
+            Process::Runs(child) => {
+                let _ = child.kill();
+                let _ = child.wait();
+            }
+            Process::Stopped(stopped) => {
+                signal(self.pid, "-KILL");
+                let _ = stopped.take().map(|stopped| stopped.started().map(|mut child| child.wait()));
+            }
         }
     }
 }

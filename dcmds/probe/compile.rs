@@ -88,6 +88,11 @@ impl<'a> Compiler<'a> {
     }
 
     fn value_of(&self, meaning: Meaning) -> Result<(Value, Looks)> {
+        match meaning {
+            Meaning::Fraction { bits, size } => return Ok((Value::Int(bits), Looks::Fraction(size))),
+            Meaning::Shown { int, looks } => return Ok((Value::Int(int), looks)),
+            _ => {}
+        }
         if let Meaning::Memory { whose, at, offset, place } = &meaning
             && let Some(Type::Float { size: size @ (4 | 8), .. }) = self.cx.shape(place.ty).as_deref()
         {
@@ -213,7 +218,11 @@ impl<'a> Compiler<'a> {
         }
         let known: Vec<_> =
             self.names.all().into_iter().chain(super::names::COMMON.iter().map(|(n, _)| (*n).to_owned())).collect();
-        cannot(format!("there is no `{name}` here; there are {}", known.join(", ")))
+        let error = format!("there is no `{name}` here; there are {}", known.join(", "));
+        cannot(match self.names.why_not() {
+            Some(why) => format!("{error}: {why}"),
+            None => error,
+        })
     }
 
     /// Where a pointer or an array leads, and what is there.
@@ -328,8 +337,9 @@ impl<'a> Compiler<'a> {
         let (whose, at, offset, place) = match meaning {
             Meaning::Int { int, signed } => return Ok((int, signed)),
             Meaning::Pointer { to, .. } => return Ok((to, false)),
-            Meaning::Syscall(int) | Meaning::Code { int, .. } => return Ok((int, false)),
+            Meaning::Syscall(int) | Meaning::Code { int, .. } | Meaning::Shown { int, .. } => return Ok((int, false)),
             Meaning::Missing(why) => return cannot(why),
+            Meaning::Fraction { .. } => return cannot("numbers with a fraction are not computed with at the hit"),
             Meaning::Held { words, place } => return self.held(&words, place),
             Meaning::Text(Text::Memory { at, .. }) => return Ok((at, false)),
             Meaning::Text(_) | Meaning::Literal => return cannot("this is a text, and a number is needed"),
@@ -464,6 +474,12 @@ pub enum Looks {
     Enum(TypeId),
     /// a number with a fraction, of so many bytes
     Fraction(u32),
+    /// a number in hexadecimal
+    Hex,
+    /// the number of a device
+    Device,
+    /// an address of the network, its first byte in front
+    Network,
     /// a text
     Text,
     /// an address of the kernel's code

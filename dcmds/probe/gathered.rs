@@ -59,7 +59,13 @@ impl Gathered {
         let mut columns = vec![("count".to_owned(), Shown::Column)];
         columns.extend(several.then(|| ("probe".to_owned(), Shown::Column)));
         columns.extend(totals.plan.columns());
-        let mut sorted: Vec<_> = self.groups.iter().collect();
+        let firsts: Vec<usize> = (0..totals.sources.len()).map(|source| totals.first_of(source)).collect();
+        let mut together: HashMap<Key, (u64, When)> = HashMap::new();
+        for (key, (count, when)) in &self.groups {
+            let key = Key { source: firsts.get(key.source).copied().unwrap_or(key.source), ..key.clone() };
+            together.entry(key).or_insert((0, *when)).0 += count;
+        }
+        let mut sorted: Vec<_> = together.iter().collect();
         sorted.sort_by(|a, b| b.1.0.cmp(&a.1.0).then_with(|| a.0.cmp(b.0)));
         let row = |(key, (count, when)): (&Key, &(u64, When))| {
             let who = Who { when: *when, unreadable: key.unreadable, user: None, frames: Some(&key.frames) };

@@ -1,6 +1,7 @@
 //! What names mean where a probe sits: its arguments and fields, and the facts of the moment.
 
 use super::{
+    compile::Looks,
     convention, join,
     typed::{self, Held, Parameter, Typed},
 };
@@ -10,7 +11,8 @@ use engine::{
     prelude::*,
 };
 use probes::{
-    expr::{Current, Int, Space as Whose, Text},
+    expr::{Binary, Current, Int, Space as Whose, Text},
+    printed::Printed,
     source::{self, Source},
     tracefs::{self, Shape},
 };
@@ -25,6 +27,20 @@ pub enum Meaning {
         int: Int,
         /// whether it has a sign
         signed: bool,
+    },
+    /// a number with a fraction, as its bits; it can be shown, and counted by
+    Fraction {
+        /// the bits
+        bits: Int,
+        /// bytes
+        size: u32,
+    },
+    /// a number that people read otherwise
+    Shown {
+        /// how it is computed
+        int: Int,
+        /// how it looks
+        looks: Looks,
     },
     /// an address with the type of what is there
     Pointer {
@@ -228,11 +244,20 @@ impl<'a> Names<'a> {
             }
             Source::Syscall { .. } => self.syscall(name),
             Source::User { on_return: true, file, site } if is_result(name) => {
+                let size = if site.narrow { 4 } else { 8 };
                 let typed = Typed::of(self.cx, file);
                 match typed.and_then(|typed| typed.returned(self.cx, site.offset)) {
                     Some(held) => self.parameter(held),
-                    None => Some(Meaning::Int { int: Int::context(source::return_value()?, 8, false), signed: true }),
+                    None => Some(Meaning::Int {
+                        int: Int::context(source::return_value()?, size, site.narrow),
+                        signed: true,
+                    }),
                 }
+            }
+            Source::User { on_return: true, site, .. } if site.narrow && numbered(name).is_some() => {
+                Some(Meaning::Missing(
+                    "a program of 32 bits has its arguments on the stack, where its return no longer finds them".into(),
+                ))
             }
             Source::User { on_return: true, .. } => match numbered(name) {
                 Some(index) => self.left(Meaning::Int { int: join::argument(index)?, signed: true }),
@@ -246,6 +271,12 @@ impl<'a> Names<'a> {
             Source::User { on_return: false, .. } if numbered(name).is_none() => {
                 let parameter = self.user_parameters().into_iter().find(|p| p.name == name)?;
                 self.parameter(parameter)
+            }
+            // behind the return address, in words of four bytes
+            Source::User { on_return: false, site, .. } if site.narrow => {
+                let at = 4 + 4 * i32::try_from(numbered(name)?).ok()?;
+                let sp = Int::context(source::register("rsp")?, 4, false);
+                Some(Meaning::Int { int: Int::load(Whose::User, sp, at, 4, true), signed: true })
             }
             Source::User { on_return: false, .. } => {
                 Some(Meaning::Int { int: Int::context(source::argument(numbered(name)?)?, 8, false), signed: true })
@@ -283,11 +314,38 @@ impl<'a> Names<'a> {
             // some take a parameter of that name
             "name" if !parameters.iter().any(|(n, _)| n == name) => Some(Meaning::Syscall(join::number())),
             name if is_result(name) => Some(Meaning::Int { int: Int::context(8, 8, true), signed: true }),
+            "file" if !parameters.iter().any(|(n, _)| n == name) => self.open_file(parameters),
             _ => {
                 let index = numbered(name).or_else(|| parameters.iter().position(|(n, _)| n == name))?;
                 let ctype = parameters.get(index).and_then(|(_, ctype)| self.cx.ctype(ctype.trim()).ok());
                 self.typed(join::argument(index)?, ctype, Whose::User)
             }
+        }
+    }
+
+    /// The open file that a system call's descriptor stands for, as the process has it when the call returns.
+    fn open_file(&self, parameters: &[(String, String)]) -> Option<Meaning> {
+        let fd = join::argument(parameters.iter().position(|(name, _)| name == "fd")?)?;
+        let follow = |at: Int, ctype: &str, member: &str| {
+            Some(Int::load(Whose::Kernel, at, i32::try_from(self.cx.offset(ctype, member).ok()?).ok()?, 8, false))
+        };
+        let files = follow(Int::Current(Current::Task), "task_struct", "files")?;
+        let table = follow(files, "files_struct", "fdt")?;
+        let all = follow(table, "fdtable", "fd")?;
+        let at = Int::binary(Binary::Add, all, Int::binary(Binary::Mul, cut(fd, 4, false), Int::Const(8)));
+        let to = Int::load(Whose::Kernel, at, 0, 8, false);
+        Some(Meaning::Pointer { whose: Whose::Kernel, to, ctype: self.cx.struct_type("file")? })
+    }
+
+    /// Why names that one would expect are not there.
+    pub fn why_not(&self) -> Option<String> {
+        match self.source {
+            Source::Syscall { numbers, parameters, .. } if numbers.len() == 1 && parameters.is_empty() => {
+                let why = tracefs::root().err()?;
+                Some(format!("arguments are arg0 to arg5 here: what they are called is told by tracefs ({why})"))
+            }
+            Source::User { site, .. } if site.narrow => Some("it is a program of 32 bits".into()),
+            _ => None,
         }
     }
 
@@ -440,9 +498,20 @@ impl<'a> Names<'a> {
             Shape::Text => Some(Meaning::Text(Text::Context { offset, len: size })),
             Shape::Located => Some(Meaning::Text(Text::Located { word: offset, behind: false })),
             Shape::LocatedBehind => Some(Meaning::Text(Text::Located { word: offset, behind: true })),
+            Shape::Bytes if field.printed == Printed::Network && size == 4 => {
+                Some(Meaning::Shown { int: Int::context(offset, 4, false), looks: Looks::Network })
+            }
             Shape::Bytes => None,
             Shape::Number => {
                 let int = Int::context(offset, size as u8, signed);
+                match (field.printed, &*field.ctype) {
+                    (Printed::Code, _) if size == 8 => return Some(Meaning::Code { whose: Whose::Kernel, int }),
+                    (Printed::Hex | Printed::Address, ctype) if size == 8 && !ctype.contains('*') => {
+                        return Some(Meaning::Shown { int, looks: Looks::Hex });
+                    }
+                    (_, "dev_t") => return Some(Meaning::Shown { int, looks: Looks::Device }),
+                    _ => {}
+                }
                 if field.is_char_pointer() && self.whose() == Whose::User {
                     return Some(Meaning::Text(Text::Memory { space: Whose::User, at: int }));
                 }
@@ -475,10 +544,13 @@ fn cut(int: Int, size: u8, signed: bool) -> Int {
     }
 }
 
-fn usdt(arg: &probes::elf::UsdtArg) -> Option<Meaning> {
-    use probes::{elf::UsdtPlace, expr::Binary};
+fn usdt(arg: &probes::usdt::UsdtArg) -> Option<Meaning> {
+    use probes::usdt::UsdtPlace;
     let register = |name: &str| Some(Int::context(source::register(name)?, 8, false));
     let int = match &arg.place {
+        UsdtPlace::Elsewhere(text) => {
+            return Some(Meaning::Missing(format!("this argument is at `{text}`, where probes do not look")));
+        }
         UsdtPlace::Constant(value) => Int::Const(*value),
         UsdtPlace::Register(name) => cut(register(name)?, arg.size, arg.signed),
         UsdtPlace::Memory { base, offset, index } => {
@@ -490,5 +562,8 @@ fn usdt(arg: &probes::elf::UsdtArg) -> Option<Meaning> {
             Int::load(Whose::User, at, i32::try_from(*offset).ok()?, arg.size, arg.signed)
         }
     };
-    Some(Meaning::Int { int, signed: arg.signed })
+    Some(match arg.fraction {
+        true => Meaning::Fraction { bits: int, size: arg.size.into() },
+        false => Meaning::Int { int, signed: arg.signed },
+    })
 }

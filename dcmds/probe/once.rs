@@ -91,7 +91,7 @@ impl Once {
         let limits = Limits { pid, family, reach: reach(cx), ..Limits::default() };
         let mut recording = Recording::start(&self.probes, limits).map_err(spec::wrong)?;
         let begun = Instant::now();
-        if let Some(started) = &self.started {
+        if let Some(started) = &mut self.started {
             started.go()?;
         }
         loop {

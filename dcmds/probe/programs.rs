@@ -17,6 +17,7 @@ use engine::{
         demangle::{demangle, is_called},
         dwarf::Inlined,
     },
+    names,
     prelude::*,
 };
 use glob::Pattern;
@@ -33,6 +34,7 @@ pub fn find(cx: &Cx<'_>, rest: &str, pid: Option<i32>, on_return: bool) -> Resul
     })?;
     let path = elf::find(file, pid).map_err(wrong)?;
     let binary = Binary::open(&path).map_err(wrong)?;
+    binary.must_run_here().map_err(wrong)?;
     // `operator+` is a name
     let (name, offset) = match function.rsplit_once('+').map(|(name, offset)| (name, number(offset))) {
         Some((name, Ok(offset))) => (name, offset),
@@ -67,6 +69,9 @@ fn inside(cx: &Cx<'_>, binary: &Binary, function: &Site, distance: u64) -> Resul
     /// A function is not longer.
     const MOST: u64 = 1 << 20;
     let (name, code) = (&function.name, binary.code_of(function));
+    if let Some(len) = binary.len_of(function).map_err(wrong)?.filter(|len| distance >= *len) {
+        return Err(Error::Usage(format!("`{name}+{distance:#x}` is behind its end: it is {len:#x} bytes long")));
+    }
     if distance > MOST || distance >= code.len() as u64 {
         return Err(Error::Usage(format!("`{name}+{distance:#x}`: no function is so long")));
     }
@@ -185,12 +190,24 @@ fn matches(pattern: &Pattern, name: &str) -> bool {
 fn missing(binary: &Binary, name: &str) -> Error {
     let file = binary.path().display();
     let error = Error::Usage(format!("{file} has no function `{name}`"));
-    match binary.is_stripped() {
-        Ok(true) => {
-            error.hint("it is stripped: only what it exports, and addresses (`u:FILE:0xADDRESS`), can be probed")
-        }
-        _ => error.hint(format!(
-            "`::probes 'u:{file}:*{name}*'` lists those that are named alike; the compiler may have inlined it"
-        )),
+    if binary.imports(name).unwrap_or_default() {
+        return error.hint(format!(
+            "it calls that of a library, where it can be probed: `u:libc:{name}`, or `u:` and the library's path"
+        ));
     }
+    let all = binary.all_functions().unwrap_or_default();
+    let spelt: Vec<_> = all.iter().map(|(_, symbol)| demangle(symbol)).collect();
+    let near = names::did_you_mean(name, spelt.iter().map(|name| &**name));
+    let near = near.map(|near| near + " ").unwrap_or_default();
+    error.hint(
+        near + &match binary.is_stripped() {
+            Ok(true) => {
+                "it is stripped: only what it exports, and addresses (`u:FILE:0xADDRESS`), can be probed".to_owned()
+            }
+            _ => format!(
+                "`::probes 'u:{file}:*{}*'` lists those that are named alike; the compiler may have inlined it",
+                name.trim_matches('*')
+            ),
+        },
+    )
 }

@@ -14,7 +14,7 @@ use probes::{
 use std::cell::RefCell;
 
 /// How one value of an event or a key is laid out and shown.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Part {
     /// how it looks
     pub looks: Looks,
@@ -113,6 +113,10 @@ impl<'a> Shower<'a> {
             },
             Looks::Fraction(4) => Cell::Str(f32::from_bits(word as u32).to_string()),
             Looks::Fraction(_) => Cell::Str(f64::from_bits(word).to_string()),
+            Looks::Hex => Cell::Hex(word),
+            // as a number of the kernel's (include/linux/kdev_t.h): MINORBITS is 20
+            Looks::Device => Cell::Str(format!("{}:{}", word >> 20, word & 0xf_ffff)),
+            Looks::Network => Cell::Str(std::net::Ipv4Addr::from((word as u32).to_ne_bytes()).to_string()),
             Looks::Text => text(bytes, part.max),
             Looks::Path => Cell::Str(super::path::shown(bytes)),
             Looks::KernelCode => Cell::Str(engine::frame::name(self.cx, word, true)),

@@ -8,12 +8,13 @@ use super::{
 use engine::{
     Type,
     debuginfo::{SymbolKind, TypeSource},
+    names,
     prelude::*,
 };
 use glob::Pattern;
 use probes::{
     elf::{self, Binary},
-    perf::software,
+    perf::{self, software},
     source::{Prototype, Source},
     tracefs::{self, Tracepoint},
 };
@@ -48,7 +49,7 @@ pub fn find(cx: &Cx<'_>, word: &str, pid: Option<i32>) -> Result<Vec<Source>> {
 
 /// The sources that a word names, however many they are.
 pub fn all(cx: &Cx<'_>, word: &str, pid: Option<i32>) -> Result<Vec<Source>> {
-    let (kind, rest) = word.split_once(':').ok_or_else(|| unknown(word))?;
+    let (kind, rest) = word.split_once(':').filter(|_| !word.ends_with(':')).ok_or_else(|| unknown(word))?;
     let found = match kind {
         "t" => tracepoints(rest)?,
         "rt" => raw(cx, rest)?,
@@ -61,11 +62,40 @@ pub fn all(cx: &Cx<'_>, word: &str, pid: Option<i32>) -> Result<Vec<Source>> {
         _ => return Err(unknown(word)),
     };
     if found.is_empty() {
-        return Err(
-            Error::Usage(format!("`{word}` matches nothing")).hint(format!("`::probes '{word}'` lists what there is"))
-        );
+        let all = match kind {
+            "usdt" => format!("usdt:{}:*", rest.split(':').next().unwrap_or_default()),
+            kind => format!("{kind}:*"),
+        };
+        let names: Vec<String> = match kind {
+            "s" => syscalls::all(cx).into_iter().map(|(_, name)| name).collect(),
+            "rt" => raw_names(cx),
+            _ => Vec::new(),
+        };
+        let near = names::did_you_mean(rest, names.iter().map(String::as_str)).map(|near| near + " ");
+        let hint = format!("{}`::probes '{all}'` lists what there is", near.unwrap_or_default());
+        return Err(Error::Usage(format!("`{word}` matches nothing")).hint(hint));
     }
     Ok(found)
+}
+
+/// Why there is no such tracepoint, with those that are named alike.
+fn no_tracepoint(error: probes::Error, name: &str) -> Error {
+    let all: Vec<_> =
+        tracefs::all().unwrap_or_default().into_iter().map(|(group, name)| format!("{group}:{name}")).collect();
+    let near = names::did_you_mean(name, all.iter().map(String::as_str));
+    match near {
+        Some(near) if matches!(error, probes::Error::Wrong(_)) => wrong(error).hint(near),
+        _ => wrong(error),
+    }
+}
+
+/// Tracepoints by the names of the functions that call those who listen.
+fn raw_names(cx: &Cx<'_>) -> Vec<String> {
+    const CALLS: &str = "__traceiter_";
+    let Some(kernel) = cx.symbols.kernel() else { return Vec::new() };
+    let mut found = kernel.by_prefix(CALLS, usize::MAX);
+    found.dedup();
+    found.iter().filter_map(|symbol| symbol.strip_prefix(CALLS)).map(str::to_owned).collect()
 }
 
 fn unknown(word: &str) -> Error {
@@ -76,7 +106,8 @@ fn unknown(word: &str) -> Error {
 fn tracepoints(rest: &str) -> Result<Vec<Source>> {
     let (group, name) = match rest.split_once(':') {
         Some((group, name)) if !is_pattern(rest) => {
-            return Ok(vec![Source::Tracepoint(Tracepoint::find(group, name).map_err(wrong)?)]);
+            let found = Tracepoint::find(group, name);
+            return Ok(vec![Source::Tracepoint(found.map_err(|error| no_tracepoint(error, rest))?)]);
         }
         Some(both) => both,
         // in whichever group
@@ -96,13 +127,9 @@ fn tracepoints(rest: &str) -> Result<Vec<Source>> {
 
 /// Every tracepoint has a function that calls those who listen.
 fn raw(cx: &Cx<'_>, rest: &str) -> Result<Vec<Source>> {
-    const CALLS: &str = "__traceiter_";
     let pattern = pattern(rest)?;
-    let Some(kernel) = cx.symbols.kernel() else { return Ok(Vec::new()) };
-    let mut found = kernel.by_prefix(CALLS, usize::MAX);
-    found.dedup();
-    let names = found.iter().filter_map(|symbol| symbol.strip_prefix(CALLS)).filter(|name| pattern.matches(name));
-    Ok(names.map(|name| Source::Raw { name: name.to_owned() }).collect())
+    let names = raw_names(cx).into_iter().filter(|name| pattern.matches(name));
+    Ok(names.map(|name| Source::Raw { name }).collect())
 }
 
 fn kernel(cx: &Cx<'_>, rest: &str, on_return: bool) -> Result<Vec<Source>> {
@@ -240,6 +267,7 @@ fn usdt(rest: &str, pid: Option<i32>) -> Result<Vec<Source>> {
     })?;
     let path = elf::find(file, pid).map_err(wrong)?;
     let binary = Binary::open(&path).map_err(wrong)?;
+    binary.must_run_here().map_err(wrong)?;
     let name = if name.contains(':') { name.to_owned() } else { format!("*:{name}") };
     let pattern = pattern(&name)?;
     let sites = binary.usdt(|n| pattern.matches(n)).map_err(wrong)?;
@@ -261,6 +289,21 @@ fn clock(rest: &str) -> Result<Source> {
         Ok(hertz @ 1..=100_000) => Ok(Source::Clock { hertz }),
         _ => Err(Error::Usage(format!("`cpu:{rest}`: so many times a second, up to 100000")).hint("`cpu:997hz`")),
     }
+}
+
+/// Whether it is a function of a kernel that lets none of its functions be probed.
+pub fn is_out_of_reach(source: &Source) -> bool {
+    matches!(source, Source::Kernel { .. }) && perf::device_type("kprobe").is_err() && tracefs::functions().is_none()
+}
+
+/// Whether both are one place, which is probed once however often it is named.
+pub fn is_same(a: &Source, b: &Source) -> bool {
+    let place = |source: &Source| match source {
+        Source::User { file, site, .. } => (file.clone(), site.offset),
+        Source::Kernel { at, offset, .. } => (std::path::PathBuf::new(), at.unwrap_or_default().wrapping_add(*offset)),
+        _ => Default::default(),
+    };
+    a.name() == b.name() && place(a) == place(b)
 }
 
 /// `name+0x10`: the name and the number.

@@ -74,8 +74,30 @@ impl Totals<'_> {
         }
     }
 
+    /// The first source that has the same name as this one, and the same values: several places of one probe count together.
+    pub fn first_of(&self, source: usize) -> usize {
+        let Some(here) = self.sources.get(source) else { return source };
+        let is_same = |i: &usize| {
+            self.sources.get(*i).is_some_and(|other| other.name() == here.name())
+                && self.parts.get(*i) == self.parts.get(source)
+        };
+        (0..source).find(is_same).unwrap_or(source)
+    }
+
+    /// The entries of several places of one probe as those of one.
+    fn together(&self, entries: &Entries) -> Entries {
+        let firsts: Vec<usize> = (0..self.sources.len()).map(|source| self.first_of(source)).collect();
+        let mut all = Entries::new();
+        for ((source, key), entry) in entries {
+            let source = firsts.get(*source).copied().unwrap_or(*source);
+            all.entry((source, key.clone())).and_modify(|sum| *sum = Entry::and(*sum, *entry)).or_insert(*entry);
+        }
+        all
+    }
+
     /// Each key with all that is kept of it, the most frequent first.
     pub fn groups(&self, entries: &Entries, all: bool) -> Result<Vec<Item>> {
+        let entries = self.together(entries);
         let mut sorted: Vec<_> = entries.iter().collect();
         sorted.sort_by_key(|(_, entry)| Reverse(entry.count));
         let probe = self.sources.len() > 1;

@@ -30,6 +30,8 @@ const MOST_FRAMES: usize = 512;
 const MOST_PROCESSES: usize = 1 << 16;
 /// `/proc` is not asked again for a process before so long.
 const AGAIN: Duration = Duration::from_millis(100);
+/// What execve(2) itself does when the old program is gone already is done with the registers of that one; it takes no longer.
+const EXEC: u64 = 5_000_000;
 const ARM: bool = cfg!(target_arch = "aarch64");
 
 /// A process, from one exec to the next.
@@ -153,7 +155,15 @@ impl Users {
     /// The mapping at an address. One that is not known may have been made since `/proc` was asked.
     fn mapping(&mut self, when: When, pc: u64) -> Option<Mapped> {
         self.meet(when.pid);
-        let find = |users: &Users| users.image(when)?.mapped.iter().rev().find(|m| m.range.contains(&pc)).cloned();
+        let find = |users: &Users| {
+            let images = &users.processes.get(&when.pid)?.images;
+            let current = images.iter().rposition(|image| image.since <= when.time).unwrap_or(0);
+            let before = current.checked_sub(1).and_then(|before| images.get(before));
+            let image = images.get(current)?;
+            let before = before.filter(|_| when.time.saturating_sub(image.since) < EXEC);
+            let at = |image: &Image| image.mapped.iter().rev().find(|m| m.range.contains(&pc)).cloned();
+            at(image).or_else(|| at(before?))
+        };
         if let Some(found) = find(self) {
             return Some(found);
         }
@@ -169,7 +179,8 @@ impl Users {
         find(self)
     }
 
-    fn code(&mut self, pid: u32, file: &Path) -> Option<Arc<Code>> {
+    fn code(&mut self, pid: u32, mapped: &Mapped) -> Option<Arc<Code>> {
+        let file = &*mapped.file;
         if let Some(known) = self.codes.get(file) {
             return known.clone();
         }
@@ -178,7 +189,8 @@ impl Users {
         } else {
             // as the process sees it, which may be in a container; or as we do, once it has ended
             let inside = PathBuf::from(format!("/proc/{pid}/root")).join(file.strip_prefix("/").unwrap_or(file));
-            Code::open(&inside).or_else(|| Code::open(file))
+            // a file that has no name any more is there as long as it is mapped
+            Code::open(&inside).or_else(|| Code::open(file)).or_else(|| Code::open(&mapped.link(pid)))
         };
         let code = code.map(Arc::new);
         if let Some(code) = &code {
@@ -233,7 +245,7 @@ impl Users {
                 walk.sure = false;
                 break;
             };
-            let code = self.code(when.pid, &mapped.file);
+            let code = self.code(when.pid, &mapped);
             let address = code.as_ref().and_then(|code| code.address(place - mapped.range.start + mapped.offset));
             let tables = code.as_ref().and_then(|code| code.tables()).filter(|_| address.is_some());
             let found = cfi::caller(tables.as_ref(), address.unwrap_or(place), &registers, sp, ARM, &word);
@@ -263,8 +275,9 @@ impl Users {
         if let Some(known) = self.names.get(&(mapped.file.clone(), at << 1 | u64::from(returned))) {
             return known.to_vec();
         }
-        let file = mapped.file.file_name().unwrap_or(mapped.file.as_os_str()).to_string_lossy().into_owned();
-        let code = self.code(when.pid, &mapped.file);
+        let file = mapped.file.file_name().unwrap_or(mapped.file.as_os_str()).to_string_lossy();
+        let file = file.trim_end_matches(elf::DELETED);
+        let code = self.code(when.pid, &mapped);
         let address = code.as_ref().and_then(|code| code.address(at));
         let found = match (&code, address) {
             (Some(code), Some(address)) => code.names(address.wrapping_sub(u64::from(returned))),
