@@ -141,12 +141,13 @@ fn alternatives(
     let words: Vec<&str> = if word.starts_with('u') { vec![word] } else { word.split(',').collect() };
     let mut missing = None;
     for (i, word) in words.iter().enumerate() {
-        let mut found = spec::find(cx, word, pid);
-        if i + 1 < words.len() && found.as_ref().is_ok_and(|found| found.iter().any(spec::is_out_of_reach)) {
+        let last = i + 1 == words.len();
+        if !last && word.starts_with('k') && !spec::lets_functions_be_probed() {
             continue;
         }
+        let mut found = spec::find(cx, word, pid);
         // two of which one begins what the other ends can only be asked together
-        if i + 1 < words.len() && !Plan::joins(behind) {
+        if !last && !Plan::joins(behind) {
             found = found.and_then(|found| Plan::make(cx, &mut found.clone(), behind, text, false).map(|_| found));
         }
         match found {

@@ -73,6 +73,10 @@ pub fn all(cx: &Cx<'_>, word: &str, pid: Option<i32>) -> Result<Vec<Source>> {
         };
         let near = names::did_you_mean(rest, names.iter().map(String::as_str)).map(|near| near + " ");
         let hint = format!("{}`::probes '{all}'` lists what there is", near.unwrap_or_default());
+        if word == all && kind == "usdt" {
+            return Err(Error::Usage(format!("`{}` has no USDT probes", rest.trim_end_matches(":*")))
+                .hint("`u:FILE:FUNCTION` probes a function of it"));
+        }
         return Err(Error::Usage(format!("`{word}` matches nothing")).hint(hint));
     }
     Ok(found)
@@ -291,9 +295,9 @@ fn clock(rest: &str) -> Result<Source> {
     }
 }
 
-/// Whether it is a function of a kernel that lets none of its functions be probed.
-pub fn is_out_of_reach(source: &Source) -> bool {
-    matches!(source, Source::Kernel { .. }) && perf::device_type("kprobe").is_err() && tracefs::functions().is_none()
+/// Whether the kernel lets any of its functions be probed.
+pub fn lets_functions_be_probed() -> bool {
+    perf::device_type("kprobe").is_ok() || tracefs::functions().is_some()
 }
 
 /// Whether both are one place, which is probed once however often it is named.
