@@ -262,6 +262,12 @@ pub fn format_bit(device: &str, part: &str) -> io::Result<u32> {
     first.ok_or_else(|| io::Error::other(format!("{device}/{part}: {}", text.trim())))
 }
 
+/// How far those who lack CAP_PERFMON may use events, in words.
+pub fn paranoid() -> String {
+    let text = fs::read_to_string("/proc/sys/kernel/perf_event_paranoid").unwrap_or_default();
+    format!("perf_event_paranoid is {}", text.trim())
+}
+
 /// CPUs that are online: `0-3,5`.
 pub fn online_cpus() -> io::Result<Vec<u32>> {
     let text = fs::read_to_string("/sys/devices/system/cpu/online")?;

@@ -11,7 +11,7 @@ use crate::{
     expr::{Binary, Int, Test, Value},
     fetch::{self, Fetched},
     interpret::{Moment, Reach, obstacle, obstacle_of, obstacle_of_text},
-    perf::{Attr, Event, Scope, kind, online_cpus, sample, software},
+    perf::{self, Attr, Event, Scope, kind, online_cpus, sample, software},
     program::{Action, Counters, Join, Spec},
     recording::{Entry, Hit, Limits, MOST_CHANGES, STACK_COPY, UserState, monotonic},
     registers,
@@ -158,7 +158,7 @@ impl Sampled {
 
     /// A CPU's ring, which begins with the names that threads take on there.
     fn ring(&mut self, cpu: u32, bytes: usize) -> Result<()> {
-        let refused = || Error::refused("a ring of samples needs CAP_PERFMON or root");
+        let refused = || Error::refused(format!("a ring of samples needs CAP_PERFMON or root ({})", perf::paranoid()));
         let attr = Attr::new(kind::SOFTWARE, software::DUMMY).sample(BASE).tasks().watermark((bytes / 8) as u32);
         let event = attr.open(Scope::Cpu(cpu)).map_err(refused())?;
         let ring = Ring::new(&event, bytes).map_err(refused())?;

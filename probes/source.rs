@@ -232,8 +232,7 @@ impl Source {
                 format!("{name}: the kernel is locked down (confidentiality), and does not permit it")
             }
             (Some(libc::EPERM | libc::EACCES), _) => {
-                let paranoid = std::fs::read_to_string("/proc/sys/kernel/perf_event_paranoid").unwrap_or_default();
-                format!("{name}: not permitted: needs root (perf_event_paranoid is {})", paranoid.trim())
+                format!("{name}: not permitted: needs root ({})", perf::paranoid())
             }
             (Some(libc::ENOENT), Source::Kernel { .. }) if perf::device_type("kprobe").is_err() => {
                 format!("{name}: this kernel is built without kprobes; tracepoints (t:) and uprobes (u:) may be there")

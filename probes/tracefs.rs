@@ -176,7 +176,7 @@ pub fn root() -> Result<PathBuf> {
     }
     Err(match refused {
         _ if is_locked_down() => Error::Wrong(
-            "the kernel is locked down (confidentiality): there is no tracefs; `rt:`, `sw:` and `cpu:` need none"
+            "the kernel is locked down (confidentiality): there is no tracefs; `rt:`, `u:`, `sw:` and `cpu:` need none"
                 .into(),
         ),
         Some(error) => Error::Refused { what: "tracefs may be read by root only".into(), error },

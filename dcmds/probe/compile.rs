@@ -216,6 +216,12 @@ impl<'a> Compiler<'a> {
                  `arg0` and on; `kmdb -k VMLINUX` takes them from the kernel's file with debug information"
             ));
         }
+        if self.names.lacks_declaration() {
+            return cannot(format!(
+                "there is no `{name}` here: what this system call takes cannot be seen, neither in the kernel's memory nor in \
+                 tracefs; `arg0` to `arg5` are its arguments"
+            ));
+        }
         let known: Vec<_> =
             self.names.all().into_iter().chain(super::names::COMMON.iter().map(|(n, _)| (*n).to_owned())).collect();
         let error = format!("there is no `{name}` here; there are {}", known.join(", "));
@@ -239,6 +245,10 @@ impl<'a> Compiler<'a> {
                 Some(Type::Pointer { to }) => Ok((whose, Int::load(whose, at, small(offset)?, 8, false), *to)),
                 _ => cannot(format!("`{}` is no pointer", self.cx.types.spell(place.ty))),
             },
+            _ if self.cx.struct_type("task_struct").is_none() => cannot(
+                "this is a number: this kernel tells nothing of its types (no BTF); `kmdb -k VMLINUX` takes them from the \
+                 kernel's file with debug information",
+            ),
             _ => cannot("this is no pointer whose type is known: cast it, as in `((struct foo *)arg0)->member`"),
         }
     }

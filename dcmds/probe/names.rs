@@ -2,7 +2,7 @@
 
 use super::{
     compile::Looks,
-    convention, join,
+    convention, join, syscalls,
     typed::{self, Held, Parameter, Typed},
 };
 use engine::{
@@ -115,8 +115,8 @@ pub const COMMON: &[(&str, &str)] = &[
 
 /// What a tracepoint hands over at most (MAX_BPF_FUNC_ARGS).
 const MOST_HANDED: usize = 12;
-const RETVAL: &str = "what a function returns is not known without types: `retval` is all 64 bits of its register, of which \
-                      `(int)retval` is what one returns that returns an int";
+const RETVAL: &str = "what a function returns is not known without types: `retval` is all 64 bits of its register, or an int \
+                      where that is an error number; `(int)retval` is an int in any case";
 
 impl<'a> Names<'a> {
     /// The names at `source`.
@@ -182,6 +182,13 @@ impl<'a> Names<'a> {
         is_kernels && self.cx.types.btf().is_none() && self.cx.struct_type("task_struct").is_none()
     }
 
+    /// Whether it is one system call whose parameters nobody tells.
+    pub fn lacks_declaration(&self) -> bool {
+        let Source::Syscall { name, numbers, parameters } = self.source else { return false };
+        let [number] = numbers[..] else { return false };
+        parameters.is_empty() && !syscalls::is_declared(self.cx, number, name)
+    }
+
     /// Whose memory a bare number most likely is an address of.
     pub fn whose(&self) -> Whose {
         match self.source {
@@ -226,7 +233,7 @@ impl<'a> Names<'a> {
                     if self.is_untyped() {
                         self.cx.notes.once(0, RETVAL);
                     }
-                    Some(Meaning::Int { int: Int::context(source::return_value()?, 8, false), signed: true })
+                    Some(Meaning::Int { int: bare_result()?, signed: true })
                 }
             },
             Source::Kernel { on_return: true, .. } | Source::User { on_return: true, .. } if name == "elapsed" => {
@@ -524,6 +531,17 @@ impl<'a> Names<'a> {
             }
         }
     }
+}
+
+/// What a function of the kernel returns whose type is not known: its register, whose upper half means nothing if it returns
+/// an int. Where that would be an error number (-MAX_ERRNO and up, include/linux/err.h) it is taken for one.
+fn bare_result() -> Option<Int> {
+    const ERRORS: i64 = 4095;
+    const INTS: i64 = 1 << 32;
+    let word = || Some(Int::context(source::return_value()?, 8, false));
+    let above = Int::binary(Binary::Sub, word()?, Int::Const(INTS - ERRORS));
+    let is_error = Int::binary(Binary::Lt { signed: false }, above, Int::Const(ERRORS));
+    Some(Int::binary(Binary::Sub, word()?, Int::binary(Binary::Shl, is_error, Int::Const(32))))
 }
 
 fn is_result(name: &str) -> bool {

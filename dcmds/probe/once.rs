@@ -51,7 +51,14 @@ impl Once {
         let stages = pipeline::stages_of(cx, stages, &[])?;
         let plan = Plan::make(cx, &mut sources, &stages, TEXT, false)?;
         if plan.taken < stages.len() || plan.then != Then::Show {
-            return Err(Error::Unavailable(format!("{probe}: this kernel cannot do all that is asked for at the hit")));
+            let why = match cx.struct_type("task_struct") {
+                Some(_) => "this kernel cannot do all that is asked for at the hit",
+                None => {
+                    "this kernel tells nothing of its types (no BTF), which this needs: `kmdb -k VMLINUX` takes them from its file \
+                     with debug information"
+                }
+            };
+            return Err(Error::Unavailable(format!("{probe}: {why}")));
         }
         for source in sources {
             let (spec, _) = plan.spec(cx, &source, self.probes.len() as u64, self.only)?;

@@ -108,6 +108,10 @@ fn is_function(cx: &Cx<'_>, name: &str) -> bool {
 
 /// Why there is no such function, as far as that can be told.
 fn missing(cx: &Cx<'_>, name: &str) -> Error {
+    if cx.symbols.kernel().is_none() {
+        return Error::Unavailable(format!("`{name}`: which functions the kernel has cannot be seen"))
+            .hint("root sees them, or everybody where kernel.kptr_restrict is 0");
+    }
     if cx.symbols.address(cx, name).is_some() {
         return Error::Usage(format!("`{name}` is a variable of the kernel, and no function"));
     }

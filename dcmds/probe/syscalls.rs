@@ -52,6 +52,12 @@ fn one(cx: &Cx<'_>, number: u64, name: String) -> Source {
     Source::Syscall { name, numbers: vec![number], parameters }
 }
 
+/// Whether somebody tells what one takes.
+pub fn is_declared(cx: &Cx<'_>, number: u64, name: &str) -> bool {
+    let declared = Calls::of(cx).is_ok_and(|calls| calls.declared(number).is_some());
+    declared || Tracepoint::find("syscalls", &format!("sys_enter_{name}")).is_ok()
+}
+
 fn parameters(cx: &Cx<'_>, number: u64, name: &str) -> Vec<(String, String)> {
     if let Some(declared) = Calls::of(cx).ok().and_then(|calls| calls.declared(number)) {
         return declared.parameters.iter().map(|p| (p.name.clone(), p.ctype.clone())).collect();

@@ -1,14 +1,14 @@
 //! Probes of kernels that can be probed everywhere: the lab's guests, from inside (`corpus/lab/probe.py`), held against
 //! what the workload (`corpus/lab/guest/hits.c`) counted itself. Skipped where KMDB_LAB names no lab.
 //!
-//! LAB_GUESTS says in which guests (`k510 k61 k612 k72`; an arm64 one, `a612`, needs KMDB_ARM64, a kmdb built for it),
+//! LAB_GUESTS says in which guests (`k510 k61 k612 k72 k73 bare612`; an arm64 one, `a612`, needs KMDB_ARM64, a kmdb built for it),
 //! LAB_QUESTIONS which questions, by name.
 
 #![allow(clippy::unwrap_used, clippy::print_stderr)]
 
 mod questions;
 
-use questions::{BY_BPF, Must, OTHERWISE, PROBES, Question, TOOLS};
+use questions::{BY_BPF, Must, OTHERWISE, PROBES, Question, TOOLS, UNTYPED};
 use serde_json::Value;
 use std::{
     fs,
@@ -17,6 +17,8 @@ use std::{
     process::{Command, Stdio},
 };
 
+/// The lab's kernel without BTF and without a file that has its debug information.
+const UNTYPED_KERNEL: &str = "bare612";
 const READS: &str = r#"::where comm == "hits-reads""#;
 
 /// How questions are asked.
@@ -44,20 +46,32 @@ fn chosen(all: &[&'static [Question]]) -> Vec<&'static Question> {
 
 #[test]
 fn the_labs_guests() {
-    in_guests("k510 k61 k612 k72", Way::Bpf, &chosen(&[PROBES, TOOLS]));
+    in_guests(&wanted("k510 k61 k612 k72 k73"), Way::Bpf, &chosen(&[PROBES, TOOLS]));
 }
 
 #[test]
 fn without_bpf_the_answers_are_the_same() {
-    in_guests("k510 k612", Way::Without, &chosen(&[PROBES]));
+    in_guests(&wanted("k510 k61 k612 k72"), Way::Without, &chosen(&[PROBES]));
 }
 
-fn in_guests(usual: &str, way: Way, questions: &[&Question]) {
+#[test]
+fn a_kernel_without_btf() {
+    let wanted = wanted(UNTYPED_KERNEL);
+    if wanted.split(' ').any(|kernel| kernel == UNTYPED_KERNEL) {
+        in_guests(UNTYPED_KERNEL, Way::Bpf, &chosen(&[PROBES, TOOLS, UNTYPED]));
+    }
+}
+
+/// The guests that are to be asked: those that are named, else these.
+fn wanted(usual: &str) -> String {
+    std::env::var("LAB_GUESTS").unwrap_or_else(|_| usual.into())
+}
+
+fn in_guests(kernels: &str, way: Way, questions: &[&Question]) {
     let Some(lab) = std::env::var_os("KMDB_LAB").map(PathBuf::from) else {
         return eprintln!("skipped: KMDB_LAB names no lab");
     };
-    let wanted = std::env::var("LAB_GUESTS").unwrap_or_else(|_| usual.into());
-    for kernel in wanted.split(' ').filter(|_| !questions.is_empty()) {
+    for kernel in kernels.split(' ').filter(|_| !questions.is_empty()) {
         if !lab.join("kern").join(kernel).join("vmlinuz").exists() {
             eprintln!("skipped: {kernel} is not in the lab");
             continue;

@@ -122,12 +122,54 @@ pub const TOOLS: &[Question] = &[
         "::kmem_record -c dentry -C\\n::walk kmem_log | ::bufctl | ::where op == \"alloc\" | ::group caller", Begin(1000, "caller", "__d_alloc")),
 ];
 
+/// What is said where types are needed that the kernel does not tell.
+const NO_TYPES: &str = "this kernel tells nothing of its types (no BTF)";
+
+/// What a kernel that tells nothing of its types answers beside: arguments are numbers, and what needs types says so.
+#[rustfmt::skip]
+pub const UNTYPED: &[Question] = &[
+    ("untyped_argument", "reads 1000", "::probe k:vfs_read -C | READS | ::sum arg2", Be("sum", 50500)),
+    ("untyped_entry_at_return", "reads 1000", "::probe kr:vfs_read -C | READS | ::group 'retval - arg2' | ::count", Group(1000, &[])),
+    ("untyped_latency", "reads 1000", "::probe kr:vfs_read -C | ::where 'comm == \"hits-reads\" && arg2 > 50' | ::quantize elapsed", Total(500)),
+    ("untyped_raw", "reads 1000", "::probe rt:sys_enter -C | ::where 'comm == \"hits-reads\" && arg1 == 0' | ::count", Be("count", 1000)),
+    ("untyped_int", "mounts 60", "::probe kr:count_mounts -C | ::where '(int)retval == -ENOSPC' | ::count", BeSaid("count", 0)),
+    ("untyped_hunt", "mounts 60", "::probe kr:*mount* -C | ::where '(int)retval == -ENOSPC && comm == \"hits-mounts\"' | ::group probe | ::count",
+        Have(0, "probe", "kr:count_mounts")),
+    ("untyped_member", "reads 1000", "::probe k:vfs_read -C | READS | ::group arg0->f_pos", Says(NO_TYPES)),
+    ("untyped_struct", "reads 1000", "::probe k:vfs_read -C | READS | ::group '((struct file *)arg0)->f_pos'", Says(NO_TYPES)),
+    ("untyped_text", "mounts 60", "::probe k:vfs_parse_fs_string -C | ::where 'comm == \"hits-mounts\" && str(arg1) == \"source\"' | ::count",
+        Be("count", 60)),
+];
+
 /// On kernels where something is otherwise: the kernel, the question, what must come of it there.
 pub const OTHERWISE: &[(&str, &str, Must)] = &[
     // programs at functions may interrupt themselves before Linux 5.12 (ca06f55b9002)
     ("k510", "fentry", Show("what", "at a kprobe: this kernel lets programs")),
     // locks tell that they are waited for since Linux 5.19 only (16edd9b511a1)
     ("k510", "lockstat", Says("no tracepoint lock:contention_begin")),
+    // without types parameters have no names, and programs do not stand at functions
+    ("bare612", "kprobe_argument", Says(NO_TYPES)),
+    ("bare612", "entry_at_return", Says(NO_TYPES)),
+    ("bare612", "nanoseconds", Says(NO_TYPES)),
+    ("bare612", "path", Says(NO_TYPES)),
+    ("bare612", "dentries", Says(NO_TYPES)),
+    ("bare612", "blocks_by_request", Says(NO_TYPES)),
+    ("bare612", "slabs", Says(NO_TYPES)),
+    ("bare612", "fentry", Says(NO_TYPES)),
+    ("bare612", "execsnoop", Says(NO_TYPES)),
+    ("bare612", "argdist", Says(NO_TYPES)),
+    ("bare612", "argdist_histogram", Says(NO_TYPES)),
+    ("bare612", "trace", Says(NO_TYPES)),
+    ("bare612", "fileslower", Says(NO_TYPES)),
+    ("bare612", "filetop", Says(NO_TYPES)),
+    ("bare612", "slabtop", Says(NO_TYPES)),
+    ("bare612", "kmem_record", Says(NO_TYPES)),
+    ("bare612", "kmem_record_callers", Says(NO_TYPES)),
+    ("bare612", "entry_condition", Says("'count' is no column")),
+    ("bare612", "negative_numbers", Says("'dfd' is no column")),
+    ("bare612", "fentry_without", Show("what", "at a kprobe: the kernel's BTF has no plain prototype")),
+    // its compiler made another function of rw_verify_area
+    ("bare612", "funcgraph", Tree(100, "vfs_write() {", "  write_null();")),
 ];
 
 /// What is seen with BPF only, and is said to be.
