@@ -57,6 +57,9 @@ pub struct Memleak {
     object: String,
 }
 
+/// Of each CPU's ring, in bytes: programs allocate in bursts.
+const RING: usize = 16 << 20;
+
 /// Blocks of one stack.
 #[derive(Row)]
 struct LeakRow {
@@ -161,7 +164,7 @@ impl Dcmd for Memleak {
         let mut started = self.command.as_deref().map(Started::new).transpose()?;
         let Some(pid) = given.transpose()?.or(started.as_ref().map(Started::pid)) else { return Ok(()) };
         let (calls, backs) = self.probes(cx, pid)?;
-        let limits = Limits { pid: Some(pid), reach: reach(cx), ..Limits::default() };
+        let limits = Limits { pid: Some(pid), reach: reach(cx), ring: RING, ..Limits::default() };
         let mut backs = Recording::start(&backs, limits).map_err(spec::wrong)?;
         let mut calls = Recording::start(&calls, limits).map_err(spec::wrong)?;
         if let Some(started) = &mut started {
@@ -233,6 +236,23 @@ impl Memleak {
         Ok((calls, backs))
     }
 
+    /// Says what is to be known beside the blocks.
+    fn note(&self, cx: &Cx<'_>, blocks: &Blocks, pid: u32, lost: u64) {
+        if self.command.is_none() && is_gone(pid as i32) {
+            cx.notes.once(0, format!("process {pid} has ended"));
+        }
+        if blocks.number == 0 {
+            cx.notes.once(0, "nothing was allocated or freed meanwhile");
+        }
+        if lost > 0 {
+            let text = format!("{lost} calls lost: the ring was full; blocks may have been freed that are shown");
+            cx.notes.once(0, text);
+        }
+        if blocks.unkept > 0 {
+            cx.notes.once(0, format!("{} blocks beyond {MOST_BLOCKS} are not shown", blocks.unkept));
+        }
+    }
+
     fn show(
         &self,
         cx: &Cx<'_>,
@@ -242,6 +262,8 @@ impl Memleak {
         lost: u64,
         out: &mut Out<'_>,
     ) -> Result<()> {
+        // first: whoever wants a few rows only takes no more than those
+        self.note(cx, blocks, pid, lost);
         let young = self.age.map_or(0, |age| age.as_nanos() as u64);
         let mut groups: BTreeMap<usize, (u64, u64)> = BTreeMap::new();
         for block in blocks.blocks.values().filter(|block| blocks.last.saturating_sub(block.time) >= young) {
@@ -256,19 +278,6 @@ impl Memleak {
             // the innermost is where malloc came back to: the call is in front of it
             let stack = frames.into_iter().flat_map(|pc| users.names(when, pc, true)).collect();
             out.row(LeakRow { bytes, blocks: count, stack })?;
-        }
-        if self.command.is_none() && is_gone(pid as i32) {
-            cx.notes.once(0, format!("process {pid} has ended"));
-        }
-        if blocks.number == 0 {
-            cx.notes.once(0, "nothing was allocated or freed meanwhile");
-        }
-        if lost > 0 {
-            let text = format!("{lost} calls lost: the ring was full; blocks may have been freed that are shown");
-            cx.notes.once(0, text);
-        }
-        if blocks.unkept > 0 {
-            cx.notes.once(0, format!("{} blocks beyond {MOST_BLOCKS} are not shown", blocks.unkept));
         }
         Ok(())
     }

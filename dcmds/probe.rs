@@ -43,7 +43,7 @@ use plan::{COLUMNS, Plan, Then};
 use probes::{
     Recording,
     program::Spec,
-    recording::{Hit, Limits},
+    recording::{Hit, Limits, monotonic},
     source::Source,
 };
 use running::{Counts, Going};
@@ -64,17 +64,17 @@ const ALONE: &str = "the kernel is locked down: processes that the command begin
 /// Set probes in the running kernel or in programs, and pass on each hit, or what comes of them.
 ///
 /// Probes are `t:GROUP:NAME` (a tracepoint), `rt:NAME` (the same with what the code there has in hand), `s:NAME` (a system
-/// call, when it returns), `k:FUNCTION` and `kr:FUNCTION` (a function of the kernel, and its return),
+/// call of a 64-bit program, when it returns), `k:FUNCTION` and `kr:FUNCTION` (a function of the kernel, and its return),
 /// `u:FILE:FUNCTION` and `ur:FILE:FUNCTION` (of a program or library), `usdt:FILE:PROVIDER:NAME`, `sw:page-faults` and
 /// other software events, and `cpu:997hz` (a timer on each CPU). `*` and `?` name many at once; `::probes` lists them.
 ///
 /// Stages behind it that the kernel can do itself are done there, at the hit: `::where`, `::print`, `::stack [-k] [-u]`,
 /// then `::count`, `::group`, `::quantize` or `::sum`; `::latency` in front of them joins two probes. Names are the fields
 /// of a tracepoint, the parameters of a kernel function or a system call (`dentry->d_name.name`), `arg0` to `arg5`,
-/// `retval` or `ret`, and everywhere `pid`, `tid`, `uid`, `cpu`, `comm` and `curtask`; `-ENOSPC` is a number. A return knows
-/// what the function was called with, and `elapsed`, the nanoseconds it took. `path(file->f_path)`, of a path, a file or a
-/// dentry, is its whole path. Memory is read at the hit (that of parameters at the return, if that is what is probed), and
-/// what cannot be read then is shown as unreadable, never read later.
+/// `retval` or `ret`, `file` of a system call that takes a descriptor, and everywhere `pid`, `tid`, `uid`, `cpu`, `comm` and
+/// `curtask`; `-ENOSPC` is a number. A return knows what the function was called with, and `elapsed`, the nanoseconds it
+/// took. `path(file->f_path)`, of a path, a file or a dentry, is its whole path. Memory is read at the hit (that of parameters
+/// at the return, if that is what is probed), and what cannot be read then is shown as unreadable, never read later.
 ///
 /// A function that this kernel names otherwise is looked for, and what is probed in its place is said.
 ///
@@ -387,6 +387,8 @@ impl Run<'_> {
     /// Passes events on until it is time to end.
     fn listen(&mut self, recording: &mut Recording, mut until: Until<'_>, out: &mut Out<'_>) -> Result<()> {
         let start = Instant::now();
+        // what is hit while names are looked for is beyond the time that was asked for
+        let end = until.duration.map_or(u64::MAX, |d| monotonic().saturating_add(d.as_nanos() as u64));
         let most = until.hits;
         let (mut hits, mut waits) = (Vec::new(), true);
         loop {
@@ -403,6 +405,7 @@ impl Run<'_> {
             let next = until.interval.map(|every| every.saturating_mul(self.intervals as u32 + 1));
             let round = next.map_or(ROUND, |next| next.saturating_sub(start.elapsed()).min(ROUND));
             recording.poll(left.map_or(round, |left| left.min(round)), &mut |hit| hits.push(hit));
+            hits.retain(|hit| hit.time <= end);
             self.shower.changes(recording.changes());
             for hit in hits.drain(..) {
                 self.take(hit, out)?;
@@ -425,6 +428,7 @@ impl Run<'_> {
             }
         }
         recording.finish(&mut |hit| hits.push(hit));
+        hits.retain(|hit| hit.time <= end);
         self.shower.changes(recording.changes());
         for hit in hits.into_iter().take(usize::try_from(most.saturating_sub(self.emitted)).unwrap_or(usize::MAX)) {
             self.take(hit, out)?;

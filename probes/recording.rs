@@ -456,7 +456,8 @@ impl UserState {
     }
 }
 
-pub(crate) fn monotonic() -> u64 {
+/// CLOCK_MONOTONIC in ns, by which hits have their time.
+pub fn monotonic() -> u64 {
     let mut now = libc::timespec { tv_sec: 0, tv_nsec: 0 };
     // SAFETY: the structure is written, and only during the call.
     #[allow(unsafe_code)]

@@ -188,6 +188,12 @@ fn what_is_not_there_is_said() {
         ("::probe u:libc:*", "at most 1000 are probed at once"),
         ("::probe u:libc:malloc+0x100001", "is behind its end"),
         ("::probe u:no_such_program:f", "no program or library `no_such_program`"),
+        ("::probe u:libc:maloc", "did you mean `malloc`"),
+        ("::probe t:sched:sched_swich", "did you mean `sched:sched_switch`"),
+        ("::probe s:opennat", "did you mean `openat`"),
+        ("::probe u:/etc:main", "is a directory"),
+        ("::probe u:[vdso]:clock_gettime", "in no file"),
+        ("::probe s:", "names no probe"),
         ("::probe t:sched:sched_switch | ::print no_such_field", "there is no `no_such_field` here"),
     ] {
         let (status, text) = said(line);

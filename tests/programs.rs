@@ -8,6 +8,7 @@
 mod workload;
 
 use serde_json::Value;
+use std::process::Command;
 use workload::{Compiled, kmdb};
 
 const SHOP: &str = r#"
@@ -187,4 +188,84 @@ fn what_a_command_begins_is_probed_with_it() {
 fn callers_have_names() {
     let Some((rows, _)) = ask(&["-O1", "-g"], "u:pair", "| ::group caller") else { return };
     assert!(rows.len() == 1 && rows[0]["caller"].as_str().unwrap().contains("`main+0x"), "{rows:?}");
+}
+
+/// A program of few calls: as many as the last argument says, of malloc(3), write(2) and a function of its own.
+const FEW: &str = r#"
+#include <stdlib.h>
+#include <fcntl.h>
+#include <unistd.h>
+__attribute__((noinline, noclone)) int call(int n) { __asm__ volatile(""); return n * 3; }
+int main(int count, char **words) {
+    int file = open(words[1], O_CREAT | O_WRONLY, 0600), calls = atoi(words[2]), sum = 0;
+    for (int i = 1; i <= calls; i++) {
+        void *block = malloc(7000 + i);
+        sum += write(file, &block, sizeof block) + call(i);
+        free(block);
+        if (count > 3) usleep(20000);
+    }
+    return sum == 0;
+}
+"#;
+
+#[test]
+fn a_command_is_counted_without_what_starts_it() {
+    let Some(program) = Compiled::new("cc", "few.c", FEW, &["-O1"]) else { return };
+    let (file, out) = (program.path().display(), program.dir().join("few.out"));
+    let command = format!("{file} {} 50", out.display());
+    let Some((rows, said)) = kmdb(&format!("::probe u:libc:malloc -C '{command}' | ::count")) else { return };
+    assert_eq!(rows[0]["count"], 50, "{said}");
+    let line = format!("::probe s:write -C '{command}' | ::group file->f_path.dentry->d_name.name count ret");
+    let Some((rows, said)) = kmdb(&line) else { return };
+    let found: Vec<_> = rows.iter().map(|row| (&row["name"], &row["count"], &row["ret"])).collect();
+    assert!(rows.iter().any(|row| row["name"] == "few.out" && row["ret"] == 8), "{found:?} {said}");
+    // what cannot be started is said, and what only a shell knows is left to it
+    let line = |command: &str| format!("::probe u:libc:malloc -C '{command}' | ::count");
+    let output = Command::new(env!("CARGO_BIN_EXE_kmdb")).args(["-k", "-e", &line("/etc/passwd 1")]).output().unwrap();
+    assert_eq!(output.status.code(), Some(2));
+    assert!(kmdb(&line("exit 0; nothing")).is_some());
+}
+
+#[test]
+fn programs_of_32_bits() {
+    let can = Compiled::new("cc", "none.c", "int main(void) { return 0; }", &[]);
+    let Some(dir) = can else { return };
+    let source = dir.dir().join("few.c");
+    std::fs::write(&source, FEW).unwrap();
+    let file = dir.dir().join("few32");
+    let built = Command::new("cc").args(["-m32", "-O1", "-o"]).arg(&file).arg(&source).output().unwrap();
+    if !built.status.success() {
+        eprintln!("skipped: no programs of 32 bits can be made here");
+        return;
+    }
+    let (out, file) = (dir.dir().join("few.out"), file.display());
+    let command = format!("{file} {} 9", out.display());
+    let Some((rows, said)) = kmdb(&format!("::probe u:{file}:call -C '{command}' | ::group arg0")) else { return };
+    let mut found: Vec<_> = rows.iter().map(|row| row["arg0"].as_u64().unwrap()).collect();
+    found.sort_unstable();
+    assert_eq!(found, (1..=9).collect::<Vec<_>>(), "{said}");
+    let Some((rows, _)) = kmdb(&format!("::probe ur:{file}:call -C '{command}' | ::sum retval")) else { return };
+    assert_eq!(rows[0]["sum"], 135);
+    // its write(2) has the number of another one's call
+    let Some((rows, _)) = kmdb(&format!("::probe s:* -C '{command}' | ::group name")) else { return };
+    assert!(rows.iter().all(|row| row["name"] == "execve"), "{rows:?}");
+}
+
+#[test]
+fn a_program_whose_file_is_gone() {
+    let Some(program) = Compiled::new("cc", "few.c", FEW, &["-O1"]) else { return };
+    let (path, out) = (program.path(), program.dir().join("few.out"));
+    let mut running = Command::new(path).arg(&out).args(["200", "slowly"]).spawn().unwrap();
+    while !out.exists() {
+        std::thread::sleep(std::time::Duration::from_millis(5));
+    }
+    std::fs::remove_file(path).unwrap();
+    let line = format!("::probe u:{}:call -p 0t{} -c 3 | ::group ustack", path.display(), running.id());
+    let answer = kmdb(&line);
+    running.kill().unwrap();
+    running.wait().unwrap();
+    let Some((rows, said)) = answer else { return };
+    let stack: Vec<_> = rows[0]["ustack"].as_array().unwrap().iter().map(|frame| frame.as_str().unwrap()).collect();
+    assert_eq!(stack[0], "few`call", "{said}");
+    assert!(stack[1].starts_with("few`main+"), "{stack:?}");
 }

@@ -34,7 +34,16 @@ impl Run<'_> {
         if counters.hits == 0 {
             notes.once(0, "no probe was hit");
         } else if counters.passed == 0 {
-            notes.once(0, format!("{} hits, none of which met the condition", counters.hits));
+            let hits = counters.hits;
+            let who = self.ready.only.map(|only| if only.family.is_some() { "the command" } else { "the process" });
+            notes.once(
+                0,
+                match (who, self.ready.plan.tests.is_empty()) {
+                    (Some(who), true) => format!("no probe was hit by {who}; {hits} hits were others'"),
+                    (Some(who), false) => format!("{hits} hits, none of which was by {who} and met the condition"),
+                    (None, _) => format!("{hits} hits, none of which met the condition"),
+                },
+            );
         }
         if counters.unknown > 0 {
             notes.once(
