@@ -52,6 +52,9 @@ pub struct Reach {
     /// of the register in a `struct task_struct` that points to what a thread has of its own, which C libraries lay above
     /// its stack
     pub thread: Option<i32>,
+    /// whether a program is told where a task's registers are ([`TaskPtRegs`](bpf::Helper::TaskPtRegs)), who is not at a
+    /// place in the task's own code
+    pub registers: bool,
 }
 
 /// Copies of stacks in a ring.
@@ -247,16 +250,19 @@ impl Recording {
         Ok(Recording { attached, family, rings, pending, changes, lost: 0, lost_of: Some(lost_of), sampled })
     }
 
-    /// How far stacks reach, if the programs of all these probes can copy them: where a process is in its own code its
-    /// stack pointer is known.
+    /// How far stacks reach, if the programs of all these probes can copy them: where a process is in its own code they
+    /// have its stack pointer, elsewhere they have to ask.
     pub(crate) fn reach(probes: &[(Source, Spec)], limits: &Limits) -> Option<Reach> {
         /// Bytes of an event that leave room for the copy in what a program may have on a CPU.
         const MOST: usize = 4096;
-        let can = |(source, spec): &(Source, Spec)| {
+        let can = |(_, spec): &(Source, Spec)| {
             let left = spec.join.as_ref().map_or(0, |join| room(&join.key) + join.room);
-            !spec.action.copies_stacks() || matches!(source, Source::User { .. }) && spec.action.room() + left <= MOST
+            spec.action.room() + left <= MOST
         };
-        limits.reach.filter(|_| probes.iter().all(can))
+        let mut copying = probes.iter().filter(|(_, spec)| spec.action.copies_stacks());
+        let in_own_code = copying.clone().all(|(source, _)| matches!(source, Source::User { .. }));
+        let reach = limits.reach.filter(|reach| in_own_code || reach.registers)?;
+        copying.all(can).then_some(Reach { registers: !in_own_code, ..reach })
     }
 
     /// Waits for events, at most so long, and hands out those that nothing older can come behind any more.

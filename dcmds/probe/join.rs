@@ -117,6 +117,7 @@ pub fn reach(cx: &Cx<'_>) -> Option<Reach> {
         mm: offset("task_struct", "mm")?,
         start_stack: offset("mm_struct", "start_stack")?,
         thread: offset("task_struct", "thread.fsbase").or_else(|| offset("task_struct", "thread.uw.tp_value")),
+        registers: cx.enumerator("BPF_FUNC_task_pt_regs").is_some(),
     })
 }
 

@@ -267,9 +267,14 @@ impl Users {
     /// says that it is a return address: the call is the instruction in front.
     pub fn names(&mut self, when: When, pc: u64, returned: bool) -> Vec<String> {
         let place = if returned { pc.wrapping_sub(1) } else { pc };
-        let mapped = self.mapping(when, place).filter(|mapped| !mapped.file.as_os_str().is_empty());
-        let Some(mapped) = mapped else {
-            return vec![self.jitted(when.pid, place, pc).unwrap_or_else(|| format!("{pc:#x}"))];
+        let mapped = self.mapping(when, place);
+        let no_file = mapped.as_ref().is_some_and(|mapped| mapped.file.as_os_str().is_empty());
+        let Some(mapped) = mapped.filter(|_| !no_file) else {
+            let name = self.jitted(when.pid, place, pc);
+            if no_file {
+                self.tell_nameless(when.pid);
+            }
+            return vec![name.unwrap_or_else(|| format!("{pc:#x}"))];
         };
         let at = pc - mapped.range.start + mapped.offset;
         if let Some(known) = self.names.get(&(mapped.file.clone(), at << 1 | u64::from(returned))) {
@@ -296,16 +301,19 @@ impl Users {
         names
     }
 
+    /// Takes note of a process that runs what it made and wrote nothing down yet, as it may after the first samples.
+    fn tell_nameless(&mut self, pid: u32) {
+        match self.processes.get(&pid).map_or(0, |process| process.jit_read) {
+            0 => self.nameless.insert(pid),
+            _ => self.nameless.remove(&pid),
+        };
+    }
+
     /// By `/tmp/perf-PID.map`: start, size and name of what a compiler made as the program ran. It grows, and addresses
     /// are used again, so that what was written last holds.
     fn jitted(&mut self, pid: u32, place: u64, pc: u64) -> Option<String> {
         let process = self.processes.get_mut(&pid)?;
         process.read_jit(pid);
-        // it may be written only after the first samples
-        match process.jit_read {
-            0 => self.nameless.insert(pid),
-            _ => self.nameless.remove(&pid),
-        };
         let (start, (end, name)) = process.jitted.range(..=place).next_back()?;
         (place < *end).then(|| if pc == *start { name.clone() } else { format!("{name}+{:#x}", pc - start) })
     }

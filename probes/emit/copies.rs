@@ -22,7 +22,14 @@ impl Emit {
     pub(super) fn copy(&mut self, reach: Reach, to: usize) {
         let (task, word) = (self.slot(8), self.slot(8));
         let Some(sp) = register("rsp").or_else(|| register("sp")) else { return };
-        self.asm.load(Size::Double, Reg::R9, Reg::R6, sp as i16);
+        if reach.registers {
+            self.asm.call(Helper::GetCurrentTaskBtf).mov(Reg::R1, Reg::R0).call(Helper::TaskPtRegs);
+            self.asm.store(Size::Double, Reg::Fp, task, Reg::R0);
+            self.word(task, sp.into(), word);
+            self.asm.load(Size::Double, Reg::R9, Reg::Fp, word);
+        } else {
+            self.asm.load(Size::Double, Reg::R9, Reg::R6, sp as i16);
+        }
         self.asm.store_imm(Size::Double, Reg::Fp, self.depth, STACK_COPY as i32);
         self.asm.call(Helper::GetCurrentTask).store(Size::Double, Reg::Fp, task, Reg::R0);
         self.word(task, reach.mm, word);

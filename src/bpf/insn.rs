@@ -124,8 +124,13 @@ pub enum Helper {
     ProbeReadUserStr = 114,
     /// the same of kernel memory
     ProbeReadKernelStr = 115,
+    /// `() -> struct task_struct *`, of which the verifier knows what it is; since Linux 5.11
+    GetCurrentTaskBtf = 158,
     /// `(ctx) -> u64`: the number that was given where the program was attached; since Linux 5.15
     GetAttachCookie = 174,
+    /// `(task) -> struct pt_regs *`: of [`GetCurrentTaskBtf`](Helper::GetCurrentTaskBtf), the registers with which it entered
+    /// the kernel; since Linux 5.15
+    TaskPtRegs = 175,
 }
 
 /// Register, or number as the second operand.
