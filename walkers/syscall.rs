@@ -86,6 +86,9 @@ const X86_64: [&str; 6] = ["di", "si", "dx", "r10", "r8", "r9"];
 const IA32: [&str; 6] = ["bx", "cx", "dx", "si", "di", "bp"];
 /// `__USER32_CS`, the code segment of 32-bit programs (arch/x86/include/asm/segment.h).
 pub(crate) const USER32_CS: u64 = 0x23;
+/// Where they are in what ptrace(2) shows, with which a `struct pt_regs` begins: for kernels that tell nothing of their types.
+const CS: u64 = 17 * 8;
+const PSTATE: u64 = 33 * 8;
 /// `PSR_MODE32_BIT` (arch/arm64/include/uapi/asm/ptrace.h).
 pub(crate) const MODE32: u64 = 0x10;
 /// More arguments than any system call has.
@@ -248,11 +251,11 @@ pub fn argument_offsets(session: &Session) -> Result<[u64; 6]> {
 
 /// Where in a `struct pt_regs` is told that a program of 32 bits called, whose system calls have numbers of their own: the
 /// offset of a word in bytes, which bits of it, and what they are then.
-pub fn told_compat(session: &Session) -> Result<(u64, u64, u64)> {
-    Ok(match session.target.arch() {
-        Arch::Aarch64 => (session.offset("pt_regs", "pstate")?, MODE32, MODE32),
-        _ => (session.offset("pt_regs", "cs")?, 0xffff, USER32_CS),
-    })
+pub fn told_compat(session: &Session) -> (u64, u64, u64) {
+    match session.target.arch() {
+        Arch::Aarch64 => (session.offset("pt_regs", "pstate").unwrap_or(PSTATE), MODE32, MODE32),
+        _ => (session.offset("pt_regs", "cs").unwrap_or(CS), 0xffff, USER32_CS),
+    }
 }
 
 fn of_registers(session: &Session, trace: &Trace, regs: u64) -> Result<Doing> {

@@ -4,7 +4,8 @@
 Standard input has a line for each question: a name, a tab, what the shell does meanwhile over and over (or nothing), a tab,
 a line of kmdb's, or several with \\n between them. The workload is guest/hits.c, in the guest /bin/hits; $DISK in a
 question is a disk of its own, mounted at /disk. Answers go to $KMDB_LAB/dumps/probe-KERNEL/truth: NAME in JSON, what was
-said beside it to NAME.err, what the workload said to NAME.hits. `cargo test --test guests` runs this and compares.
+said beside it to NAME.err, what the workload said to NAME.hits; what tracefs still has of a kmdb that was killed to `killed`.
+`cargo test --test guests` runs this and compares.
 
 For a kernel of another architecture PROGRAM must be linked statically; the workload is compiled by its compiler.
 """
@@ -38,6 +39,22 @@ for q in /questions/*.ask; do
     [ -n "$beside" ] && kill $beside
     step $name
 done
+killed() {
+    /bin/kmdb -S --no-debuginfo -k -e "$1" > /dev/null 2>&1 &
+    pid=$!
+    n=0
+    until eval "$2" || [ $n = 30 ]; do
+        sleep 1
+        n=$((n + 1))
+    done
+    step killed $n
+    kill -9 $pid
+    sleep 2
+}
+t=/sys/kernel/tracing
+killed '::funcgraph vfs_write -d 60s' '[ "$(cat $t/current_tracer)" != nop ]'
+killed '::probe --no-bpf k:vfs_read -d 60s | ::group "str(arg1)"' '[ -s $t/dynamic_events ]'
+cat $t/current_tracer $t/dynamic_events > /truth/killed
 send
 """
 

@@ -152,7 +152,7 @@ pub fn syscall(cx: &Cx<'_>, numbers: &[u64], only: Option<Only>) -> Result<Join>
     what.push(Value::Int(number.clone()));
     let any: Vec<_> = numbers.iter().map(|n| Test::Int(number.clone().equals(*n as i64))).collect();
     let mut tests: Vec<_> = only.map(Only::always).into_iter().collect();
-    let (offset, mask, compat) = walkers::syscall::told_compat(cx)?;
+    let (offset, mask, compat) = walkers::syscall::told_compat(cx);
     let offset = i32::try_from(offset).unwrap_or_default();
     let mode = Int::load(Whose::Kernel, Int::context(0, 8, false), offset, 8, false);
     let mode = Int::binary(probes::expr::Binary::And, mode, Int::Const(mask as i64));

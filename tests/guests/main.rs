@@ -81,7 +81,11 @@ fn in_guests(kernels: &str, way: Way, questions: &[&Question]) {
             continue;
         };
         let truth = ask(&lab, kernel, &program, questions, way);
-        let wrong: Vec<String> = questions.iter().filter_map(|q| check(&truth, kernel, q, way).err()).collect();
+        let mut wrong: Vec<String> = questions.iter().filter_map(|q| check(&truth, kernel, q, way).err()).collect();
+        let left = fs::read_to_string(truth.join("killed")).unwrap_or_default();
+        if left != "nop\n" {
+            wrong.push(format!("a kmdb that was killed left `{left}` in tracefs"));
+        }
         assert!(wrong.is_empty(), "{kernel}: {} wrong\n{}", wrong.len(), wrong.join("\n"));
         eprintln!("{kernel}: {} questions", questions.len());
     }
