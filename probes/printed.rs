@@ -1,5 +1,5 @@
 //! How the kernel itself prints a tracepoint's fields, by the `print fmt` of its format file: which numbers are addresses
-//! of code or of memory, and which are taken for hexadecimal ones.
+//! of code, of memory or of the network.
 //!
 //! ```text
 //! print fmt: "call_site=%pS ptr=%p bytes_req=%zu", (void *)REC->call_site, REC->ptr, REC->bytes_req
@@ -17,8 +17,6 @@ pub enum Printed {
     Code,
     /// an address (`%p`)
     Address,
-    /// in hexadecimal (`%x`)
-    Hex,
     /// an address of the network (`%pI4`)
     Network,
 }
@@ -68,13 +66,10 @@ fn conversions(text: &str) -> impl Iterator<Item = Printed> {
         let options = behind.get(..behind.len() - letter.len()).unwrap_or_default();
         found.extend(options.matches('*').map(|_| Printed::Plain));
         let pointer = letter.strip_prefix('p');
-        found.push(match (pointer, letter.chars().next()) {
-            (Some(how), _) if how.starts_with(['S', 's', 'B']) => Printed::Code,
-            (Some(how), _) if how.starts_with("I4") => Printed::Network,
-            (Some(how), _) if !how.starts_with(|c: char| c.is_ascii_uppercase()) || how.starts_with('K') => {
-                Printed::Address
-            }
-            (None, Some('x' | 'X')) => Printed::Hex,
+        found.push(match pointer {
+            Some(how) if how.starts_with(['S', 's', 'B']) => Printed::Code,
+            Some(how) if how.starts_with("I4") => Printed::Network,
+            Some(how) if !how.starts_with(|c: char| c.is_ascii_uppercase()) || how.starts_with('K') => Printed::Address,
             _ => Printed::Plain,
         });
         rest = letter.get(1..).unwrap_or_default();
@@ -101,13 +96,8 @@ mod tests {
                       REC->width, REC->text, (void *)REC->ip, REC->ptr, REC->k, __print_flags(REC->flags, \"|\", { 1, \"A, B\" }), \
                       REC->at << 2, REC->saddr, REC->saddr6, ((unsigned long)REC->e)";
         let found = of(format);
-        let wanted = [
-            ("ip", Printed::Code),
-            ("ptr", Printed::Address),
-            ("k", Printed::Address),
-            ("saddr", Printed::Network),
-            ("e", Printed::Hex),
-        ];
+        let wanted =
+            [("ip", Printed::Code), ("ptr", Printed::Address), ("k", Printed::Address), ("saddr", Printed::Network)];
         assert_eq!(found, wanted.into_iter().collect());
         for odd in ["", "print fmt: ", "print fmt: \"%", "print fmt: \"%p\", ", "print fmt: \"é%\u{e9}\", REC->é"] {
             assert!(of(odd).len() < 2);

@@ -484,8 +484,10 @@ pub enum Looks {
     Enum(TypeId),
     /// a number with a fraction, of so many bytes
     Fraction(u32),
-    /// a number in hexadecimal
-    Hex,
+    /// an address
+    Address,
+    /// an address of the kernel, by the symbol that it is of
+    Symbol,
     /// the number of a device
     Device,
     /// an address of the network, its first byte in front

@@ -512,9 +512,9 @@ impl<'a> Names<'a> {
             Shape::Number => {
                 let int = Int::context(offset, size as u8, signed);
                 match (field.printed, &*field.ctype) {
-                    (Printed::Code, _) if size == 8 => return Some(Meaning::Code { whose: Whose::Kernel, int }),
-                    (Printed::Hex | Printed::Address, ctype) if size == 8 && !ctype.contains('*') => {
-                        return Some(Meaning::Shown { int, looks: Looks::Hex });
+                    (Printed::Code, _) if size == 8 => return Some(Meaning::Shown { int, looks: Looks::Symbol }),
+                    (Printed::Address, ctype) if size == 8 && !ctype.contains('*') => {
+                        return Some(Meaning::Shown { int, looks: Looks::Address });
                     }
                     (_, "dev_t") => return Some(Meaning::Shown { int, looks: Looks::Device }),
                     _ => {}

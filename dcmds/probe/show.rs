@@ -113,7 +113,8 @@ impl<'a> Shower<'a> {
             },
             Looks::Fraction(4) => Cell::Str(f32::from_bits(word as u32).to_string()),
             Looks::Fraction(_) => Cell::Str(f64::from_bits(word).to_string()),
-            Looks::Hex => Cell::Hex(word),
+            Looks::Address => Cell::Addr(word),
+            Looks::Symbol => Cell::Str(engine::frame::name(self.cx, word, false)),
             // as a number of the kernel's (include/linux/kdev_t.h): MINORBITS is 20
             Looks::Device => Cell::Str(format!("{}:{}", word >> 20, word & 0xf_ffff)),
             Looks::Network => Cell::Str(std::net::Ipv4Addr::from((word as u32).to_ne_bytes()).to_string()),
