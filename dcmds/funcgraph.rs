@@ -61,7 +61,7 @@ impl Dcmd for Funcgraph {
         let wanted = Wanted { functions: self.functions.clone(), depth: self.depth, pid };
         let mut graph = Graph::start(&wanted).map_err(probe::wrong)?;
         if let Some(started) = &mut started {
-            started.go()?;
+            started.go(false)?;
         }
         let begun = Instant::now();
         loop {

@@ -168,7 +168,7 @@ impl Dcmd for Memleak {
         let mut backs = Recording::start(&backs, limits).map_err(spec::wrong)?;
         let mut calls = Recording::start(&calls, limits).map_err(spec::wrong)?;
         if let Some(started) = &mut started {
-            started.go()?;
+            started.go(false)?;
         }
         let mut users = Users::new(cx.once(|| Ok(Seen::default()))?);
         let mut blocks = Blocks::default();

@@ -45,6 +45,7 @@ use probes::{
     program::Spec,
     recording::{Hit, Limits, monotonic},
     source::Source,
+    touched::touch,
 };
 use running::{Counts, Going};
 pub(crate) use show::own_frames;
@@ -280,6 +281,8 @@ impl Origin for Probe {
         }
         let stats = self.verbose.then(probes::count_time);
         let begun = Instant::now();
+        let of_program = |source: &Source| matches!(source, Source::User { .. });
+        let texts = probes.iter().any(|(source, spec)| of_program(source) && spec.reads_users_texts());
         let mut run = Run {
             cx,
             ready: &ready,
@@ -295,7 +298,9 @@ impl Origin for Probe {
         if let Some(started) = &mut started {
             // what it maps until it becomes the command is soon gone
             run.shower.meet(started.pid().unsigned_abs());
-            started.go()?;
+            started.go(texts)?;
+        } else if let Some(only) = ready.only.filter(|_| texts) {
+            touch(only.pid.unsigned_abs());
         }
         let until = Until {
             duration: self.duration,

@@ -238,6 +238,11 @@ pub enum Text {
 }
 
 impl Text {
+    /// Whether it is in a process's memory.
+    pub fn is_users(&self) -> bool {
+        matches!(self, Text::Memory { space: Space::User, .. })
+    }
+
     /// The same with other numbers.
     pub(crate) fn with<E>(&self, other: Other<'_, E>) -> Result<Text, E> {
         Ok(match self {
@@ -272,6 +277,16 @@ pub enum Test {
 }
 
 impl Test {
+    /// Whether a text of a process's memory is looked at.
+    pub fn reads_users_texts(&self) -> bool {
+        match self {
+            Test::Int(_) | Test::Family => false,
+            Test::Text { text, .. } => text.is_users(),
+            Test::Not(test) => test.reads_users_texts(),
+            Test::All(tests) | Test::Any(tests) => tests.iter().any(Test::reads_users_texts),
+        }
+    }
+
     /// The same with other numbers.
     pub(crate) fn with<E>(&self, other: Other<'_, E>) -> Result<Test, E> {
         let each = |of: &[Test]| of.iter().map(|test| test.with(other)).collect::<Result<Vec<_>, E>>();

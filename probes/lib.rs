@@ -30,6 +30,7 @@ mod sampled;
 pub mod source;
 pub mod start;
 pub mod tasks;
+pub mod touched;
 pub mod tracefs;
 mod undo;
 pub mod usdt;

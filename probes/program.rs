@@ -150,6 +150,12 @@ impl Spec {
         Ok(Spec { test, action, ..self.clone() })
     }
 
+    /// Whether texts of a process's memory are among its values, or looked at by its condition.
+    pub fn reads_users_texts(&self) -> bool {
+        let is_users = |value: &Value| matches!(value, Value::Text(text, _) if text.is_users());
+        self.action.values().iter().any(is_users) || self.test.as_ref().is_some_and(Test::reads_users_texts)
+    }
+
     /// Whether a user's stack is among its values, or among what earlier hits leave for it.
     pub fn has_user_stacks(&self) -> bool {
         let left = self.join.iter().flat_map(|join| &join.begins).any(|(_, begin)| begin.action.has_user_stacks());

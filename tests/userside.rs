@@ -116,6 +116,27 @@ fn stacks_of_threads_are_as_deep_as_they_are() {
     assert_eq!(found, [(1, false), (2, false), (3, false), (13, true)], "{said}");
 }
 
+/// Texts that the program hands on, and never looks at.
+const HANDED_ON: &str = r#"
+__attribute__((noinline, noclone)) void greet(const char *name, int n) { __asm__ volatile("" : : "r"(name), "r"(n)); }
+int main(void) {
+    greet("alpha", 1);
+    for (int i = 0; i < 20; i++) greet(i % 2 ? "beta" : "a name that is longer than the others", i);
+    return 0;
+}
+"#;
+
+#[test]
+fn texts_are_read_that_a_program_never_looked_at() {
+    let Some(program) = Compiled::new("cc", "handed.c", HANDED_ON, &["-O1", "-g"]) else { return };
+    let file = program.path().display();
+    let line = format!("::probe u:{file}:greet -C {file} | ::group 'name' | ::count");
+    let Some((rows, said)) = kmdb(&line) else { return };
+    let count = |name: &str| rows.iter().find(|row| row["name"] == name).map(|row| row["count"].as_u64());
+    let found = ["alpha", "beta", "a name that is longer than the others"].map(count);
+    assert_eq!(found, [1, 10, 10].map(|n| Some(Some(n))), "{rows:?} {said}");
+}
+
 #[test]
 fn frame_pointers_are_followed_in_the_kernel() {
     let Some(program) = Compiled::new("cc", "chain.c", CHAIN, &["-O0", "-fno-omit-frame-pointer"]) else { return };

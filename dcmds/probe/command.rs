@@ -1,9 +1,9 @@
 //! A command that runs while probes are set: started, stopped before its first instruction, let go when all is ready.
 
 use engine::prelude::*;
-use probes::start::Stopped;
+use probes::{start::Stopped, touched::touch};
 use std::{
-    path::Path,
+    path::{Path, PathBuf},
     process::{Child, Command},
     time::{Duration, Instant},
 };
@@ -55,18 +55,42 @@ impl Started {
         self.pid
     }
 
-    /// Lets it run.
-    pub fn go(&mut self) -> Result<()> {
-        if !signal(self.pid, "-CONT") {
-            return Err(Error::Unavailable("the command cannot be let go".into()));
+    /// Lets it run. `texts`: what it has in its file is to be read by probes, though it may not have touched it.
+    pub fn go(&mut self, texts: bool) -> Result<()> {
+        match &mut self.process {
+            Process::Stopped(stopped) => {
+                let Some(stopped) = stopped.take() else { return Ok(()) };
+                let child =
+                    stopped.started(texts).map_err(|e| Error::Usage(format!("the command cannot be run: {e}")))?;
+                self.process = Process::Runs(child);
+                Ok(())
+            }
+            Process::Runs(_) => {
+                let shell = program(self.pid);
+                if !signal(self.pid, "-CONT") {
+                    return Err(Error::Unavailable("the command cannot be let go".into()));
+                }
+                if texts {
+                    self.touch_when_other_than(shell.as_deref());
+                }
+                Ok(())
+            }
         }
-        if let Process::Stopped(stopped) = &mut self.process
-            && let Some(stopped) = stopped.take()
-        {
-            let child = stopped.started().map_err(|e| Error::Usage(format!("the command cannot be run: {e}")))?;
-            self.process = Process::Runs(child);
+    }
+
+    /// Touches the command's texts, if the shell becomes it soon: again and again for a little while, since it is mapped
+    /// piece by piece.
+    fn touch_when_other_than(&self, shell: Option<&Path>) {
+        const TIMES: usize = 4;
+        let patience = Instant::now() + Duration::from_millis(50);
+        let mut times = 0;
+        while times < TIMES && Instant::now() < patience {
+            if program(self.pid).as_deref() != shell {
+                touch(self.pid.unsigned_abs());
+                times += 1;
+            }
+            std::thread::sleep(Duration::from_micros(200));
         }
-        Ok(())
     }
 
     /// Whether it has ended.
@@ -80,6 +104,11 @@ impl Started {
 
 fn signal(pid: i32, which: &str) -> bool {
     Command::new("kill").arg(which).arg(pid.to_string()).status().is_ok_and(|status| status.success())
+}
+
+/// What a process runs.
+fn program(pid: i32) -> Option<PathBuf> {
+    std::fs::read_link(format!("/proc/{pid}/exe")).ok()
 }
 
 /// The letter that /proc has for the state of a process or thread.
@@ -135,7 +164,7 @@ impl Drop for Started {
             }
             Process::Stopped(stopped) => {
                 signal(self.pid, "-KILL");
-                let _ = stopped.take().map(|stopped| stopped.started().map(|mut child| child.wait()));
+                let _ = stopped.take().map(|stopped| stopped.started(false).map(|mut child| child.wait()));
             }
         }
     }

@@ -99,7 +99,7 @@ impl Once {
         let mut recording = Recording::start(&self.probes, limits).map_err(spec::wrong)?;
         let begun = Instant::now();
         if let Some(started) = &mut self.started {
-            started.go()?;
+            started.go(false)?;
         }
         loop {
             let left = duration.map_or(ROUND, |duration| duration.saturating_sub(begun.elapsed()));
