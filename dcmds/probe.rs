@@ -1,4 +1,4 @@
-//! Probes: `::probe` sets them and passes on what they see; `::probes` lists what can be probed.
+//! Probes: `::probe` sets them and passes on what they see.
 //!
 //! ```console
 //! > ::probe u:libc:malloc -p 0t4711 -d 5s | ::quantize arg0
@@ -17,6 +17,7 @@ mod explain;
 mod gathered;
 pub(crate) mod join;
 mod latency;
+mod list;
 mod names;
 pub(crate) mod once;
 mod path;
@@ -36,7 +37,7 @@ mod walked;
 use crate::select::{Shown, named_row, with_front};
 use command::Started;
 use compile::Looks;
-use engine::{IntoRow, Schema, lang, prelude::*};
+use engine::{Schema, lang, prelude::*};
 use gathered::Gathered;
 use join::reach;
 use plan::{COLUMNS, Plan, Then};
@@ -202,15 +203,6 @@ pub(crate) struct Ready {
     plan: Plan,
     only: Option<join::Only>,
     started: Option<Started>,
-}
-
-/// What can be probed.
-#[derive(Row)]
-struct ProbeRow {
-    /// as it is given to ::probe
-    probe: String,
-    /// what it has: fields, parameters
-    has: String,
 }
 
 impl Origin for Probe {
@@ -571,46 +563,10 @@ impl Run<'_> {
     }
 }
 
-/// List what can be probed: the probes that a pattern matches, with what they know.
-#[derive(Args)]
-pub struct Probes {
-    /// only in this process
-    #[arg(short = 'p', value_name = "PID")]
-    pid: Option<ExprArg>,
-    /// `t:kmem:*`, `k:*d_alloc*`, `u:libc:mall*`, `usdt:FILE:*`
-    #[arg(value_name = "PATTERN")]
-    patterns: Vec<String>,
-}
-
-impl Dcmd for Probes {
-    const NAME: &'static str = "probes";
-    const ADDRESS: Address = Address::None;
-    const ROWS: &'static [&'static Schema] = &[ProbeRow::SCHEMA];
-
-    fn run(&self, cx: &Cx<'_>, _: Option<Object>, out: &mut Out<'_>) -> Result<()> {
-        if self.patterns.is_empty() {
-            return spec::KINDS
-                .iter()
-                .try_for_each(|(probe, has)| out.row(ProbeRow { probe: (*probe).into(), has: (*has).into() }));
-        }
-        let pid = self.pid.as_ref().map(|pid| pid.eval(cx)).transpose()?.and_then(|pid| i32::try_from(pid).ok());
-        for pattern in &self.patterns {
-            for source in spec::all(cx, pattern, pid)? {
-                let has = match &source {
-                    Source::User { site, .. } if site.usdt => site.arguments(),
-                    source => names::Names::at(cx, source).own_names().join(" "),
-                };
-                out.row(ProbeRow { probe: source.name(), has })?;
-            }
-        }
-        Ok(())
-    }
-}
-
 /// The dcmds of this file.
 pub static DCMDS: &[DcmdEntry] = &[
     DcmdEntry::origin::<Probe>(),
-    DcmdEntry::of::<Probes>(),
+    DcmdEntry::of::<list::Probes>(),
     DcmdEntry::of::<running::Agg>(),
     DcmdEntry::filter::<latency::Latency>(),
     DcmdEntry::origin::<explain::Explain>(),
