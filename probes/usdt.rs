@@ -207,7 +207,7 @@ fn displaced(text: &str, distance: &dyn Fn(&str) -> Option<i64>) -> Option<i64> 
                 Err(_) if term.is_empty() => 0,
                 Err(_) => distance(term)?,
             };
-            Some((sum.checked_add(value * sign)?, if part.ends_with('-') { -1 } else { 1 }))
+            Some((sum.checked_add(value.checked_mul(sign)?)?, if part.ends_with('-') { -1 } else { 1 }))
         })
         .map(|(sum, _)| sum)
 }

@@ -59,7 +59,7 @@ impl Gathered {
         let mut columns = vec![("count".to_owned(), Shown::Column)];
         columns.extend(several.then(|| ("probe".to_owned(), Shown::Column)));
         columns.extend(totals.plan.columns());
-        let firsts: Vec<usize> = (0..totals.sources.len()).map(|source| totals.first_of(source)).collect();
+        let firsts = totals.firsts();
         let mut together: HashMap<Key, (u64, When)> = HashMap::new();
         for (key, (count, when)) in &self.groups {
             let key = Key { source: firsts.get(key.source).copied().unwrap_or(key.source), ..key.clone() };

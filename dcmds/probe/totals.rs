@@ -12,7 +12,10 @@ use crate::{
 };
 use engine::{IntoRow, prelude::*};
 use probes::{Recording, recording::Entry, source::Source};
-use std::{cmp::Reverse, collections::BTreeMap};
+use std::{
+    cmp::Reverse,
+    collections::{BTreeMap, HashMap},
+};
 
 /// Entries of all tables, by the number of the source and the bytes of the key.
 pub type Entries = BTreeMap<(usize, Vec<u8>), Entry>;
@@ -74,19 +77,23 @@ impl Totals<'_> {
         }
     }
 
-    /// The first source that has the same name as this one, and the same values: several places of one probe count together.
-    pub fn first_of(&self, source: usize) -> usize {
-        let Some(here) = self.sources.get(source) else { return source };
-        let is_same = |i: &usize| {
-            self.sources.get(*i).is_some_and(|other| other.name() == here.name())
-                && self.parts.get(*i) == self.parts.get(source)
+    /// For each source the first that has the same name and the same values: several places of one probe count together.
+    pub fn firsts(&self) -> Vec<usize> {
+        let mut named: HashMap<String, Vec<usize>> = HashMap::new();
+        let first = |(source, probe): (usize, &Source)| {
+            let others = named.entry(probe.name()).or_default();
+            let same = others.iter().copied().find(|other| self.parts.get(*other) == self.parts.get(source));
+            same.unwrap_or_else(|| {
+                others.push(source);
+                source
+            })
         };
-        (0..source).find(is_same).unwrap_or(source)
+        self.sources.iter().enumerate().map(first).collect()
     }
 
     /// The entries of several places of one probe as those of one.
     fn together(&self, entries: &Entries) -> Entries {
-        let firsts: Vec<usize> = (0..self.sources.len()).map(|source| self.first_of(source)).collect();
+        let firsts = self.firsts();
         let mut all = Entries::new();
         for ((source, key), entry) in entries {
             let source = firsts.get(*source).copied().unwrap_or(*source);
