@@ -164,7 +164,7 @@ impl Dcmd for Memleak {
         let mut started = self.command.as_deref().map(Started::new).transpose()?;
         let Some(pid) = given.transpose()?.or(started.as_ref().map(Started::pid)) else { return Ok(()) };
         let (calls, backs) = self.probes(cx, pid)?;
-        let limits = Limits { pid: Some(pid), reach: reach(cx), ring: RING, ..Limits::default() };
+        let limits = Limits { pid: Some(pid), reach: reach(cx, &backs), ring: RING, ..Limits::default() };
         let mut backs = Recording::start(&backs, limits).map_err(spec::wrong)?;
         let mut calls = Recording::start(&calls, limits).map_err(spec::wrong)?;
         if let Some(started) = &mut started {

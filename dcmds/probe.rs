@@ -249,7 +249,7 @@ impl Origin for Probe {
         let mut started = ready.started.take();
         let (specs, parts) = ready.specs(cx)?;
         let probes: Vec<_> = ready.sources.iter().cloned().zip(specs).collect();
-        let limits = Limits { bpf: !self.without_bpf, ..ready.limits(cx) };
+        let limits = Limits { bpf: !self.without_bpf, ..ready.limits(cx, &probes) };
         let mut recording = Recording::start(&probes, limits).map_err(spec::wrong)?;
         if let Some(first) = recording.missing().first() {
             let (missing, all) = (recording.missing().len(), probes.len());
@@ -321,7 +321,7 @@ impl Origin for Probe {
 }
 
 impl Ready {
-    fn limits(&self, cx: &Cx<'_>) -> Limits {
+    fn limits(&self, cx: &Cx<'_>, probes: &[(Source, Spec)]) -> Limits {
         // each probe has a table of its own, which takes its memory at once
         let keys = (MOST_KEYS / self.sources.len().max(1)).max(256);
         Limits {
@@ -330,7 +330,7 @@ impl Ready {
             keys,
             maps: self.plan.asked.iter().any(|asked| asked.text == "caller"),
             some: self.plan.loose,
-            reach: reach(cx),
+            reach: reach(cx, probes),
             ..Limits::default()
         }
     }

@@ -7,7 +7,7 @@
 //! memory, which the program reaches itself: a key that comes again takes the one that is its by its number, if nobody sits
 //! there, and keeps it. What is counted there and in the table is added when it is read.
 
-use crate::{Error, Result, program::ENTRY};
+use crate::{Error, Result, program::ENTRY, recording::Limits};
 use bpf::{Shape, Table};
 use std::collections::HashMap;
 
@@ -39,9 +39,12 @@ impl Seats {
     const MOST_BYTES: usize = 16 << 10;
     const MOST_BITS: u32 = 8;
 
-    fn new(at: usize, key: usize, keys: usize) -> Seats {
-        let fit = (Seats::MOST_BYTES / (key + ENTRY)).max(1).ilog2();
-        Seats { at, bits: Seats::MOST_BITS.min(fit).min(keys.max(1).ilog2()), key }
+    /// For so many keys. Where many programs share the room for keys, each has fewer seats than its own share of it.
+    fn new(at: usize, key: usize, keys: usize, share: usize) -> Seats {
+        const OF_A_SHARE: usize = 16;
+        let fit = Seats::MOST_BYTES / (key + ENTRY);
+        let seats = fit.min(keys).min(share / OF_A_SHARE).max(1);
+        Seats { at, bits: Seats::MOST_BITS.min(seats.ilog2()), key }
     }
 
     /// Bytes of one.
@@ -63,13 +66,14 @@ impl Seats {
 }
 
 impl Counted {
-    /// Makes a table for so many keys of so many bytes; of longer ones than `longest` it has digests. Its seats begin at `at`.
-    pub fn new(bytes: usize, keys: usize, longest: usize, at: usize) -> Result<Counted> {
+    /// Makes a table for so many keys of so many bytes; of those that are longer than the limit it has digests. Its seats
+    /// begin at `at`.
+    pub fn new(bytes: usize, keys: usize, limits: &Limits, at: usize) -> Result<Counted> {
         let bytes = bytes.max(8);
         let refused = || Error::refused(format!("a table of {keys} keys of {bytes} bytes"));
-        let apart = bytes > longest;
+        let apart = bytes > limits.longest_key;
         let hashed = if apart { DIGEST } else { bytes };
-        let seats = Seats::new(at, hashed, keys);
+        let seats = Seats::new(at, hashed, keys, limits.keys);
         let entries = Table::new(Shape::PerCpuHash, hashed, ENTRY, keys).map_err(refused())?;
         let keys = apart.then(|| Table::new(Shape::Hash, DIGEST, bytes, keys).map_err(refused())).transpose()?;
         Ok(Counted { entries, keys, seats })

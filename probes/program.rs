@@ -248,9 +248,7 @@ impl Program {
         let bytes = compared + MOST_COMPARED + joined;
         let counted = match &spec.action {
             Action::Emit(_) | Action::Leave { .. } => None,
-            Action::Aggregate { key, .. } => {
-                Some(Counted::new(room, most_keys(key, limits.keys), limits.longest_key, bytes)?)
-            }
+            Action::Aggregate { key, .. } => Some(Counted::new(room, most_keys(key, limits.keys), limits, bytes)?),
         };
         let seats = counted.as_ref().map_or(0, |counted| counted.seats.room());
         let scratch = Table::new(Shape::PerCpuArray, 4, bytes + seats, 1).map_err(memory)?;

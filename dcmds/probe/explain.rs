@@ -122,8 +122,8 @@ pub fn rows(cx: &Cx<'_>, ready: &Ready, behind: &[Stage]) -> Result<Vec<Step>> {
     let mut kernel = |stage: String, what: String| rows.push(Step { place: "kernel", stage, what });
     let plan = &ready.plan;
     let (specs, _) = ready.specs(cx)?;
-    let limits = ready.limits(cx);
     let probes: Vec<_> = ready.sources.iter().cloned().zip(specs).collect();
+    let limits = ready.limits(cx, &probes);
     let room = probes.last().map_or(0, |(_, spec)| spec.action.room());
     for Tried { members, way, instructions, indirect, begins } in attach::dry(&probes, limits).map_err(spec::wrong)? {
         let stage = format!("::probe {}", name(&ready.sources, &members));

@@ -110,8 +110,9 @@ impl Only {
     }
 }
 
-/// How far stacks reach, as far as types tell.
-pub fn reach(cx: &Cx<'_>) -> Option<Reach> {
+/// How far stacks reach, as far as types tell, if any of these probes copies them.
+pub fn reach(cx: &Cx<'_>, probes: &[(Source, Spec)]) -> Option<Reach> {
+    probes.iter().find(|(_, spec)| spec.action.copies_stacks())?;
     let offset = |of: &str, path: &str| i32::try_from(cx.offset(of, path).ok()?).ok();
     Some(Reach {
         mm: offset("task_struct", "mm")?,

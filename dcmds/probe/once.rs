@@ -95,7 +95,7 @@ impl Once {
     /// Sets them and hands out their hits until time is over, the command has ended, or Ctrl-C.
     pub fn listen(mut self, cx: &Cx<'_>, duration: Option<Duration>, visit: &mut dyn FnMut(Hit)) -> Result<Ran> {
         let (pid, family) = (self.only.map(|only| only.pid), self.only.and_then(|only| only.family));
-        let limits = Limits { pid, family, reach: reach(cx), ..Limits::default() };
+        let limits = Limits { pid, family, reach: reach(cx, &self.probes), ..Limits::default() };
         let mut recording = Recording::start(&self.probes, limits).map_err(spec::wrong)?;
         let begun = Instant::now();
         if let Some(started) = &mut self.started {

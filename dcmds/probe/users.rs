@@ -212,12 +212,15 @@ impl Users {
             return frames;
         }
         // first with those registers alone that nearly all code needs; if others matter, with all
-        let mut walk = self.walk(when, state, (few, start.1, start.2));
-        if walk.sure {
-            self.walked.add(begin, walk.read, &walk.frames);
-        } else {
-            walk = self.walk(when, state, start);
+        if !self.walked.is_other(&begin) {
+            let walk = self.walk(when, state, (few, start.1, start.2));
+            if walk.sure {
+                self.walked.add(begin, walk.read, &walk.frames);
+                return walk.frames;
+            }
+            self.walked.add_other(begin);
         }
+        let walk = self.walk(when, state, start);
         // less was copied where that was all
         if walk.beyond && state.stack.len() >= STACK_COPY as usize {
             self.cut += 1;

@@ -26,7 +26,7 @@ struct Walk {
     frames: Rc<[u64]>,
 }
 
-/// Walks, by where they began.
+/// Walks, by where they began. Where there is none the one that was made needed more than that and the stack.
 #[derive(Default)]
 pub struct Walked {
     walks: HashMap<Begin, Vec<Walk>>,
@@ -47,14 +47,28 @@ impl Walked {
 
     /// Keeps a walk in mind.
     pub fn add(&mut self, begin: Begin, read: Vec<(usize, u64)>, frames: &[u64]) {
-        if self.walks.len() >= MOST {
-            self.walks.clear();
-        }
-        let walks = self.walks.entry(begin).or_default();
+        let walks = self.from(begin);
         if walks.len() >= WAYS {
             walks.clear();
         }
         walks.push(Walk { read, frames: frames.into() });
+    }
+
+    /// Keeps in mind that a walk from there needs more.
+    pub fn add_other(&mut self, begin: Begin) {
+        self.from(begin);
+    }
+
+    /// Whether walks from there are known to need more.
+    pub fn is_other(&self, begin: &Begin) -> bool {
+        self.walks.get(begin).is_some_and(Vec::is_empty)
+    }
+
+    fn from(&mut self, begin: Begin) -> &mut Vec<Walk> {
+        if self.walks.len() >= MOST {
+            self.walks.clear();
+        }
+        self.walks.entry(begin).or_default()
     }
 
     /// Forgets all, since code may be elsewhere now.
@@ -82,6 +96,9 @@ mod tests {
         assert_eq!(walked.find(&begin, &stack(1)[..16]), None, "not all of it is there");
         assert_eq!(walked.find(&begin, &[8u64, 1, 9].map(u64::to_le_bytes).concat()), None);
         assert_eq!(walked.find(&Begin { pc: 0x1004, ..begin }, &stack(1)), None);
+        let other = Begin { sp: 0x7008, ..begin };
+        walked.add_other(other);
+        assert_eq!([begin, other].map(|begin| walked.is_other(&begin)), [false, true]);
         walked.clear();
         assert_eq!(walked.find(&begin, &stack(1)), None);
     }
