@@ -2,7 +2,7 @@
 //! for a process that has done nothing yet, not even what a shell does before it becomes a program.
 //!
 //! Once it is let go it may be held again, when it has become the program: what probes are to read of its file is then
-//! brought into its memory ([`touch`](crate::touched::touch)) before it runs.
+//! brought into its memory ([`touch`]) before it runs.
 
 use crate::touched::touch;
 use std::{
